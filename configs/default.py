@@ -1,0 +1,54 @@
+"""What a newcomer trains: a small CNN, 5 epochs of MNIST.
+
+python scripts/train.py
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+
+    config.dataset = "mnist"  # or fashion_mnist, kmnist, digits
+    config.train_split = "train"  # any split expression of tfds
+    config.test_split = "test"
+    config.validation = 5000  # images held out of train_split; 0 for none
+    config.offline_dataset = "digits"  # trained on if `dataset` cannot be had
+
+    config.num_epochs = 5
+    config.batch_size = 128
+    config.eval_batch_size = 1000
+
+    config.model = ml_collections.ConfigDict()
+    config.model.name = "cnn"
+    config.model.kwargs = ml_collections.ConfigDict()
+    config.model.kwargs.features = (32, 64)
+    config.model.kwargs.kernel_size = 3
+    config.model.kwargs.padding = "VALID"
+    config.model.kwargs.dense = (128,)
+    config.model.kwargs.dropout = 0.0
+    config.model.kwargs.batch_norm = False
+
+    config.optimizer = ml_collections.ConfigDict()
+    config.optimizer.name = "adam"  # any optimizer of optax
+    config.optimizer.kwargs = ml_collections.ConfigDict()
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.schedule = "one_cycle"  # constant, cosine, linear, one_cycle
+    config.optimizer.warmup_epochs = 1.0
+    config.optimizer.weight_decay = 0.0
+    config.optimizer.clip_norm = 0.0  # of the whole gradient; 0 for none
+
+    config.label_smoothing = 0.0
+    config.ema_decay = 0.99  # moving average of the weights; 0 for none
+
+    config.augment = ml_collections.ConfigDict()  # 0 turns a part off
+    config.augment.shift = 2.0  # pixels
+    config.augment.rotation = 10.0  # degrees
+    config.augment.scale = 0.1  # share of the size
+    config.augment.shear = 0.1  # pixels across per pixel down
+    config.augment.thickness = 0.0
+
+    config.checkpoint_every_epochs = 1
+    config.max_to_keep = 2
+    return config

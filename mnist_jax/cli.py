@@ -1,0 +1,83 @@
+"""What all scripts share: flags, errors as one line, and the exit code."""
+
+import re
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from absl import flags
+
+from mnist_jax.config import check_field_names, load_config
+from mnist_jax.errors import ConfigError, Interrupted, UserError
+
+
+def run(main: Callable[[list[str]], int | None]) -> NoReturn:
+    """Parses the flags, calls `main(arguments)` and exits with its exit code.
+
+    A `UserError` becomes one line on stderr; Ctrl-C exits with 130. `--help` prints
+    the script's docstring and its own flags, and exits with 0.
+
+    Args:
+      main: takes the arguments that are not flags, without the script's name.
+    """
+    try:
+        sys.exit(main(_parse_flags(sys.argv)))
+    except UserError as error:
+        label = "stopped" if isinstance(error, Interrupted) else "error"
+        print(f"{label}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        sys.stderr.close()
+        sys.exit(141)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def refuse_arguments(arguments: list[str]) -> None:
+    """For scripts that take flags alone.
+
+    Raises:
+      ConfigError: there is an argument that is no flag.
+    """
+    if arguments:
+        raise ConfigError(
+            f"unexpected argument {arguments[0]!r}; flags look like --name=value"
+        )
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    given = argv[: argv.index("--")] if "--" in argv else argv
+    if {"--help", "-help", "-h", "--helpfull"} & set(given[1:]):
+        print(_help_text())
+        sys.exit(0)
+    if "config" in flags.FLAGS:
+        _check_config_flags(given)
+    try:
+        return flags.FLAGS(argv)[1:]
+    except UserError:
+        raise
+    except Exception as error:  # absl and ml_collections raise many kinds here
+        raise ConfigError(_last_line(error)) from error
+
+
+def _check_config_flags(argv: list[str]) -> None:
+    """Says in one line what ml_collections would say in a traceback."""
+    for i, arg in enumerate(argv):
+        if match := re.fullmatch(r"--?config(=.*)?", arg):
+            path = match[1][1:] if match[1] else "".join(argv[i + 1 : i + 2])
+            load_config(path)
+        elif match := re.match(r"--?(?:no)?config\.([^=]+)", arg):
+            check_field_names([match[1]])
+
+
+def _last_line(error: Exception) -> str:
+    """Returns the part of a many-line flag or config-file error that says why."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _help_text() -> str:
+    main_module = sys.modules["__main__"]
+    doc = (main_module.__doc__ or "").strip()
+    return f"{doc}\n\nFlags:{flags.FLAGS.main_module_help()}"

@@ -1,0 +1,184 @@
+"""What a config may hold: its fields, their types and ranges; save and load.
+
+Configs are `ml_collections.ConfigDict`s made by `configs/*.py`. Every field must be
+present: no default lives outside the config files.
+"""
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from mnist_jax.errors import ConfigError, suggest
+
+ConfigDict = ml_collections.ConfigDict
+
+# The checkout, so that any config file can say `from configs import default`.
+_ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = _ROOT / "configs"
+
+
+class Field(NamedTuple):
+    """Type, test and description of one config field."""
+
+    type: type
+    is_valid: Callable[[Any], bool]
+    what: str  # completes "must be ..."
+
+
+def _at_least(low: int) -> Field:
+    return Field(int, lambda v: v >= low, f"a whole number of {low} or more")
+
+
+_NAME = Field(str, bool, "a name")
+_TEXT = Field(str, lambda v: True, "a text")
+_POSITIVE = Field(float, lambda v: 0 < v < float("inf"), "a number above 0")
+_NOT_NEGATIVE = Field(float, lambda v: 0 <= v < float("inf"), "a number of 0 or more")
+_FRACTION = Field(float, lambda v: 0 <= v < 1, "a number from 0 to below 1")
+_FREE_GROUPS = ("model.kwargs.", "optimizer.kwargs.")
+
+FIELDS: dict[str, Field] = {
+    "seed": Field(int, lambda v: 0 <= v < 2**32, "a whole number from 0 to 2**32 - 1"),
+    "dataset": _NAME,
+    "train_split": _NAME,
+    "test_split": _NAME,
+    "validation": _at_least(0),
+    "offline_dataset": _TEXT,
+    "num_epochs": _at_least(1),
+    "batch_size": _at_least(1),
+    "eval_batch_size": _at_least(1),
+    "model.name": _NAME,
+    "optimizer.name": _NAME,
+    "optimizer.learning_rate": _POSITIVE,
+    "optimizer.schedule": _NAME,
+    "optimizer.warmup_epochs": _NOT_NEGATIVE,
+    "optimizer.weight_decay": _NOT_NEGATIVE,
+    "optimizer.clip_norm": _NOT_NEGATIVE,
+    "label_smoothing": _FRACTION,
+    "ema_decay": _FRACTION,
+    "augment.shift": _NOT_NEGATIVE,
+    "augment.rotation": _NOT_NEGATIVE,
+    "augment.scale": _FRACTION,
+    "augment.shear": _NOT_NEGATIVE,
+    "augment.thickness": _NOT_NEGATIVE,
+    "checkpoint_every_epochs": _at_least(1),
+    "max_to_keep": _at_least(2),
+}
+
+
+def load_config(path: str | Path) -> ConfigDict:
+    """Runs `get_config()` of a Python config file and returns its locked config.
+
+    Raises:
+      ConfigError: no such file, or it cannot be run, or has no `get_config`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        known = sorted(p.stem for p in path.parent.glob("*.py") if p.stem[0] != "_")
+        there = f"; {path.parent} has: {', '.join(known)}" if known else ""
+        raise ConfigError(f"no config file {str(path)!r}{there}")
+    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"config file {str(path)!r} must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    if str(_ROOT) not in sys.path:
+        sys.path.append(str(_ROOT))
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config()
+    except ConfigError:
+        raise
+    except Exception as error:  # a config file is the user's own code: anything goes
+        raise ConfigError(
+            f"config file {str(path)!r} failed: {type(error).__name__}: "
+            f"{' '.join(str(error).split())}"
+        ) from error
+    if not isinstance(config, ConfigDict):
+        raise ConfigError(
+            f"get_config() in {str(path)!r} must return an ml_collections.ConfigDict"
+        )
+    return config.lock()
+
+
+def check_field_names(names: Iterable[str]) -> None:
+    """Checks the names of overrides such as `optimizer.learning_rate`.
+
+    Raises:
+      ConfigError: the first that is no field, with the nearest valid name.
+    """
+    for name in names:
+        if name not in FIELDS and not name.startswith(_FREE_GROUPS):
+            hint = suggest(name, FIELDS)
+            raise ConfigError(f"--config.{name}: no such field; {hint}")
+
+
+def _check_field(name: str, value: Any) -> None:
+    field = FIELDS[name]
+    accepted = (int, float) if field.type is float else field.type
+    right_type = isinstance(value, accepted) and not isinstance(value, bool)
+    if not right_type or not field.is_valid(value):
+        raise ConfigError(f"config.{name} must be {field.what}, got {value!r}")
+
+
+def flatten(config: ConfigDict) -> dict[str, Any]:
+    """Returns `{"seed": 0, "model.name": "cnn", "model.kwargs.dense": (128,), ...}`."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            flat |= {f"{key}.{name}": item for name, item in flatten(value).items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def validate_config(config: ConfigDict) -> None:
+    """Checks every field's name, type and range.
+
+    Names of models, optimizers and schedules are checked where they are looked up.
+
+    Raises:
+      ConfigError: the first field that is unknown, missing or out of range.
+    """
+    flat = flatten(config)
+    for name in flat:
+        if name not in FIELDS and not name.startswith(_FREE_GROUPS):
+            raise ConfigError(f"config.{name}: no such field; {suggest(name, FIELDS)}")
+    for name in FIELDS:
+        if name not in flat:
+            raise ConfigError(
+                f"config.{name} is missing; start the file from default.get_config()"
+            )
+        _check_field(name, flat[name])
+    for group in ("model", "optimizer"):
+        if not isinstance(config[group].get("kwargs"), ConfigDict):
+            raise ConfigError(
+                f"config.{group}.kwargs must be a ConfigDict of keyword arguments"
+            )
+
+
+def config_to_json(config: ConfigDict) -> str:
+    """Returns the config as indented JSON text."""
+    return json.dumps(config.to_dict(), indent=2) + "\n"
+
+
+def config_from_dict(fields: dict[str, Any]) -> ConfigDict:
+    """Makes a locked, validated config of a dict that came from JSON.
+
+    Raises:
+      ConfigError: see `validate_config`.
+    """
+
+    def restore(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: restore(item) for key, item in value.items()}
+        if isinstance(value, list):  # JSON has no tuples; configs have no lists
+            return tuple(restore(item) for item in value)
+        return value
+
+    config = ConfigDict(restore(fields))
+    validate_config(config)
+    return config.lock()

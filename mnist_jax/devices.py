@@ -1,0 +1,52 @@
+"""Which devices run the program, and where compiled programs are kept."""
+
+import os
+
+import jax
+
+from mnist_jax.data import cache_dir
+from mnist_jax.errors import UserError
+
+
+def set_up(device: str | None = None) -> None:
+    """Chooses the backend and turns on the persistent compilation cache.
+
+    To be called once, before any other use of JAX's devices. The cache lies in
+    `$JAX_COMPILATION_CACHE_DIR`, else in this project's cache folder; setting that
+    variable to nothing turns it off.
+
+    Args:
+      device: "cpu", "gpu" or "tpu"; None takes the best there is.
+
+    Raises:
+      UserError: that kind of device is not there.
+    """
+    if device == "cpu":
+        jax.config.update("jax_platforms", "cpu")
+    try:
+        found = jax.default_backend()
+    except RuntimeError as error:  # JAX_PLATFORMS names a backend that is not there
+        raise UserError(
+            f"JAX found no device to run on: {' '.join(str(error).split())[:200]}"
+        ) from error
+    if device and found != device:
+        extra = {"gpu": "cuda", "tpu": "tpu"}.get(device, "")
+        raise UserError(
+            f"--device={device}: JAX found only {found}; install the driver and "
+            f"'pip install -e \".[{extra}]\"', or leave --device out"
+        )
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "jax"))
+    # Every program of this project is worth keeping: none is small in start-up time.
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def describe() -> str:
+    """One line: the versions and devices that a run uses."""
+    devices = jax.devices()
+    kind = devices[0].device_kind
+    if devices[0].platform == "cpu":
+        kind = f"cpu with {os.cpu_count()} cores"
+    count = f"{len(devices)} x " if len(devices) > 1 else ""
+    return f"{count}{kind}, jax {jax.__version__}"

@@ -1,0 +1,49 @@
+"""Errors that a user can cause and mend: one line each, never a traceback.
+
+The message says what is wrong, where, and what to do about it. Scripts print it
+and exit with `exit_code` (see `mnist_jax.cli`).
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Base of all errors that are shown as one line."""
+
+    exit_code = 1
+
+
+class ConfigError(UserError):
+    """A config or a flag that cannot be used."""
+
+    exit_code = 2
+
+
+class DataError(UserError):
+    """A data set that is missing, damaged or cannot be fetched."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is missing, damaged, foreign or cannot be written."""
+
+
+class PictureError(UserError):
+    """A picture file that cannot be read."""
+
+
+class Interrupted(UserError):  # noqa: N818  it is no error
+    """Training was asked to stop by a signal, and has saved."""
+
+    def __init__(self, message: str, signum: int) -> None:
+        """Sets the exit code that shells expect after signal `signum`."""
+        super().__init__(message)
+        self.exit_code = 128 + signum
+
+
+def suggest(name: str, valid: Iterable[str]) -> str:
+    """Returns the end of an error line: the nearest valid name, then all of them."""
+    valid = sorted(valid)
+    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}(valid: {', '.join(valid)})"

@@ -1,0 +1,148 @@
+"""Models: linen modules, and `MODELS`, where a config looks them up by name.
+
+This is the only file that knows linen's module classes. A model maps
+images float32 [B, 28, 28, 1] in [0, 1] to logits float32 [B, num_classes].
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mnist_jax import ops
+from mnist_jax.config import ConfigDict
+from mnist_jax.errors import ConfigError, suggest
+
+_kernel_init = nn.initializers.he_normal()
+
+
+class ConvStage(nn.Module):
+    """Convolution, batch norm if wanted, relu, and 2x2 max pooling, through `ops`."""
+
+    features: int
+    kernel_size: int
+    padding: str
+    batch_norm: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
+        """Maps [B, H, W, C] to [B, H' // 2, W' // 2, features]."""
+        shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", _kernel_init, shape)
+        if self.batch_norm:  # has a bias of its own
+            x = ops.conv(x, kernel, None, self.padding)
+            return ops.max_pool(nn.relu(_batch_norm(x, train, mask)))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return ops.conv_relu_pool(x, kernel, bias, self.padding)
+
+
+def _batch_norm(x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
+    if mask is not None:
+        mask = mask.reshape(-1, *[1] * (x.ndim - 1)).astype(bool)
+    norm = nn.BatchNorm(use_running_average=not train, momentum=0.9)
+    return norm(x, mask=mask if train else None)
+
+
+class CNN(nn.Module):
+    """Stages of convolution, relu and 2x2 max pooling; then dense layers.
+
+    Attributes:
+      num_classes: number of logits.
+      features: channels of each stage's convolution.
+      kernel_size: height and width of every kernel.
+      padding: "VALID" or "SAME".
+      dense: widths of the hidden dense layers.
+      dropout: rate of dropout before the last layer.
+      batch_norm: normalise after every convolution and hidden dense layer.
+    """
+
+    num_classes: int
+    features: Sequence[int]
+    kernel_size: int
+    padding: str
+    dense: Sequence[int]
+    dropout: float
+    batch_norm: bool
+
+    @nn.compact
+    def __call__(
+        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """Returns logits [B, num_classes].
+
+        Args:
+          images: float32 [B, 28, 28, 1] in [0, 1].
+          train: whether dropout drops and batch norm uses the batch's statistics.
+          mask: [B], 1 where an example counts in the batch's statistics.
+        """
+        x = images
+        for features in self.features:
+            stage = ConvStage(features, self.kernel_size, self.padding, self.batch_norm)
+            x = stage(x, train, mask)
+        x = x.reshape(x.shape[0], -1)
+        for features in self.dense:
+            x = nn.Dense(features, kernel_init=_kernel_init)(x)
+            x = nn.relu(_batch_norm(x, train, mask) if self.batch_norm else x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.num_classes)(x)
+
+
+class MLP(nn.Module):
+    """Dense layers with relu on the flattened image.
+
+    Attributes:
+      num_classes: number of logits.
+      dense: widths of the hidden layers.
+      dropout: rate of dropout after each hidden layer.
+    """
+
+    num_classes: int
+    dense: Sequence[int]
+    dropout: float
+
+    @nn.compact
+    def __call__(
+        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """Returns logits [B, num_classes]; arguments as in `CNN`."""
+        x = images.reshape(images.shape[0], -1)
+        for features in self.dense:
+            x = nn.relu(nn.Dense(features, kernel_init=_kernel_init)(x))
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.num_classes)(x)
+
+
+MODELS: dict[str, type[nn.Module]] = {"cnn": CNN, "mlp": MLP}
+
+
+def create_model(model_config: ConfigDict, num_classes: int) -> nn.Module:
+    """Builds `config.model`.
+
+    Raises:
+      ConfigError: unknown name, or keyword arguments that the model does not take,
+        or that make no model (a kernel larger than the image, say).
+    """
+    name, kwargs = model_config.name, model_config.kwargs.to_dict()
+    if name not in MODELS:
+        raise ConfigError(f"config.model.name = {name!r}: {suggest(name, MODELS)}")
+    wanted = set(MODELS[name].__dataclass_fields__) - {"parent", "name", "num_classes"}
+    for key in kwargs.keys() ^ wanted:
+        problem = "missing" if key in wanted else "unknown"
+        raise ConfigError(
+            f"config.model.kwargs.{key} is {problem} for {name!r}; "
+            f"it takes: {', '.join(sorted(wanted))}"
+        )
+    model: Any = MODELS[name](num_classes=num_classes, **kwargs)
+    try:
+        rngs = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+        init = functools.partial(model.init, train=True)
+        jax.eval_shape(init, rngs, jnp.zeros((1, 28, 28, 1)))
+    except Exception as error:  # whatever a wrong argument makes linen or lax raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(
+            f"config.model.kwargs make no working {name!r}: {reason[:200]}"
+        ) from error
+    return model

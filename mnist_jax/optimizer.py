@@ -1,0 +1,145 @@
+"""Learning-rate schedules and the optax chain that a config asks for."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from optax import contrib
+
+from mnist_jax.config import ConfigDict
+from mnist_jax.errors import ConfigError, suggest
+
+
+def _constant(peak: float, total: int, warmup: int) -> optax.Schedule:
+    return optax.warmup_constant_schedule(0.0 if warmup else peak, peak, warmup)
+
+
+def _cosine(peak: float, total: int, warmup: int) -> optax.Schedule:
+    return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, total)
+
+
+def _linear(peak: float, total: int, warmup: int) -> optax.Schedule:
+    return optax.join_schedules(
+        [
+            optax.linear_schedule(0.0, peak, warmup),
+            optax.linear_schedule(peak, 0.0, total - warmup),
+        ],
+        [warmup],
+    )
+
+
+def _one_cycle(peak: float, total: int, warmup: int) -> optax.Schedule:
+    # Smith and Topin 2017, arXiv:1708.07120: up for the warm-up, down again, and a
+    # last tenth of the steps to almost nothing.
+    start, tail = peak / 25.0, total // 10
+    return optax.join_schedules(
+        [
+            optax.linear_schedule(start, peak, warmup),
+            optax.linear_schedule(peak, start, total - tail - warmup),
+            optax.linear_schedule(start, start / 1e4, tail),
+        ],
+        [warmup, total - tail],
+    )
+
+
+SCHEDULES: dict[str, Callable[[float, int, int], optax.Schedule]] = {
+    "constant": _constant,
+    "cosine": _cosine,
+    "linear": _linear,
+    "one_cycle": _one_cycle,
+}
+
+
+def create_schedule(config: ConfigDict, steps_per_epoch: int) -> optax.Schedule:
+    """Builds the learning rate as a function of the step.
+
+    It rises from near 0 to `optimizer.learning_rate` over `optimizer.warmup_epochs`,
+    then falls as `optimizer.schedule` says until the last step of `num_epochs`.
+
+    Raises:
+      ConfigError: unknown schedule, or a warm-up that leaves no step to fall in.
+    """
+    name = config.optimizer.schedule
+    if name not in SCHEDULES:
+        raise ConfigError(
+            f"config.optimizer.schedule = {name!r}: {suggest(name, SCHEDULES)}"
+        )
+    total = config.num_epochs * steps_per_epoch
+    warmup = round(config.optimizer.warmup_epochs * steps_per_epoch)
+    if warmup + (total // 10 if name == "one_cycle" else 0) >= total:
+        raise ConfigError(
+            f"config.optimizer.warmup_epochs = {config.optimizer.warmup_epochs} leaves "
+            f"no step of num_epochs = {config.num_epochs} to train in"
+        )
+    return SCHEDULES[name](config.optimizer.learning_rate, total, warmup)
+
+
+def _optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
+    """All of optax that is an optimizer: what takes a `learning_rate`."""
+    found = {}
+    for module in (contrib, optax):
+        for name, value in vars(module).items():
+            if name.startswith("_") or not inspect.isfunction(value):
+                continue
+            if "learning_rate" in inspect.signature(value).parameters:
+                found[name] = value
+    return found
+
+
+def create_optimizer(
+    config: ConfigDict, steps_per_epoch: int
+) -> optax.GradientTransformation:
+    """Builds the optax chain: clip, then decay weights and update by the schedule.
+
+    Weight decay acts on kernels only, not on biases and scales. Where the optimizer
+    has a `weight_decay` of its own (adamw, lion, ...) it is decoupled from the
+    gradient (Loshchilov and Hutter 2017, arXiv:1711.05101); elsewhere it is added to
+    the gradient, as L2 regularisation.
+
+    Raises:
+      ConfigError: unknown optimizer or schedule, or arguments it does not take.
+    """
+    name, kwargs = config.optimizer.name, config.optimizer.kwargs.to_dict()
+    optimizers = _optimizers()
+    if name not in optimizers:
+        raise ConfigError(
+            f"config.optimizer.name = {name!r} is no optimizer of optax; "
+            f"{suggest(name, optimizers)}"
+        )
+    takes = inspect.signature(optimizers[name]).parameters
+    weight_decay = config.optimizer.weight_decay
+    parts = []
+    if config.optimizer.clip_norm:
+        parts.append(optax.clip_by_global_norm(config.optimizer.clip_norm))
+    if "weight_decay" in takes:
+        kwargs["weight_decay"] = weight_decay
+        for mask in {"mask", "weight_decay_mask"} & takes.keys():
+            kwargs[mask] = _is_kernel
+    elif weight_decay:
+        parts.append(optax.add_decayed_weights(weight_decay, mask=_is_kernel))
+    schedule = create_schedule(config, steps_per_epoch)
+    try:
+        parts.append(optimizers[name](learning_rate=schedule, **kwargs))
+        tx = optax.chain(*parts)
+        _try_out(tx)
+    except Exception as error:  # whatever a wrong argument makes optax raise
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"config.optimizer: optax.{name} cannot be used so: {reason[:200]}"
+        ) from error
+    return tx
+
+
+def _is_kernel(params: Any) -> Any:
+    return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def _try_out(tx: optax.GradientTransformation) -> None:
+    """Traces one update of a tiny tree: some transformations need more than gradients,
+    a loss function say, and this is the place to find out.
+    """
+    params = {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(2)}
+    jax.eval_shape(lambda p: tx.update(p, tx.init(p), p), params)

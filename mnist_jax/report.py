@@ -1,0 +1,130 @@
+"""What a training run prints: 80 columns wide, the same in a terminal and in a file,
+but for a progress bar, which only a terminal gets.
+"""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+from mnist_jax import devices
+from mnist_jax.data import DatasetSource
+
+
+class Report:
+    """Prints a run as it goes, and keeps the time."""
+
+    def __init__(self, dry_run: bool = False) -> None:
+        """Says which devices there are; the wall time counts from here."""
+        self._dry_run = dry_run
+        self._started = time.perf_counter()
+        self._training_started = self._started
+        self._bar: tqdm | None = None
+        self._num_epochs = 0
+        _print("device", devices.describe())
+
+    def data(
+        self, source: DatasetSource, num_train: int, num_validation: int, num_test: int
+    ) -> None:
+        """Says where the data came from and how many images there are of each."""
+        _print("data", source.description)
+        parts = {"train": num_train, "validation": num_validation, "test": num_test}
+        counts = [f"{count:,} {name}" for name, count in parts.items() if count]
+        _print("", ", ".join(counts))
+        _warn_of_fallback(source)
+
+    def model(self, name: str, params: Any) -> None:
+        """Says how large the model is."""
+        count = sum(p.size for p in jax.tree.leaves(params))
+        _print("model", f"{name}, {count:,} parameters")
+        self._compile_started = time.perf_counter()
+
+    def start(self, step: int, last_step: int, steps_per_epoch: int) -> None:
+        """Says that all is compiled and training begins, or goes on, at `step`."""
+        now = time.perf_counter()
+        _print("compile", f"{now - self._compile_started:.1f} s")
+        if step:
+            _print("resume", f"at step {step} of {last_step}")
+        if step < last_step:
+            print("\nepoch      loss   accuracy   val. loss   val. acc.    images/s")
+        self._num_epochs = last_step // steps_per_epoch
+        self._bar = tqdm(
+            total=last_step,
+            initial=step,
+            unit="step",
+            leave=False,
+            disable=not sys.stderr.isatty(),
+            dynamic_ncols=True,
+        )
+        self._training_started = now
+
+    def steps_done(self, count: int) -> None:
+        """Moves the progress bar."""
+        assert self._bar is not None
+        self._bar.update(count)
+
+    def epoch(
+        self,
+        epoch: int,
+        train: dict[str, float],
+        validation: dict[str, float],
+        images_per_second: float,
+    ) -> None:
+        """Prints the line of an epoch; `epoch` counts from 1."""
+        held_out = f"{'-':>10}{'-':>12}"
+        if validation:
+            held_out = f"{validation['loss']:10.4f}{validation['accuracy']:12.2%}"
+        line = (
+            f"{epoch:3}/{self._num_epochs:<3}{train['loss']:8.4f}"
+            f"{train['accuracy']:11.2%}  {held_out}{images_per_second:12,.0f}"
+        )
+        tqdm.write(line, file=sys.stdout)
+        sys.stdout.flush()
+
+    def summary(
+        self,
+        source: DatasetSource,
+        test: dict[str, float],
+        num_test: int,
+        workdir: Path,
+    ) -> None:
+        """Prints the result, and what to do next."""
+        assert self._bar is not None
+        self._bar.close()
+        now = time.perf_counter()
+        wrong = round((1 - test["accuracy"]) * num_test)
+        print()
+        _print(
+            "test",
+            f"{test['accuracy']:.2%} of {num_test:,} images right ({wrong} wrong), "
+            f"loss {test['loss']:.4f}",
+        )
+        _warn_of_fallback(source)
+        _print(
+            "time",
+            f"{now - self._started:.1f} s, of which training "
+            f"{now - self._training_started:.1f} s",
+        )
+        if self._dry_run:
+            _print("saved", "nothing: this was a dry run")
+            return
+        _print("saved", str(workdir))
+        _print("next", f"python scripts/predict.py --workdir={workdir}")
+
+
+def _print(label: str, text: str) -> None:
+    print(f"{label:9}{text}", flush=True)
+
+
+def _warn_of_fallback(source: DatasetSource) -> None:
+    if source.fallback_for:
+        name = source.fallback_for
+        print(
+            f"\nWARNING  This is NOT {name}: the run uses {source.name} in its place.\n"
+            f"         {source.fallback_reason}\n"
+            f"         README, 'Where the data comes from', says how to get {name}.\n",
+            flush=True,
+        )

@@ -1,0 +1,478 @@
+"""Training: one pure step, many of them in one program, and the whole run."""
+
+import functools
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from mnist_jax import evaluate
+from mnist_jax.augment import augment
+from mnist_jax.checkpoint import Checkpointer, clear_run, has_run
+from mnist_jax.config import (
+    ConfigDict,
+    config_from_dict,
+    config_to_json,
+    flatten,
+    validate_config,
+)
+from mnist_jax.data import (
+    Dataset,
+    DatasetSource,
+    hold_out,
+    load_dataset,
+    normalize,
+    resolve_dataset,
+)
+from mnist_jax.errors import ConfigError, Interrupted, UserError
+from mnist_jax.metric_writer import MetricWriter
+from mnist_jax.metrics import Metrics, cross_entropy, mean_metrics, summed_metrics
+from mnist_jax.models import create_model
+from mnist_jax.optimizer import create_optimizer
+from mnist_jax.report import Report
+from mnist_jax.signals import StopFlag, catch_signals
+from mnist_jax.train_state import TrainState, create_train_state
+
+Batch = dict[str, jax.Array]
+Totals = dict[str, float]
+
+NO_TOTALS: Totals = {"loss": 0.0, "correct": 0, "count": 0}
+
+# Steps in one call of `train_steps`: enough that Python costs nothing, few enough that
+# the progress bar moves and a signal is noticed in about a second on a slow machine.
+_STEPS_PER_CALL = 64
+
+# Fields that a resumed run may change: they do not enter the computation.
+_MAY_CHANGE = ("eval_batch_size", "checkpoint_every_epochs", "max_to_keep")
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    rng: jax.Array,
+    *,
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    config: ConfigDict,
+) -> tuple[TrainState, Metrics]:
+    """One optimizer step: a pure function, to be jitted with its keywords closed over.
+
+    Args:
+      state: the state before.
+      batch: `image` uint8 [B, 28, 28, 1], `label` int32 [B] and `mask` bool [B],
+        which is False for padding.
+      rng: key of the run; the step's own randomness is `fold_in(rng, state.step)`.
+      model: the linen module.
+      tx: the optimizer.
+      config: only `augment`, `label_smoothing` and `ema_decay` are read.
+
+    Returns:
+      The state after, and the sums of `summed_metrics` on the batch as it was trained
+      on, with augmentation and dropout.
+    """
+    augment_rng, dropout_rng = jax.random.split(jax.random.fold_in(rng, state.step))
+    images = augment(augment_rng, normalize(batch["image"]), config.augment)
+    mask = batch["mask"].astype(jnp.float32)  # [B]
+
+    def loss_fn(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+        logits, updated = model.apply(
+            {"params": params, "batch_stats": state.batch_stats},
+            images,
+            train=True,
+            mask=mask,
+            rngs={"dropout": dropout_rng},
+            mutable=["batch_stats"],
+        )
+        losses = cross_entropy(logits, batch["label"], config.label_smoothing)  # [B]
+        loss = jnp.sum(losses * mask) / jnp.sum(mask)
+        return loss, (logits, updated.get("batch_stats", {}))
+
+    grads, (logits, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
+    state = state.apply_gradients(grads, batch_stats, tx, config.ema_decay)
+    return state, summed_metrics(logits, batch["label"], batch["mask"])
+
+
+def train_steps(
+    state: TrainState,
+    dataset: Dataset,
+    indices: jax.Array,
+    rng: jax.Array,
+    *,
+    step_fn: Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]],
+) -> tuple[TrainState, Metrics]:
+    """K optimizer steps in one `lax.scan` over a data set that is on the device.
+
+    Args:
+      state: the state before; callers donate it.
+      dataset: images uint8 [N, 28, 28, 1] and labels int32 [N].
+      indices: int32 [K, B], the examples of each step; -1 is padding.
+      rng: key of the run.
+      step_fn: `train_step` with its keywords bound.
+
+    Returns:
+      The state after K steps, and the metrics summed over them, with `finite`: whether
+      all weights are.
+    """
+
+    def body(state: TrainState, chosen: jax.Array) -> tuple[TrainState, Metrics]:
+        batch = {
+            "image": dataset.images[chosen],
+            "label": dataset.labels[chosen],
+            "mask": chosen >= 0,
+        }
+        return step_fn(state, batch, rng)
+
+    state, metrics = jax.lax.scan(body, state, indices)
+    metrics = jax.tree.map(lambda m: jnp.sum(m, axis=0), metrics)
+    # A loss can stay finite when weights are not: relu and pooling may drop NaN.
+    return state, {**metrics, "finite": jnp.isfinite(optax.tree.norm(state.params))}
+
+
+@functools.partial(jax.jit, static_argnames=("num_examples", "batch_size"))
+def epoch_indices(
+    rng: jax.Array, epoch: jax.Array, *, num_examples: int, batch_size: int
+) -> jax.Array:
+    """The data order of one epoch, a pure function of `(rng, epoch)`.
+
+    Returns:
+      int32 [steps, batch_size]: every example once; the last, short batch is filled
+      up with -1.
+    """
+    order = jax.random.permutation(jax.random.fold_in(rng, epoch), num_examples)
+    steps = math.ceil(num_examples / batch_size)
+    padding = steps * batch_size - num_examples
+    order = jnp.pad(order.astype(jnp.int32), (0, padding), constant_values=-1)
+    return order.reshape(steps, batch_size)
+
+
+class Splits(NamedTuple):
+    """The data of a run; `validation` is None where the config holds nothing out."""
+
+    source: DatasetSource
+    train: Dataset
+    validation: Dataset | None
+    test: Dataset
+
+    def first(self, count: int) -> "Splits":
+        """Returns the first `count` images of each, for a trial."""
+        parts = [p and Dataset(p.images[:count], p.labels[:count]) for p in self[1:]]
+        return Splits(self.source, *parts)
+
+
+def load_splits(
+    config: ConfigDict, data_dir: str | None, manual_dir: str | None
+) -> Splits:
+    """Loads what the config names, or its offline data set.
+
+    A source with a validation split of its own gives that one; else
+    `config.validation` images are held out of train.
+
+    Raises:
+      DataError: the data cannot be had, or is damaged.
+      ConfigError: more images are to be held out than there are.
+    """
+    source = resolve_dataset(
+        config.dataset,
+        data_dir=data_dir,
+        manual_dir=manual_dir,
+        offline_dataset=config.offline_dataset,
+    )
+    train = load_dataset(source, config.train_split)
+    validation = None
+    if config.validation and "validation" in source.splits:
+        validation = load_dataset(source, "validation")
+    elif config.validation:
+        train, validation = hold_out(train, config.validation, seed=0)
+    return Splits(source, train, validation, load_dataset(source, config.test_split))
+
+
+class Program(NamedTuple):
+    """What is fixed during a run: the jitted functions and what they need."""
+
+    train_steps: Callable[..., tuple[TrainState, Metrics]]
+    eval_step: Callable[..., Metrics]
+    create_state: Callable[[], TrainState]
+    indices: Callable[[int], jax.Array]  # epoch -> int32 [steps_per_epoch, B]
+    rng: jax.Array
+    steps_per_epoch: int
+
+
+def create_program(config: ConfigDict, num_examples: int, num_classes: int) -> Program:
+    """Builds model, optimizer and jitted functions; compiles nothing yet.
+
+    Raises:
+      ConfigError: a name or an argument that cannot be used.
+    """
+    steps_per_epoch = math.ceil(num_examples / config.batch_size)
+    model = create_model(config.model, num_classes)
+    tx = create_optimizer(config, steps_per_epoch)
+    init_rng, order_rng, step_rng = jax.random.split(jax.random.key(config.seed), 3)
+    create_state = jax.jit(functools.partial(create_train_state, config, model, tx))
+    step_fn = functools.partial(train_step, model=model, tx=tx, config=config)
+
+    def indices(epoch: int) -> jax.Array:
+        size = {"num_examples": num_examples, "batch_size": config.batch_size}
+        return epoch_indices(order_rng, jnp.int32(epoch), **size)
+
+    return Program(
+        train_steps=jax.jit(
+            functools.partial(train_steps, step_fn=step_fn), donate_argnums=0
+        ),
+        eval_step=evaluate.make_eval_step(model),
+        create_state=lambda: create_state(init_rng),
+        indices=indices,
+        rng=step_rng,
+        steps_per_epoch=steps_per_epoch,
+    )
+
+
+def compile_train_steps(
+    program: Program, state: TrainState, dataset: Dataset
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """Compiles `train_steps` ahead of time, for the lengths that an epoch needs."""
+    compiled = {}
+    for start in range(0, program.steps_per_epoch, steps_per_call(program)):
+        indices = program.indices(0)[start : start + steps_per_call(program)]
+        if len(indices) not in compiled:
+            lowered = program.train_steps.lower(state, dataset, indices, program.rng)
+            compiled[len(indices)] = lowered.compile()
+
+    def train_steps(
+        state: TrainState, dataset: Dataset, indices: jax.Array, rng: jax.Array
+    ) -> tuple[TrainState, Metrics]:
+        return compiled[len(indices)](state, dataset, indices, rng)
+
+    return train_steps
+
+
+def steps_per_call(program: Program) -> int:
+    """Chooses K of `train_steps`: near `_STEPS_PER_CALL`, and such that the calls of
+    an epoch are of one length where that is possible: each length compiles anew.
+    """
+    if program.steps_per_epoch <= _STEPS_PER_CALL:
+        return program.steps_per_epoch
+    near = range(_STEPS_PER_CALL // 2, 2 * _STEPS_PER_CALL)
+    even = [k for k in near if program.steps_per_epoch % k == 0]
+    return min(even or [_STEPS_PER_CALL], key=lambda k: abs(k - _STEPS_PER_CALL))
+
+
+def train_epoch(
+    program: Program,
+    state: TrainState,
+    dataset: Dataset,
+    totals: Totals,
+    stop: StopFlag,
+    steps_done: Callable[[int], None],
+) -> tuple[TrainState, Totals]:
+    """Runs the steps that are left of the epoch that `state.step` is in.
+
+    Args:
+      program: see `create_program`.
+      state: the state before; it is donated.
+      dataset: the training data, on the device.
+      totals: what was summed so far in this epoch.
+      stop: ends the epoch after the call that is under way.
+      steps_done: is told how many steps each call did.
+
+    Returns:
+      The state and the sums at the end of the epoch, or where it was stopped.
+
+    Raises:
+      UserError: the weights became infinite or NaN.
+    """
+    step = int(state.step)
+    epoch = step // program.steps_per_epoch
+    indices = program.indices(epoch)[step % program.steps_per_epoch :]
+    pending: list[Metrics] = []
+    for start in range(0, len(indices), steps_per_call(program)):
+        chosen = indices[start : start + steps_per_call(program)]
+        state, metrics = program.train_steps(state, dataset, chosen, program.rng)
+        pending.append(metrics)
+        if len(pending) > 1:  # fetched one call late, so that the device stays busy
+            totals = add_metrics(totals, pending.pop(0), step)
+        step += len(chosen)
+        steps_done(len(chosen))
+        if stop.signum:
+            break
+    for metrics in pending:
+        totals = add_metrics(totals, metrics, step)
+    return state, totals
+
+
+def add_metrics(totals: Totals, metrics: Metrics, step: int) -> Totals:
+    """Adds the sums of one call, once it is done; `step` is for the error's message.
+
+    Raises:
+      UserError: the weights became infinite or NaN.
+    """
+    if not bool(metrics["finite"]):
+        raise UserError(
+            f"training diverged: weights became infinite or NaN by step {step}; lower "
+            "config.optimizer.learning_rate, or set config.optimizer.clip_norm=1"
+        )
+    return {name: value + metrics[name].item() for name, value in totals.items()}
+
+
+def train_and_evaluate(
+    config: ConfigDict,
+    workdir: str | Path,
+    *,
+    data_dir: str | None = None,
+    manual_dir: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    dry_run: bool = False,
+) -> dict[str, float]:
+    """Trains as the config says, saves into `workdir`, and evaluates once on test.
+
+    Prints what a person wants to see of it: where the data came from, a line for each
+    epoch, and a summary.
+
+    Args:
+      config: see `configs/default.py`.
+      workdir: folder for `config.json`, `metrics.jsonl`, events and checkpoints.
+      data_dir: folder of prepared tfds data sets; None for tfds's own default.
+      manual_dir: folder of the original archives, if there is one.
+      resume: go on with the run in `workdir`, if there is one.
+      overwrite: delete the run in `workdir`, if there is one.
+      dry_run: do a few steps of everything, and write nothing into `workdir`.
+
+    Returns:
+      `loss` (nats) and `accuracy` (0 to 1) on the test split.
+
+    Raises:
+      ConfigError, DataError, CheckpointError: before training, and nothing is lost.
+      Interrupted: a signal asked to stop; the state is saved.
+      UserError: weights became infinite or NaN, or something could not be saved.
+    """
+    validate_config(config)
+    workdir = Path(workdir)
+    if has_run(workdir) and not (resume or overwrite or dry_run):
+        raise ConfigError(
+            f"{str(workdir)!r} holds a run: add --resume to go on with it, --overwrite "
+            "to delete it and start again, or name another --workdir"
+        )
+    report = Report(dry_run)
+    splits = load_splits(config, data_dir, manual_dir)
+    if dry_run:
+        splits = splits.first(3 * config.batch_size)
+        config = ConfigDict({**config.to_dict(), "num_epochs": 1})
+        config.optimizer.warmup_epochs = 0.0
+    report.data(splits.source, *(len(p.labels) if p else 0 for p in splits[1:]))
+    program = create_program(
+        config, len(splits.train.labels), splits.source.num_classes
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        if dry_run:
+            workdir = Path(scratch)
+        elif overwrite:
+            clear_run(workdir)
+        try:
+            return _run(config, workdir, splits, program, report)
+        except OSError as error:
+            raise UserError(
+                f"cannot write to {str(workdir)!r}: {error.strerror or error}; "
+                "make room, or name another --workdir"
+            ) from error
+
+
+def _run(
+    config: ConfigDict, workdir: Path, splits: Splits, program: Program, report: Report
+) -> dict[str, float]:
+    """Does the run in a folder that is empty or holds this very run."""
+
+    def measure(split: Dataset) -> dict[str, float]:
+        size = config.eval_batch_size
+        return evaluate.evaluate(program.eval_step, state.variables, split, size)
+
+    with Checkpointer(workdir, max_to_keep=config.max_to_keep) as checkpointer:
+        state, totals = _restore_or_create(config, program, checkpointer, splits.source)
+        steps_per_epoch, step = program.steps_per_epoch, int(state.step)
+        last_step = config.num_epochs * steps_per_epoch
+        report.model(config.model.name, state.params)
+        dataset = jax.device_put(splits.train)
+        if step < last_step:
+            compiled = compile_train_steps(program, state, dataset)
+            program = program._replace(train_steps=compiled)
+        report.start(step, last_step, steps_per_epoch)
+        (workdir / "config.json").write_text(config_to_json(config))
+        with MetricWriter(workdir, step) as writer, catch_signals() as stop:
+            while step < last_step and not stop.signum:
+                begun, before = time.perf_counter(), totals["count"]
+                state, totals = train_epoch(
+                    program, state, dataset, totals, stop, report.steps_done
+                )
+                rate = (totals["count"] - before) / (time.perf_counter() - begun)
+                step = int(state.step)
+                epoch, steps_over = divmod(step, steps_per_epoch)
+                validation = {}
+                if not steps_over:
+                    train = mean_metrics([totals])
+                    validation = measure(splits.validation) if splits.validation else {}
+                    report.epoch(epoch, train, validation, rate)
+                    scalars = {f"train/{k}": v for k, v in train.items()}
+                    scalars |= {f"validation/{k}": v for k, v in validation.items()}
+                    writer.write(step, scalars, {"images_per_second": rate})
+                    totals = dict(NO_TOTALS)
+                if (
+                    steps_over
+                    or stop.signum
+                    or step == last_step
+                    or epoch % config.checkpoint_every_epochs == 0
+                ):
+                    metadata = {
+                        "config": config.to_dict(),
+                        "dataset": splits.source.to_dict(),
+                        "totals": totals,  # of the epoch that is under way
+                    }
+                    checkpointer.save(state, metadata=metadata, metrics=validation)
+            checkpointer.verify(step)
+            if step < last_step:
+                raise Interrupted(
+                    f"at step {step} of {last_step}, which is saved in {workdir}; "
+                    "to go on, repeat the command with --resume",
+                    stop.signum,
+                )
+            test = measure(splits.test)  # the one time that this split is looked at
+            writer.write(step, {f"test/{k}": v for k, v in test.items()})
+    report.summary(splits.source, test, len(splits.test.labels), workdir)
+    return test
+
+
+def _restore_or_create(
+    config: ConfigDict,
+    program: Program,
+    checkpointer: Checkpointer,
+    source: DatasetSource,
+) -> tuple[TrainState, Totals]:
+    """Returns the newest saved state, else a new one; and the sums of its epoch.
+
+    Raises:
+      ConfigError: what is saved belongs to another config or other data.
+      CheckpointError: what is saved is damaged.
+    """
+    if checkpointer.latest_step() is None:
+        return program.create_state(), dict(NO_TOTALS)
+    template = jax.eval_shape(program.create_state)
+    state, _, metadata = checkpointer.restore(template)
+    saved = flatten(config_from_dict(metadata["config"]))
+    for name, value in flatten(config).items():
+        if saved.get(name) != value and name not in _MAY_CHANGE:
+            raise ConfigError(
+                f"config.{name} is {value!r}, but the run to resume has "
+                f"{saved.get(name)!r}: give the same, or another --workdir"
+            )
+    trained_on = metadata["dataset"]["name"]
+    if trained_on != source.name:
+        raise ConfigError(
+            f"the run to resume trained on {trained_on}, but the data found now is "
+            f"{source.name} ({source.fallback_reason}): give another --workdir"
+        )
+    return state, metadata["totals"]

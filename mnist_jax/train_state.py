@@ -1,0 +1,97 @@
+"""The state of training: arrays only, so that it can be jitted, scanned, vmapped,
+donated, sharded and saved as it is.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from mnist_jax.config import ConfigDict
+
+PyTree = Any
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that changes while training.
+
+    Attributes:
+      step: int32 [], the number of optimizer steps done.
+      params: the model's parameters.
+      batch_stats: running statistics of batch norm; empty without it.
+      opt_state: the optax state.
+      ema_params: exponential moving average of `params`, or None.
+    """
+
+    step: jax.Array
+    params: PyTree
+    batch_stats: PyTree
+    opt_state: optax.OptState
+    ema_params: PyTree | None
+
+    @property
+    def variables(self) -> PyTree:
+        """What evaluation and prediction give to `model.apply`."""
+        params = self.params if self.ema_params is None else self.ema_params
+        return {"params": params, "batch_stats": self.batch_stats}
+
+    def apply_gradients(
+        self,
+        grads: PyTree,
+        batch_stats: PyTree,
+        tx: optax.GradientTransformation,
+        ema_decay: float,
+    ) -> "TrainState":
+        """Returns the state after one optimizer step.
+
+        Args:
+          grads: as `params`.
+          batch_stats: the new running statistics.
+          tx: the optimizer that made `opt_state`.
+          ema_decay: share of the old average that is kept. Early on it is
+            (1 + step) / (10 + step), so that the first weights are soon forgotten (as
+            TensorFlow's ExponentialMovingAverage does with num_updates).
+        """
+        updates, opt_state = tx.update(grads, self.opt_state, self.params)
+        params = optax.apply_updates(self.params, updates)
+        ema_params = None
+        if self.ema_params is not None:
+            decay = jnp.minimum(ema_decay, (1.0 + self.step) / (10.0 + self.step))
+            ema_params = optax.incremental_update(params, self.ema_params, 1.0 - decay)
+        return TrainState(
+            step=self.step + 1,
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            ema_params=ema_params,
+        )
+
+
+def create_train_state(
+    config: ConfigDict,
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    rng: jax.Array,
+) -> TrainState:
+    """Initialises the model's variables and the optimizer's state.
+
+    Args:
+      config: only `ema_decay` is read.
+      model: maps float32 [B, 28, 28, 1] to logits.
+      tx: the optimizer.
+      rng: key of the initial weights.
+    """
+    variables = model.init(rng, jnp.zeros((1, 28, 28, 1)))
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=tx.init(params),
+        # A copy: the state is donated, and no buffer may be donated twice.
+        ema_params=jax.tree.map(jnp.copy, params) if config.ema_decay else None,
+    )

@@ -1,0 +1,66 @@
+"""Trains a digit recogniser and saves it.
+
+  python scripts/train.py
+  python scripts/train.py --config=configs/seed.py --workdir=checkpoints/mine
+  python scripts/train.py --config.optimizer.learning_rate=3e-3 --config.seed=1
+
+Any field of the config can be set by a flag, as in the last line; configs/default.py
+lists them all.
+"""
+
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from mnist_jax import cli
+from mnist_jax.config import CONFIGS
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", str(CONFIGS / "default.py"), "The config file."
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Where to save; by default checkpoints/NAME_OF_THE_CONFIG."
+)
+_RESUME = flags.DEFINE_bool("resume", False, "Go on with the run in workdir, if any.")
+_OVERWRITE = flags.DEFINE_bool(
+    "overwrite", False, "Delete the run in workdir, if any, and start again."
+)
+_DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False, "Do a few steps of everything and save nothing."
+)
+_DEVICE = flags.DEFINE_enum(
+    "device", None, ["cpu", "gpu", "tpu"], "What to run on; by default the best."
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir",
+    None,
+    "Folder of tfds data sets; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.",
+)
+_MANUAL_DIR = flags.DEFINE_string(
+    "manual_dir",
+    None,
+    "Folder with the data set's original archives, if you have them.",
+)
+
+
+def main(arguments: list[str]) -> None:
+    """Trains as the flags say."""
+    cli.refuse_arguments(arguments)
+    from mnist_jax import devices, train
+
+    devices.set_up(_DEVICE.value)
+    name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+    train.train_and_evaluate(
+        _CONFIG.value,
+        _WORKDIR.value or Path("checkpoints") / name,
+        data_dir=_DATA_DIR.value,
+        manual_dir=_MANUAL_DIR.value,
+        resume=_RESUME.value,
+        overwrite=_OVERWRITE.value,
+        dry_run=_DRY_RUN.value,
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,60 @@
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mnist_jax.config import CONFIGS, load_config
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory):
+    """One cache folder for all tests, and none of the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["MNIST_JAX_CACHE_DIR"] = str(folder)
+    from mnist_jax import devices
+
+    devices.set_up("cpu")
+
+
+@pytest.fixture
+def default_config():
+    """configs/default.py, free to be changed."""
+    return load_config(CONFIGS / "default.py").unlock()
+
+
+@pytest.fixture
+def seed_config():
+    """configs/seed.py, free to be changed."""
+    return load_config(CONFIGS / "seed.py").unlock()
+
+
+def make_tiny_config():
+    config = load_config(CONFIGS / "smoke.py").unlock()
+    config.train_split = "train[:600]"
+    config.batch_size = 64
+    config.model.kwargs.features = (4, 8)
+    config.model.kwargs.dense = (16,)
+    config.optimizer.learning_rate = 1e-2
+    return config
+
+
+@pytest.fixture
+def tiny_config():
+    """A net that trains two epochs of 10 steps on the embedded digits in no time."""
+    return make_tiny_config()
+
+
+@pytest.fixture(scope="session")
+def _trained(tmp_path_factory):
+    from mnist_jax.train import train_and_evaluate
+
+    workdir = tmp_path_factory.mktemp("trained") / "run"
+    train_and_evaluate(make_tiny_config(), workdir)
+    return workdir
+
+
+@pytest.fixture
+def trained_workdir(_trained, tmp_path) -> Path:
+    """A copy of the folder of a run of `tiny_config` that is finished."""
+    return Path(shutil.copytree(_trained, tmp_path / "trained"))

@@ -1,0 +1,109 @@
+import json
+
+import pytest
+
+from mnist_jax.config import (
+    CONFIGS,
+    FIELDS,
+    check_field_names,
+    config_from_dict,
+    config_to_json,
+    load_config,
+    validate_config,
+)
+from mnist_jax.errors import ConfigError
+
+FILES = sorted(CONFIGS.glob("[!_]*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_config_file_is_valid_and_locked(path):
+    config = load_config(path)
+    validate_config(config)
+    assert config.is_locked
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_json_round_trip(path):
+    config = load_config(path)
+    again = config_from_dict(json.loads(config_to_json(config)))
+    assert again.to_dict() == config.to_dict()
+    assert again.is_locked
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("batch_size", 0, "config.batch_size must be a whole number of 1 or more"),
+        ("batch_size", 12.5, "got 12.5"),
+        ("batch_size", True, "got True"),
+        ("seed", -1, "config.seed must be"),
+        ("dataset", "", "config.dataset must be a name, got ''"),
+        ("label_smoothing", 1.0, "from 0 to below 1"),
+        ("label_smoothing", float("nan"), "got nan"),
+        ("ema_decay", "x", "got 'x'"),
+        ("model", 3, "config.model: no such field"),
+    ],
+)
+def test_bad_values_are_named(default_config, name, value, message):
+    with default_config.ignore_type():
+        default_config[name] = value
+    with pytest.raises(ConfigError, match=message):
+        validate_config(default_config)
+
+
+def test_unknown_field_names_the_nearest(default_config):
+    default_config.optimizer.learning_rat = 0.1
+    with pytest.raises(ConfigError, match="mean 'optimizer.learning_rate'"):
+        validate_config(default_config)
+
+
+def test_missing_field_is_named(default_config):
+    del default_config.optimizer.clip_norm
+    with pytest.raises(ConfigError, match=r"config.optimizer.clip_norm is missing"):
+        validate_config(default_config)
+
+
+def test_whole_numbers_do_for_fractions(default_config):
+    with default_config.ignore_type():
+        default_config.optimizer.learning_rate = 1
+    validate_config(default_config)
+
+
+def test_override_names():
+    check_field_names([*FIELDS, "model.kwargs.anything"])
+    with pytest.raises(ConfigError, match="did you mean 'batch_size'"):
+        check_field_names(["batchsize"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def get_config(:", "SyntaxError"),
+        ("import not_there", "ModuleNotFoundError: No module named 'not_there'"),
+        ("x = 1", "has no attribute 'get_config'"),
+        ("def get_config(): return {}", "must return an ml_collections.ConfigDict"),
+        ("def get_config(): raise ValueError('two\\nlines')", "ValueError: two lines"),
+    ],
+)
+def test_bad_config_files_give_one_line(tmp_path, text, message):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="mine.py") as caught:
+        load_config(path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_config_file_lists_its_neighbours():
+    with pytest.raises(ConfigError, match=r"no config file .*nope.py.*default, .*seed"):
+        load_config(CONFIGS / "nope.py")
+
+
+@pytest.mark.parametrize("group", ["model", "optimizer"])
+def test_keyword_arguments_must_be_a_group(default_config, group):
+    del default_config[group].kwargs
+    with pytest.raises(
+        ConfigError, match=f"config.{group}.kwargs must be a ConfigDict"
+    ):
+        validate_config(default_config)

@@ -1,0 +1,49 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mnist_jax.metrics import cross_entropy, mean_metrics, summed_metrics
+
+LOGITS = jnp.array([[2.0, 0.0, -1.0], [0.0, 0.0, 0.0], [-3.0, 1.0, 5.0]])
+LABELS = jnp.array([0, 1, 1])
+
+
+def test_cross_entropy_is_minus_log_softmax():
+    softmax = np.exp(LOGITS) / np.exp(LOGITS).sum(-1, keepdims=True)
+    expected = -np.log(softmax[np.arange(3), LABELS])
+    np.testing.assert_allclose(cross_entropy(LOGITS, LABELS), expected, rtol=1e-6)
+
+
+def test_label_smoothing_mixes_in_the_even_distribution():
+    log_softmax = LOGITS - np.log(np.exp(LOGITS).sum(-1, keepdims=True))
+    target = 0.7 * np.eye(3)[LABELS] + 0.3 / 3
+    expected = -(target * log_softmax).sum(-1)
+    got = cross_entropy(LOGITS, LABELS, label_smoothing=0.3)
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_sums_count_only_what_the_mask_lets_through():
+    whole = summed_metrics(LOGITS, LABELS, jnp.ones(3))
+    first = summed_metrics(LOGITS, LABELS, jnp.array([1, 0, 0]))
+    rest = summed_metrics(LOGITS, LABELS, jnp.array([False, True, True]))
+    assert int(whole["count"]) == 3
+    assert int(whole["correct"]) == 1  # ties go to the first class
+    for key, value in whole.items():
+        np.testing.assert_allclose(first[key] + rest[key], value, rtol=1e-6)
+
+
+def test_padding_may_hold_anything():
+    logits = LOGITS.at[2].set(jnp.nan)
+    sums = summed_metrics(logits, LABELS, jnp.array([1, 1, 0]))
+    assert np.isfinite(sums["loss"])
+    assert int(sums["count"]) == 2
+
+
+def test_means_weigh_every_example_alike():
+    sums = [
+        summed_metrics(LOGITS[:2], LABELS[:2], jnp.ones(2)),
+        summed_metrics(LOGITS[2:], LABELS[2:], jnp.ones(1)),
+    ]
+    means = mean_metrics(sums)
+    assert means["accuracy"] == pytest.approx(1 / 3)
+    assert means["loss"] == pytest.approx(float(cross_entropy(LOGITS, LABELS).mean()))

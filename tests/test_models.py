@@ -1,0 +1,114 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mnist_jax.config import ConfigDict
+from mnist_jax.errors import ConfigError
+from mnist_jax.models import MODELS, create_model
+
+IMAGES = jax.random.uniform(jax.random.key(1), (3, 28, 28, 1))
+
+
+def model_config(name="cnn", **changes):
+    kwargs = {
+        "cnn": {
+            "features": (4, 8),
+            "kernel_size": 3,
+            "padding": "VALID",
+            "dense": (16,),
+            "dropout": 0.0,
+            "batch_norm": False,
+        },
+        "mlp": {"dense": (16,), "dropout": 0.0},
+    }[name]
+    return ConfigDict({"name": name, "kwargs": {**kwargs, **changes}})
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("num_classes", [10, 26])
+def test_logits_have_a_column_for_each_class(name, num_classes):
+    model = create_model(model_config(name), num_classes)
+    variables = model.init(jax.random.key(0), IMAGES)
+    logits = model.apply(variables, IMAGES)
+    assert logits.shape == (3, num_classes)
+    assert logits.dtype == jnp.float32
+    assert set(variables) == {"params"}
+
+
+def test_the_seed_recipe_has_its_parameters(seed_config):
+    model = create_model(seed_config.model, 10)
+    params = model.init(jax.random.key(0), IMAGES)["params"]
+    count = sum(p.size for p in jax.tree.leaves(params))
+    conv = (9 * 32 + 32) + (9 * 32 * 64 + 64)
+    dense = (5 * 5 * 64 * 128 + 128) + (128 * 10 + 10)
+    assert count == conv + dense
+
+
+def test_the_cnn_is_convolution_relu_and_pooling():
+    """The stages through `ops` are what linen's own layers compute."""
+    import flax.linen as nn
+
+    model = create_model(model_config(), 10)
+    params = model.init(jax.random.key(0), IMAGES)["params"]
+    x = IMAGES
+    for i, features in enumerate((4, 8)):
+        conv = nn.Conv(features, (3, 3), padding="VALID")
+        x = nn.relu(conv.apply({"params": params[f"ConvStage_{i}"]}, x))
+        x = nn.max_pool(x, (2, 2), (2, 2))
+    x = x.reshape(3, -1)
+    x = nn.relu(nn.Dense(16).apply({"params": params["Dense_0"]}, x))
+    expected = nn.Dense(10).apply({"params": params["Dense_1"]}, x)
+    got = model.apply({"params": params}, IMAGES)
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_dropout_acts_in_training_only():
+    model = create_model(model_config(dropout=0.5), 10)
+    variables = model.init(jax.random.key(0), IMAGES)
+
+    def train(seed):
+        rngs = {"dropout": jax.random.key(seed)}
+        return model.apply(variables, IMAGES, train=True, rngs=rngs)
+
+    assert (train(0) == train(0)).all()
+    assert (train(0) != train(1)).any()
+    evaluated = model.apply(variables, IMAGES)
+    assert (evaluated == model.apply(variables, IMAGES)).all()
+
+
+def test_batch_norm_leaves_padding_out_of_its_statistics():
+    model = create_model(model_config(batch_norm=True), 10)
+    variables = model.init(jax.random.key(0), IMAGES)
+    garbage = jnp.full((2, 28, 28, 1), 9.0)
+    padded = jnp.concatenate([IMAGES, garbage])
+    mask = jnp.array([1, 1, 1, 0, 0])
+    logits, updated = model.apply(
+        variables, IMAGES, train=True, mutable=["batch_stats"]
+    )
+    logits_padded, updated_padded = model.apply(
+        variables, padded, train=True, mask=mask, mutable=["batch_stats"]
+    )
+    np.testing.assert_allclose(logits_padded[:3], logits, rtol=1e-3, atol=1e-3)
+    for a, b in zip(
+        jax.tree.leaves(updated), jax.tree.leaves(updated_padded), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (ConfigDict({"name": "cnnn", "kwargs": {}}), "did you mean 'cnn'"),
+        (model_config(depth=3), "kwargs.depth is unknown for 'cnn'; it takes: batch"),
+        (ConfigDict({"name": "mlp", "kwargs": {"dense": ()}}), "dropout is missing"),
+        (model_config(kernel_size=30), "no working 'cnn': kernel"),
+        (model_config(padding="FULL"), "padding must be 'VALID' or 'SAME'"),
+        (model_config(features="many"), "no working 'cnn'"),
+        (model_config(dropout="x"), "no working 'cnn'"),
+    ],
+)
+def test_what_cannot_be_built_is_said_in_one_line(config, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        create_model(config, 10)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,104 @@
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mnist_jax.errors import ConfigError
+from mnist_jax.optimizer import SCHEDULES, create_optimizer, create_schedule
+
+STEPS_PER_EPOCH = 10
+
+
+@pytest.fixture
+def config(default_config):
+    default_config.num_epochs = 3
+    default_config.optimizer.learning_rate = 0.5
+    default_config.optimizer.warmup_epochs = 1.0
+    return default_config
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_rise_to_the_peak_and_fall(config, name):
+    config.optimizer.schedule = name
+    schedule = create_schedule(config, STEPS_PER_EPOCH)
+    rates = np.array([schedule(step) for step in range(31)])
+    assert rates[0] < 0.05
+    np.testing.assert_allclose(rates[10], 0.5)
+    assert (np.diff(rates[:11]) > 0).all()
+    assert (np.diff(rates[10:]) <= 0).all()
+    if name != "constant":
+        assert rates[30] < 1e-4
+    assert rates.max() == rates[10]
+
+
+@pytest.mark.parametrize("name", ["constant", "cosine", "linear"])
+def test_no_warm_up_starts_at_the_peak(config, name):
+    config.optimizer.schedule = name
+    config.optimizer.warmup_epochs = 0.0
+    np.testing.assert_allclose(create_schedule(config, STEPS_PER_EPOCH)(0), 0.5)
+
+
+@pytest.mark.parametrize(
+    "name", ["adam", "adamw", "sgd", "lion", "rmsprop", "adafactor", "muon", "lamb"]
+)
+def test_any_optimizer_of_optax_makes_a_step(config, name):
+    config.optimizer.name = name
+    config.optimizer.schedule = "constant"
+    config.optimizer.warmup_epochs = 0.0
+    tx = create_optimizer(config, STEPS_PER_EPOCH)
+    params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+    updates, _ = tx.update(params, tx.init(params), params)
+    new = optax.apply_updates(params, updates)
+    assert (new["kernel"] < params["kernel"]).all()
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_weight_decay_acts_on_kernels_only(config, name):
+    config.optimizer.name = name
+    config.optimizer.schedule = "constant"
+    config.optimizer.warmup_epochs = 0.0
+    config.optimizer.weight_decay = 0.1
+    tx = create_optimizer(config, STEPS_PER_EPOCH)
+    params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+    zeros = {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(2)}
+    updates, _ = tx.update(zeros, tx.init(params), params)
+    np.testing.assert_allclose(updates["kernel"], -0.5 * 0.1, rtol=1e-6)
+    np.testing.assert_array_equal(updates["bias"], 0.0)
+
+
+def test_adamw_decays_nothing_where_the_config_says_so(config):
+    config.optimizer.name = "adamw"
+    tx = create_optimizer(config, STEPS_PER_EPOCH)
+    params = {"kernel": jnp.ones((2, 2))}
+    updates, _ = tx.update({"kernel": jnp.zeros((2, 2))}, tx.init(params), params)
+    np.testing.assert_array_equal(updates["kernel"], 0.0)
+
+
+def test_clip_norm_bounds_the_whole_gradient(config):
+    config.optimizer.name = "sgd"
+    config.optimizer.schedule = "constant"
+    config.optimizer.warmup_epochs = 0.0
+    config.optimizer.learning_rate = 1.0
+    config.optimizer.clip_norm = 2.0
+    tx = create_optimizer(config, STEPS_PER_EPOCH)
+    params = {"kernel": jnp.full((2, 2), 9.0), "bias": jnp.full(2, 9.0)}
+    updates, _ = tx.update(params, tx.init(params), params)
+    np.testing.assert_allclose(optax.tree.norm(updates), 2.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("name", "adamm", "did you mean 'adam'"),
+        ("name", "cosine_decay_schedule", "no optimizer of optax"),
+        ("name", "lbfgs", "optax.lbfgs cannot be used so"),
+        ("schedule", "cosin", "did you mean 'cosine'"),
+        ("warmup_epochs", 3.0, "leaves no step"),
+        ("kwargs", {"b9": 1.0}, "unexpected keyword argument 'b9'"),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_one_line(config, field, value, message):
+    config.optimizer[field] = value
+    with pytest.raises(ConfigError, match=message) as caught:
+        create_optimizer(config, STEPS_PER_EPOCH)
+    assert "\n" not in str(caught.value)

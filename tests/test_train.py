@@ -1,0 +1,322 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mnist_jax import train
+from mnist_jax.checkpoint import Checkpointer
+from mnist_jax.config import CONFIGS, load_config
+from mnist_jax.data import Dataset
+from mnist_jax.errors import ConfigError, Interrupted, UserError
+from mnist_jax.metric_writer import read_metrics
+from mnist_jax.report import Report
+
+FILES = sorted(CONFIGS.glob("[!_]*.py"))
+
+
+def made_dataset(count, seed=0):
+    """Images of noise whose brightest of ten rows tells the label."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 10, count).astype(np.int32)
+    images = rng.integers(0, 60, (count, 28, 28, 1), np.uint8)
+    images[np.arange(count), 2 * labels + 4] = 255
+    return Dataset(images, labels)
+
+
+def final_state(workdir, config):
+    """The bytes of every leaf of the newest state in a workdir."""
+    program = train.create_program(config, 10, 10)
+    with Checkpointer(workdir, max_to_keep=2) as checkpointer:
+        restored = checkpointer.restore(jax.eval_shape(program.create_state))
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(restored.state)]
+
+
+@pytest.fixture
+def run(tiny_config):
+    """A program, its data set on the device, and a function that makes a new state."""
+    dataset = made_dataset(50)
+    program = train.create_program(tiny_config, len(dataset.labels), 10)
+    return program, jax.device_put(dataset)
+
+
+def test_an_epoch_has_every_example_once():
+    order = train.epoch_indices(
+        jax.random.key(0), jnp.int32(3), num_examples=50, batch_size=16
+    )
+    assert order.shape == (4, 16)
+    assert sorted(np.ravel(order)) == [-1] * 14 + list(range(50))
+    assert (order[-1, 2:] == -1).all()  # only the last batch is short
+
+
+def test_data_order_is_a_pure_function_of_seed_and_epoch():
+    def order(seed, epoch):
+        rng = jax.random.key(seed)
+        return np.asarray(
+            train.epoch_indices(rng, jnp.int32(epoch), num_examples=99, batch_size=9)
+        )
+
+    np.testing.assert_array_equal(order(0, 1), order(0, 1))
+    assert (order(0, 1) != order(0, 2)).any()
+    assert (order(0, 1) != order(1, 1)).any()
+
+
+def test_many_steps_in_one_scan_are_the_same_as_one_by_one(run):
+    program, dataset = run
+    indices = program.indices(0)
+    whole, metrics = program.train_steps(
+        program.create_state(), dataset, indices, program.rng
+    )
+    state, total = program.create_state(), 0
+    for row in indices:
+        state, one = program.train_steps(state, dataset, row[None], program.rng)
+        total += int(one["count"])
+    assert int(metrics["count"]) == total == 50
+    assert int(state.step) == len(indices)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(state), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_padding_changes_nothing(run):
+    program, dataset = run
+    short = jnp.array([[4, 8, 15]])
+    padded = jnp.array([[4, 8, 15, -1, -1, -1]])
+    a, metrics_a = program.train_steps(
+        program.create_state(), dataset, short, program.rng
+    )
+    b, metrics_b = program.train_steps(
+        program.create_state(), dataset, padded, program.rng
+    )
+    assert int(metrics_a["count"]) == int(metrics_b["count"]) == 3
+    np.testing.assert_allclose(metrics_a["loss"], metrics_b["loss"], rtol=1e-5)
+    for x, y in zip(jax.tree.leaves(a.params), jax.tree.leaves(b.params), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
+
+
+def test_golden_step(tiny_config):
+    """Two steps of a fixed net on fixed data give the numbers they always gave.
+
+    If this fails after a change that was not meant to change the computation, the
+    change is wrong. If it was meant to, run this test with -s, check that the new
+    numbers are sensible, and put them here.
+    """
+    tiny_config.augment.rotation = 0.0
+    tiny_config.augment.scale = 0.0
+    tiny_config.augment.shear = 0.0
+    tiny_config.augment.shift = 0.0
+    dataset = jax.device_put(made_dataset(32))
+    program = train.create_program(tiny_config, 32, 10)
+    indices = jnp.arange(32, dtype=jnp.int32).reshape(2, 16)
+    state, metrics = program.train_steps(
+        program.create_state(), dataset, indices, program.rng
+    )
+    got = {
+        "loss": float(metrics["loss"]),
+        "norm": float(optax.tree.norm(state.params)),
+        "ema_norm": float(optax.tree.norm(state.ema_params)),
+    }
+    print(got)
+    assert got == pytest.approx(GOLDEN, rel=1e-4)
+
+
+GOLDEN = {"loss": 73.87881, "norm": 8.201010, "ema_norm": 8.197713}
+
+
+def test_training_learns(tiny_config):
+    tiny_config.num_epochs = 30
+    dataset = jax.device_put(made_dataset(50))
+    program = train.create_program(tiny_config, 50, 10)
+    state = program.create_state()
+    for epoch in range(30):
+        state, metrics = program.train_steps(
+            state, dataset, program.indices(epoch), program.rng
+        )
+    assert int(metrics["correct"]) > 25  # of 50; guessing has 5
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_config_trains_a_step(path):
+    config = load_config(path)
+    dataset = jax.device_put(made_dataset(8))
+    program = train.create_program(config, 6000, 10)
+    indices = jnp.arange(8, dtype=jnp.int32)[None]
+    state, metrics = program.train_steps(
+        program.create_state(), dataset, indices, program.rng
+    )
+    assert int(state.step) == 1
+    assert bool(metrics["finite"])
+
+
+@pytest.mark.parametrize("calls", [1, 2, 3, 5])
+def test_a_run_that_was_stopped_and_resumed_ends_the_same(
+    tiny_config, tmp_path, monkeypatch, calls
+):
+    """SIGTERM after some calls, in mid-epoch or at its end, then --resume."""
+    monkeypatch.setattr(train, "_STEPS_PER_CALL", 4)
+    train.train_and_evaluate(tiny_config, tmp_path / "unbroken")
+    seen = []
+
+    def steps_done(self, count):
+        seen.append(count)
+        if len(seen) == calls:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Report, "steps_done", steps_done)
+        with pytest.raises(Interrupted, match="--resume") as caught:
+            train.train_and_evaluate(tiny_config, tmp_path / "broken")
+    assert caught.value.exit_code == 143
+    train.train_and_evaluate(tiny_config, tmp_path / "broken", resume=True)
+    unbroken, broken = (
+        final_state(tmp_path / name, tiny_config) for name in ("unbroken", "broken")
+    )
+    assert unbroken == broken
+    log, again = (
+        (tmp_path / name / "metrics.jsonl").read_text()
+        for name in ("unbroken", "broken")
+    )
+    assert log == again
+
+
+def test_a_run_that_was_killed_and_resumed_ends_the_same(tiny_config, tmp_path):
+    """kill -9 from outside after the first epochs, then --resume."""
+    flags = [
+        sys.executable,
+        str(CONFIGS.parent / "scripts" / "train.py"),
+        f"--config={CONFIGS / 'smoke.py'}",
+        "--config.num_epochs=8",
+        "--config.model.kwargs.features=(4, 4)",
+        "--config.model.kwargs.dense=(8,)",
+    ]
+    broken = [*flags, f"--workdir={tmp_path / 'broken'}"]
+    with subprocess.Popen(broken, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not read_metrics(tmp_path / "broken") and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    subprocess.run([*broken, "--resume"], check=True, stdout=subprocess.DEVNULL)
+    unbroken = [*flags, f"--workdir={tmp_path / 'unbroken'}"]
+    subprocess.run(unbroken, check=True, stdout=subprocess.DEVNULL)
+    config = load_config(CONFIGS / "smoke.py").unlock()
+    config.model.kwargs.features = (4, 4)
+    config.model.kwargs.dense = (8,)
+    states = [final_state(tmp_path / n, config) for n in ("broken", "unbroken")]
+    assert states[0] == states[1]
+    logs = [
+        (tmp_path / n / "metrics.jsonl").read_text() for n in ("broken", "unbroken")
+    ]
+    assert logs[0] == logs[1]
+
+
+def test_the_seed_decides_everything(tiny_config, tmp_path):
+    states = []
+    for number, seed in enumerate([0, 0, 1]):
+        tiny_config.seed = seed
+        train.train_and_evaluate(tiny_config, tmp_path / str(number))
+        states.append(final_state(tmp_path / str(number), tiny_config))
+    assert states[0] == states[1] != states[2]
+
+
+def test_what_a_run_leaves_behind(trained_workdir):
+    config = json.loads((trained_workdir / "config.json").read_text())
+    assert config["dataset"] == "digits"
+    records = read_metrics(trained_workdir)
+    assert [r["step"] for r in records] == [10, 20, 20]
+    assert records[0]["validation/count"] == 200
+    assert records[-1]["test/count"] == 400
+    assert list((trained_workdir / "tensorboard").glob("events.out.tfevents.*"))
+    assert not list(trained_workdir.glob("*.tmp"))
+
+
+def test_a_folder_with_a_run_is_refused_before_training(tiny_config, trained_workdir):
+    before = sorted(p.stat().st_mtime_ns for p in trained_workdir.rglob("*"))
+    with pytest.raises(ConfigError, match=r"holds a run: add --resume .* --overwrite"):
+        train.train_and_evaluate(tiny_config, trained_workdir)
+    assert before == sorted(p.stat().st_mtime_ns for p in trained_workdir.rglob("*"))
+
+
+def test_resume_refuses_another_config(tiny_config, trained_workdir):
+    tiny_config.optimizer.learning_rate = 0.5
+    with pytest.raises(ConfigError, match=r"learning_rate is 0.5, but the run .* has"):
+        train.train_and_evaluate(tiny_config, trained_workdir, resume=True)
+
+
+def test_resume_of_a_finished_run_reports_it_again(
+    tiny_config, trained_workdir, capsys
+):
+    before = (trained_workdir / "metrics.jsonl").read_text()
+    result = train.train_and_evaluate(tiny_config, trained_workdir, resume=True)
+    assert result["count"] == 400
+    assert "of 400 images right" in capsys.readouterr().out
+    assert (trained_workdir / "metrics.jsonl").read_text() == before
+
+
+def test_overwrite_starts_again(tiny_config, tmp_path):
+    workdir = tmp_path / "run"
+    train.train_and_evaluate(tiny_config, workdir)
+    (workdir / "notes.txt").write_text("mine")
+    tiny_config.seed = 5
+    train.train_and_evaluate(tiny_config, workdir, overwrite=True)
+    assert json.loads((workdir / "config.json").read_text())["seed"] == 5
+    assert len(read_metrics(workdir)) == 3
+    assert (workdir / "notes.txt").read_text() == "mine"
+
+
+def test_overwrite_with_a_bad_config_loses_nothing(tiny_config, trained_workdir):
+    tiny_config.model.name = "nope"
+    with pytest.raises(ConfigError, match="nope"):
+        train.train_and_evaluate(tiny_config, trained_workdir, overwrite=True)
+    assert len(read_metrics(trained_workdir)) == 3
+
+
+def test_dry_run_writes_nothing(tiny_config, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    train.train_and_evaluate(tiny_config, Path("run"), dry_run=True)
+    assert not list(tmp_path.iterdir())
+    assert "dry run" in capsys.readouterr().out
+
+
+def test_divergence_stops_the_run_and_saves_nothing(tiny_config, tmp_path):
+    tiny_config.optimizer.name = "sgd"
+    tiny_config.optimizer.learning_rate = 1e30
+    with pytest.raises(UserError, match="training diverged") as caught:
+        train.train_and_evaluate(tiny_config, tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "run" / "checkpoints").glob("[0-9]*"))
+
+
+def test_batch_norm_dropout_and_mlp_train(tiny_config, tmp_path):
+    tiny_config.model.kwargs.batch_norm = True
+    tiny_config.model.kwargs.dropout = 0.5
+    result = train.train_and_evaluate(tiny_config, tmp_path / "cnn")
+    assert result["count"] == 400
+    tiny_config.model.name = "mlp"
+    tiny_config.model.kwargs = {"dense": (16,), "dropout": 0.1}
+    result = train.train_and_evaluate(tiny_config, tmp_path / "mlp")
+    assert result["count"] == 400
+
+
+def test_more_validation_than_images_is_refused(tiny_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "load_dataset", lambda *_: made_dataset(40))
+    source = train.resolve_dataset("digits")
+    del source.shard_lengths["validation"]
+    monkeypatch.setattr(train, "resolve_dataset", lambda *_, **__: source)
+    tiny_config.validation = 40
+    with pytest.raises(ConfigError, match="validation"):
+        train.train_and_evaluate(tiny_config, tmp_path / "run")
+
+
+def test_calls_of_an_epoch_are_even_where_they_can_be(run):
+    program, _ = run
+    for steps, expected in [(5, 5), (430, 43), (469, 67), (431, 64), (100, 50)]:
+        program = program._replace(steps_per_epoch=steps)
+        assert train.steps_per_call(program) == expected
