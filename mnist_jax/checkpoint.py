@@ -42,14 +42,7 @@ Metadata = dict[str, Any]
 
 FORMAT_VERSION = 1
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-_DELETED = "deleted"  # old steps are renamed into it, which is atomic, and then removed
-_RUN_FILES = (
-    "config.json",
-    "metrics.jsonl",
-    "tensorboard/events.out.tfevents.*",
-    "figures/*.png",
-    "checkpoints/*",
-)
+DELETED = "deleted"  # old steps are renamed into it, which is atomic, and then removed
 
 
 class Restored(NamedTuple):
@@ -93,16 +86,23 @@ class Checkpointer:
         self._directory = _checkpoints(workdir)
         self._max_to_keep = max_to_keep
         self._damaged: list[int] = []
+        self._has_saved = False
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            self._purge()
             self._manager = ocp.CheckpointManager(
                 self._directory,
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=self,
-                    todelete_subdir=_DELETED,
+                    todelete_subdir=DELETED,
                     lightweight_initialize=True,  # else a damaged step stops it
                 ),
+                # The format that `_read_arrays` reads, whatever Orbax's default.
+                item_handlers={
+                    "state": ocp.PyTreeCheckpointHandler(
+                        use_ocdbt=True, use_zarr3=False
+                    ),
+                    "metadata": ocp.JsonCheckpointHandler(),
+                },
             )
         except OSError as error:
             raise CheckpointError(
@@ -130,7 +130,9 @@ class Checkpointer:
             if exc is None:
                 raise
             _warn(str(error))  # the exception under way says why the run ended
-        self._purge()
+        finally:
+            if self._has_saved:
+                self._purge()
 
     def save(
         self,
@@ -157,6 +159,7 @@ class Checkpointer:
         ocp = _import_orbax()
         self.wait()
         self._purge()
+        self._has_saved = True
         leaves = _flatten(state)
         host = {path: _to_host(leaf) for path, leaf in leaves.items()}
         step = int(host["step"])
@@ -189,7 +192,7 @@ class Checkpointer:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(unflatten_dict(host, sep="/")),
+                    state=ocp.args.PyTreeSave(unflatten_dict(host, sep="/")),
                     metadata=ocp.args.JsonSave(sealed),
                 ),
                 force=True,  # Orbax's own rules skip some saves, silently
@@ -269,16 +272,17 @@ class Checkpointer:
         return [checkpoint.step in keep for checkpoint in checkpoints]
 
     def _best(self, steps: Iterable[int]) -> int | None:
-        ranked = [(accuracy, s) for s in steps if (accuracy := self._accuracy.get(s))]
-        return max(ranked)[1] if ranked else None
+        ranked = [(self._accuracy.get(step), step) for step in steps]
+        return max(((a, s) for a, s in ranked if a is not None), default=(0, None))[1]
 
     def _purge(self) -> None:
         """Removes deleted steps, and what a save left that was killed or failed."""
-        # Not by Orbax's own option, which goes on in the background.
+        # Orbax's own option also does it where nothing is saved, perhaps to a run that
+        # another process is doing, and goes on in the background.
         if jax.process_index() == 0:
             for path in self._directory.glob("*.orbax-checkpoint-tmp*"):
                 shutil.rmtree(path, ignore_errors=True)
-            shutil.rmtree(self._directory / _DELETED, ignore_errors=True)
+            shutil.rmtree(self._directory / DELETED, ignore_errors=True)
 
     def _not_saved(self, error: Exception) -> CheckpointError:
         return CheckpointError(
@@ -303,7 +307,8 @@ def load_model(workdir: str | Path, which: str = "latest") -> Loaded:
     if which == "best":
         # A damaged step comes first: it might be the best, and its loss is told.
         rank = {s: _accuracy(directory / str(s), damaged=math.inf) for s in steps}
-        steps = sorted((s for s in steps if rank[s]), key=lambda s: -(rank[s] or 0))
+        steps = [s for s in steps if rank[s] is not None]
+        steps.sort(key=lambda s: -(rank[s] or 0))
         if not steps:
             raise CheckpointError(
                 f"no checkpoint in {str(workdir)!r} has an accuracy on validation, "
@@ -345,51 +350,6 @@ def tree_digest(tree: PyTree) -> str:
     """
     digests = {path: _digest(_to_host(leaf)) for path, leaf in _flatten(tree).items()}
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
-
-
-def has_run(workdir: str | Path) -> bool:
-    """Says whether `workdir` holds what a run would resume or overwrite."""
-    return bool(_run_files(Path(workdir)))
-
-
-def clear_run(workdir: str | Path) -> None:
-    """Deletes what a run wrote into `workdir`, and no other file there or elsewhere.
-
-    Raises:
-      CheckpointError: something in the way is not a run's, or cannot be deleted.
-    """
-    workdir = Path(workdir)
-    paths = _run_files(workdir)
-    try:
-        for path in paths:
-            is_step = path.name.isdigit() and path.is_dir()
-            foreign = is_step and not (path / "metadata").is_dir()
-            if path.parent.is_symlink() or (foreign and any(path.iterdir())):
-                raise CheckpointError(
-                    f"{str(path)!r} is not this run's: move it away, or choose "
-                    "another --workdir"
-                )
-        for path in paths:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-        for folder in {path.parent for path in paths} - {workdir}:
-            if not any(folder.iterdir()):
-                folder.rmdir()
-    except OSError as error:
-        raise CheckpointError(
-            f"cannot clear {str(workdir)!r}: {error.strerror}: {error.filename}"
-        ) from error
-
-
-def _run_files(workdir: Path) -> list[Path]:
-    paths = [path for pattern in _RUN_FILES for path in workdir.glob(pattern)]
-    # A folder `checkpoints` may also hold whole runs: its own are named by Orbax.
-    ours = re.compile(rf"[0-9]+(\.orbax-checkpoint-tmp.*)?|{_DELETED}")
-    return [
-        p for p in paths if p.parent.name != "checkpoints" or ours.fullmatch(p.name)
-    ]
 
 
 @functools.cache
@@ -555,7 +515,8 @@ def _read_metadata(step_dir: Path) -> Metadata:
             f"{str(step_dir)!r} has format_version {version}; mnist_jax "
             f"{mnist_jax.__version__} reads up to {FORMAT_VERSION}: update it"
         )
-    if _seal(rest) != metadata or str(step) != step_dir.name:
+    intact = _seal(rest)["sha256"] == metadata.get("sha256")
+    if not intact or str(step) != step_dir.name:
         raise _DamagedError("its metadata does not match its SHA-256")
     return metadata
 

@@ -11,11 +11,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import ml_collections
+from ml_collections import ConfigDict
 
 from mnist_jax.errors import ConfigError, suggest
-
-ConfigDict = ml_collections.ConfigDict
 
 # The checkout, so that any config file can say `from configs import default`.
 _ROOT = Path(__file__).resolve().parent.parent

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import numpy as np
 
 from mnist_jax import archives, offline_digits, records, tfds_builders
+from mnist_jax.config import ConfigDict
 from mnist_jax.errors import ConfigError, DataError
 from mnist_jax.sources import DIGITS, DatasetSource, cache_dir, resolve_dataset
 
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Dataset",
     "DatasetSource",
+    "Splits",
     "hold_out",
     "load_dataset",
+    "load_splits",
     "normalize",
     "resolve_dataset",
 ]
@@ -94,7 +97,7 @@ def _load_cached(source: DatasetSource, split: str) -> Dataset:
     path = cache_dir() / filename
     try:
         # A zip file, so that its CRC is checked as well.
-        with open(path, "rb") as file, np.load(file) as cached:
+        with open(path, "rb") as npz, np.load(npz) as cached:
             if str(cached["identity"]) == identity:
                 return Dataset(cached["images"], cached["labels"])
     except Exception:  # missing or damaged in one of many ways: made anew
@@ -197,6 +200,47 @@ def hold_out(
         Dataset(dataset.images[~held], dataset.labels[~held]),
         Dataset(dataset.images[held], dataset.labels[held]),
     )
+
+
+class Splits(NamedTuple):
+    """The data of a run; `validation` is None where the config holds nothing out."""
+
+    source: DatasetSource
+    train: Dataset
+    validation: Dataset | None
+    test: Dataset
+
+    def first(self, count: int) -> "Splits":
+        """Returns the first `count` images of each, for a trial."""
+        parts = [p and Dataset(p.images[:count], p.labels[:count]) for p in self[1:]]
+        return Splits(self.source, *parts)
+
+
+def load_splits(
+    config: ConfigDict, data_dir: str | None, manual_dir: str | None
+) -> Splits:
+    """Loads what the config names, or its offline data set.
+
+    A source with a validation split of its own gives that one; else
+    `config.validation` images are held out of train.
+
+    Raises:
+      DataError: the data cannot be had, or is damaged.
+      ConfigError: more images are to be held out than there are.
+    """
+    source = resolve_dataset(
+        config.dataset,
+        data_dir=data_dir,
+        manual_dir=manual_dir,
+        offline_dataset=config.offline_dataset,
+    )
+    train = load_dataset(source, config.train_split)
+    validation = None
+    if config.validation and "validation" in source.splits:
+        validation = load_dataset(source, "validation")
+    elif config.validation:
+        train, validation = hold_out(train, config.validation, seed=0)
+    return Splits(source, train, validation, load_dataset(source, config.test_split))
 
 
 def normalize(images: "ArrayT") -> "ArrayT":

@@ -1,21 +1,29 @@
-"""Evaluation: every image of a split counts once; and the report on the answers."""
+"""Evaluation: every image of a split counts, once, for any batch size."""
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import numpy as np
 
-from mnist_jax.data import Dataset, normalize
+from mnist_jax.data import (
+    Dataset,
+    DatasetSource,
+    load_dataset,
+    normalize,
+    resolve_dataset,
+)
+from mnist_jax.errors import DataError
 from mnist_jax.metrics import Metrics, summed_metrics
+
+if TYPE_CHECKING:
+    from mnist_jax.checkpoint import Loaded
 
 PyTree = Any
 Batch = dict[str, np.ndarray]
 EvalStep = Callable[[PyTree, Batch], Metrics]
-
-NUM_BINS = 15
 
 
 # The model is static, so jit compiles once for each model, whoever asks.
@@ -98,7 +106,8 @@ def _batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
     count = len(dataset.labels)
     if not count or batch_size < 1:
         raise ValueError(f"cannot make batches of {batch_size} of {count} images")
-    batch_size = min(batch_size, count)
+    # Of few sizes, so that a program compiled for one number of images serves others.
+    batch_size = min(batch_size, 2 ** (count - 1).bit_length())
     for start in range(0, count, batch_size):
         images = dataset.images[start : start + batch_size]
         labels = dataset.labels[start : start + batch_size]
@@ -110,166 +119,53 @@ def _batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
         }
 
 
-class ClassScore(NamedTuple):
-    """How one class fared; `precision`, `recall` and `f1` are 0 where undefined."""
+class LabelledSplit(NamedTuple):
+    """A split that a model can be evaluated on."""
 
-    name: str
-    precision: float
-    recall: float
-    f1: float
-    support: int  # images of this class
+    source: DatasetSource
+    name: str  # such as "mnist/test"
+    dataset: Dataset
 
 
-class Calibration(NamedTuple):
-    """Confidence against accuracy, in bins of equal width over (0, 1]."""
-
-    error: float  # the expected calibration error
-    confidence: np.ndarray  # float64 [bins], mean of the bin; NaN where it is empty
-    accuracy: np.ndarray  # float64 [bins], likewise
-    count: np.ndarray  # int64 [bins]
-
-
-class Report(NamedTuple):
-    """What a model's answers on a labelled split amount to."""
-
-    count: int
-    correct: int
-    accuracy: float
-    standard_error: float  # of the accuracy
-    interval: tuple[float, float]  # of the accuracy, 95 %
-    nll: float  # negative log-likelihood: the mean loss in nats
-    calibration: Calibration
-    classes: list[ClassScore]
-    confusion: np.ndarray  # int64 [C, C]: rows are labels, columns answers
-    answers: np.ndarray  # int64 [N]
-    confidences: np.ndarray  # float64 [N]
-    mistakes: np.ndarray  # int64 [M]: indices of wrong answers, the surest first
-
-    def to_dict(self) -> dict[str, Any]:
-        """What `--json` prints; all of it plain Python."""
-        calibration = self.calibration
-        return {
-            "count": self.count,
-            "correct": self.correct,
-            "accuracy": self.accuracy,
-            "accuracy_standard_error": self.standard_error,
-            "accuracy_interval_95": list(self.interval),
-            "loss": self.nll,
-            "negative_log_likelihood": self.nll,
-            "expected_calibration_error": calibration.error,
-            "calibration_bins": [
-                {
-                    "count": int(count),
-                    "confidence": float(confidence) if count else None,
-                    "accuracy": float(accuracy) if count else None,
-                }
-                for confidence, accuracy, count in zip(*calibration[1:], strict=True)
-            ],
-            "classes": [score._asdict() for score in self.classes],
-            "confusion_matrix": self.confusion.tolist(),
-            "mistakes": [
-                {"index": int(i), "answer": int(self.answers[i]), "confidence": c}
-                for i, c in zip(
-                    self.mistakes, self.confidences[self.mistakes].tolist(), strict=True
-                )
-            ],
-        }
-
-
-def make_report(
-    logits: np.ndarray, labels: np.ndarray, class_names: list[str]
-) -> Report:
-    """Measures a model's answers.
+def load_split(
+    loaded: "Loaded",
+    dataset: str | None = None,
+    split: str | None = None,
+    *,
+    data_dir: str | None = None,
+    manual_dir: str | None = None,
+) -> LabelledSplit:
+    """Loads what a model is to be evaluated on.
 
     Args:
-      logits: float [N, C].
-      labels: int [N].
-      class_names: C names.
+      loaded: from `checkpoint.load_model`.
+      dataset: name of a data set; None for the one that the model was trained on.
+      split: split expression of tfds; None for the config's `test_split`.
+      data_dir: folder of tfds data sets; None for tfds's own default.
+      manual_dir: folder with the original archives, if there is one.
+
+    Raises:
+      DataError: it cannot be had, or has other classes than the model.
     """
-    log_probabilities = log_softmax(logits)
-    answers = log_probabilities.argmax(-1)
-    confidences = np.exp(log_probabilities.max(-1))
-    right = answers == labels
-    count, correct = len(labels), int(right.sum())
-    accuracy = correct / count
-    wrong = np.flatnonzero(~right)
-    matrix = confusion_matrix(labels, answers, len(class_names))
-    return Report(
-        count=count,
-        correct=correct,
-        accuracy=accuracy,
-        standard_error=(accuracy * (1 - accuracy) / count) ** 0.5,
-        interval=wilson_interval(correct, count),
-        nll=-float(log_probabilities[np.arange(count), labels].mean()),
-        calibration=calibrate(confidences, right),
-        classes=class_scores(matrix, class_names),
-        confusion=matrix,
-        answers=answers,
-        confidences=confidences,
-        mistakes=wrong[np.argsort(-confidences[wrong], kind="stable")],
+    trained_on = loaded.metadata["dataset"]
+    source = resolve_dataset(
+        dataset or trained_on["name"], data_dir=data_dir, manual_dir=manual_dir
     )
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Log-probabilities float64 of logits [..., C]: float32 rounds the sure ones."""
-    shifted = logits.astype(np.float64)
-    shifted = shifted - shifted.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-
-
-def confusion_matrix(
-    labels: np.ndarray, answers: np.ndarray, num_classes: int
-) -> np.ndarray:
-    """Counts int64 [C, C]: row i, column j is how often an i was taken for a j."""
-    cells = np.bincount(labels * num_classes + answers, minlength=num_classes**2)
-    return cells.reshape(num_classes, num_classes)
-
-
-def class_scores(confusion: np.ndarray, class_names: list[str]) -> list[ClassScore]:
-    """Precision, recall and F1 of each class, from the confusion matrix [C, C]."""
-    hits, support = np.diag(confusion), confusion.sum(1)
-    precision = hits / np.maximum(confusion.sum(0), 1)
-    recall = hits / np.maximum(support, 1)
-    f1 = 2 * hits / np.maximum(confusion.sum(0) + support, 1)
-    return [
-        ClassScore(name, float(p), float(r), float(f), int(n))
-        for name, p, r, f, n in zip(
-            class_names, precision, recall, f1, support, strict=True
+    if source.num_classes != trained_on["num_classes"]:
+        raise DataError(
+            f"{source.name} has {source.num_classes} classes, but the model knows the "
+            f"{trained_on['num_classes']} of {trained_on['name']}"
         )
-    ]
+    split = split or loaded.config.test_split
+    return LabelledSplit(source, f"{source.name}/{split}", load_dataset(source, split))
 
 
-def calibrate(confidences: np.ndarray, right: np.ndarray) -> Calibration:
-    """Compares confidence with accuracy.
-
-    The expected calibration error is the mean, over images, of the distance between
-    accuracy and mean confidence of the image's bin, with 15 bins of equal width: bin k
-    holds the confidences in (k / 15, (k + 1) / 15] (Naeini et al., 2015; Guo et al.,
-    2017, arXiv:1706.04599).
-
-    Args:
-      confidences: float [N], the probability of the answer.
-      right: bool [N].
-    """
-    bins = np.clip(np.ceil(confidences * NUM_BINS).astype(int) - 1, 0, NUM_BINS - 1)
-    count = np.bincount(bins, minlength=NUM_BINS)
-    confidence = np.bincount(bins, confidences, NUM_BINS)
-    accuracy = np.bincount(bins, right, NUM_BINS)
-    error = float(np.abs(confidence - accuracy).sum() / len(right))
-    empty = np.where(count, count, np.nan)
-    return Calibration(error, confidence / empty, accuracy / empty, count)
-
-
-def wilson_interval(correct: int, count: int) -> tuple[float, float]:
-    """95 % confidence interval of a share; sound at 0 and 1 too (E. B. Wilson, 1927).
-
-    Args:
-      correct: how many were right.
-      count: of how many, above 0.
-    """
-    z = 1.959964
-    share = correct / count
-    centre = share + z * z / (2 * count)
-    half = z * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
-    scale = 1 + z * z / count
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+def fallback_note(loaded: "Loaded") -> str:
+    """Says so if a model was not trained on what its config names; else ""."""
+    trained_on = loaded.metadata["dataset"]
+    if not trained_on["fallback_for"]:
+        return ""
+    return (
+        f"this model was NOT trained on {trained_on['fallback_for']}, which could not "
+        f"be had, but on {trained_on['name']}"
+    )

@@ -137,12 +137,15 @@ def create_model(model_config: ConfigDict, num_classes: int) -> nn.Module:
         )
     model: Any = MODELS[name](num_classes=num_classes, **kwargs)
     try:
-        rngs = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
-        init = functools.partial(model.init, train=True)
-        jax.eval_shape(init, rngs, jnp.zeros((1, 28, 28, 1)))
+        jax.eval_shape(functools.partial(_try_out, model))
     except Exception as error:  # whatever a wrong argument makes linen or lax raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(
             f"config.model.kwargs make no working {name!r}: {reason[:200]}"
         ) from error
     return model
+
+
+def _try_out(model: nn.Module) -> Any:
+    rngs = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+    return model.init(rngs, jnp.zeros((1, 28, 28, 1)), train=True)

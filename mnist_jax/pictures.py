@@ -27,7 +27,7 @@ MAX_SIDE = 1024  # pixels: larger pictures are reduced to it
 MIN_CONTRAST = 0.06  # of ink with paper; black on white has 1
 _INKED = 0.35  # share of full ink that makes a stroke
 _FAINT, _SOLID = 0.05, 0.9  # shares that become 0 and 1 in and beside a stroke
-_STROKE = 0.25  # share of the picture that no stroke is as wide as
+_STROKE = 0.3  # share of the longer side that no stroke is as wide as
 
 INK_SIDE, IMAGE_SIDE, CENTRE = 20, 28, 14  # pixels, as in MNIST
 
@@ -237,7 +237,7 @@ def _level(contrast: np.ndarray) -> np.ndarray:
     """Takes away shadows: all that is wider than any stroke (a white top-hat)."""
     from scipy import ndimage
 
-    size = max(3, round(_STROKE * min(contrast.shape)))
+    size = max(3, round(_STROKE * max(contrast.shape)))
     return contrast - ndimage.grey_opening(contrast, size=(size, size))
 
 

@@ -15,22 +15,9 @@ import optax
 
 from mnist_jax import evaluate
 from mnist_jax.augment import augment
-from mnist_jax.checkpoint import Checkpointer, clear_run, has_run
-from mnist_jax.config import (
-    ConfigDict,
-    config_from_dict,
-    config_to_json,
-    flatten,
-    validate_config,
-)
-from mnist_jax.data import (
-    Dataset,
-    DatasetSource,
-    hold_out,
-    load_dataset,
-    normalize,
-    resolve_dataset,
-)
+from mnist_jax.checkpoint import Checkpointer
+from mnist_jax.config import ConfigDict, validate_config
+from mnist_jax.data import Dataset, DatasetSource, Splits, load_splits, normalize
 from mnist_jax.errors import ConfigError, Interrupted, UserError
 from mnist_jax.metric_writer import MetricWriter
 from mnist_jax.metrics import Metrics, cross_entropy, mean_metrics, summed_metrics
@@ -39,6 +26,7 @@ from mnist_jax.optimizer import create_optimizer
 from mnist_jax.report import Report
 from mnist_jax.signals import StopFlag, catch_signals
 from mnist_jax.train_state import TrainState, create_train_state
+from mnist_jax.workdir import check_same_config, clear_run, has_run, write_config
 
 Batch = dict[str, jax.Array]
 Totals = dict[str, float]
@@ -48,9 +36,6 @@ NO_TOTALS: Totals = {"loss": 0.0, "correct": 0, "count": 0}
 # Steps in one call of `train_steps`: enough that Python costs nothing, few enough that
 # the progress bar moves and a signal is noticed in about a second on a slow machine.
 _STEPS_PER_CALL = 64
-
-# Fields that a resumed run may change: they do not enter the computation.
-_MAY_CHANGE = ("eval_batch_size", "checkpoint_every_epochs", "max_to_keep")
 
 
 def train_step(
@@ -150,47 +135,6 @@ def epoch_indices(
     padding = steps * batch_size - num_examples
     order = jnp.pad(order.astype(jnp.int32), (0, padding), constant_values=-1)
     return order.reshape(steps, batch_size)
-
-
-class Splits(NamedTuple):
-    """The data of a run; `validation` is None where the config holds nothing out."""
-
-    source: DatasetSource
-    train: Dataset
-    validation: Dataset | None
-    test: Dataset
-
-    def first(self, count: int) -> "Splits":
-        """Returns the first `count` images of each, for a trial."""
-        parts = [p and Dataset(p.images[:count], p.labels[:count]) for p in self[1:]]
-        return Splits(self.source, *parts)
-
-
-def load_splits(
-    config: ConfigDict, data_dir: str | None, manual_dir: str | None
-) -> Splits:
-    """Loads what the config names, or its offline data set.
-
-    A source with a validation split of its own gives that one; else
-    `config.validation` images are held out of train.
-
-    Raises:
-      DataError: the data cannot be had, or is damaged.
-      ConfigError: more images are to be held out than there are.
-    """
-    source = resolve_dataset(
-        config.dataset,
-        data_dir=data_dir,
-        manual_dir=manual_dir,
-        offline_dataset=config.offline_dataset,
-    )
-    train = load_dataset(source, config.train_split)
-    validation = None
-    if config.validation and "validation" in source.splits:
-        validation = load_dataset(source, "validation")
-    elif config.validation:
-        train, validation = hold_out(train, config.validation, seed=0)
-    return Splits(source, train, validation, load_dataset(source, config.test_split))
 
 
 class Program(NamedTuple):
@@ -359,6 +303,8 @@ def train_and_evaluate(
             f"{str(workdir)!r} holds a run: add --resume to go on with it, --overwrite "
             "to delete it and start again, or name another --workdir"
         )
+    if resume:
+        check_same_config(workdir, config)
     report = Report(dry_run)
     splits = load_splits(config, data_dir, manual_dir)
     if dry_run:
@@ -393,7 +339,7 @@ def _run(
         return evaluate.evaluate(program.eval_step, state.variables, split, size)
 
     with Checkpointer(workdir, max_to_keep=config.max_to_keep) as checkpointer:
-        state, totals = _restore_or_create(config, program, checkpointer, splits.source)
+        state, totals = _restore_or_create(program, checkpointer, splits.source)
         steps_per_epoch, step = program.steps_per_epoch, int(state.step)
         last_step = config.num_epochs * steps_per_epoch
         report.model(config.model.name, state.params)
@@ -402,7 +348,7 @@ def _run(
             compiled = compile_train_steps(program, state, dataset)
             program = program._replace(train_steps=compiled)
         report.start(step, last_step, steps_per_epoch)
-        (workdir / "config.json").write_text(config_to_json(config))
+        write_config(workdir, config)
         with MetricWriter(workdir, step) as writer, catch_signals() as stop:
             while step < last_step and not stop.signum:
                 begun, before = time.perf_counter(), totals["count"]
@@ -447,28 +393,17 @@ def _run(
 
 
 def _restore_or_create(
-    config: ConfigDict,
-    program: Program,
-    checkpointer: Checkpointer,
-    source: DatasetSource,
+    program: Program, checkpointer: Checkpointer, source: DatasetSource
 ) -> tuple[TrainState, Totals]:
     """Returns the newest saved state, else a new one; and the sums of its epoch.
 
     Raises:
-      ConfigError: what is saved belongs to another config or other data.
+      ConfigError: what is saved was trained on other data.
       CheckpointError: what is saved is damaged.
     """
     if checkpointer.latest_step() is None:
         return program.create_state(), dict(NO_TOTALS)
-    template = jax.eval_shape(program.create_state)
-    state, _, metadata = checkpointer.restore(template)
-    saved = flatten(config_from_dict(metadata["config"]))
-    for name, value in flatten(config).items():
-        if saved.get(name) != value and name not in _MAY_CHANGE:
-            raise ConfigError(
-                f"config.{name} is {value!r}, but the run to resume has "
-                f"{saved.get(name)!r}: give the same, or another --workdir"
-            )
+    state, _, metadata = checkpointer.restore(jax.eval_shape(program.create_state))
     trained_on = metadata["dataset"]["name"]
     if trained_on != source.name:
         raise ConfigError(

@@ -3,6 +3,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from mnist_fixture import (  # noqa: F401  fixtures for all tests
+    cache_dir,
+    made_archives,
+    made_splits,
+    mnist_data_dir,
+)
 
 from mnist_jax.config import CONFIGS, load_config
 

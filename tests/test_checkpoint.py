@@ -18,7 +18,11 @@ import orbax.checkpoint as ocp
 import pytest
 from absl import logging
 
-from mnist_jax.checkpoint import Checkpointer, clear_run, has_run, load_model
+from mnist_jax.checkpoint import (
+    Checkpointer,
+    load_model,
+    tree_digest,
+)
 from mnist_jax.errors import CheckpointError
 from mnist_jax.models import create_model
 from mnist_jax.train_state import create_train_state
@@ -34,14 +38,14 @@ class State:
     ema_params: Any = None
 
 
-def make_state(step, seed=0):
-    rng = jax.random.key(seed + step)
+def make_state(step):
+    values = np.random.default_rng(step).normal(size=(50, 10))
     params = {
-        "Conv_0": {"kernel": jax.random.normal(rng, (3, 3, 1, 8))},
-        "Dense_0": {"kernel": jax.random.normal(rng, (50, 10), jnp.bfloat16)},
+        "Conv_0": {"kernel": jnp.asarray(values[:9, :8], jnp.float32)},
+        "Dense_0": {"kernel": jnp.asarray(values, jnp.bfloat16)},
     }
-    opt_state = (optax.adam(optax.constant_schedule(0.1)).init(params), {"rng": rng})
-    return State(jnp.int32(step), params, opt_state)
+    opt_state = optax.adam(optax.constant_schedule(0.1)).init(params)
+    return State(jnp.int32(step), params, (opt_state, {"rng": jax.random.key(step)}))
 
 
 def assert_equal(tree, other):
@@ -82,7 +86,7 @@ def run_python(code, workdir, **env):
 
 def test_round_trip_is_bit_equal_and_keeps_types(tmp_path):
     save(tmp_path, 3)
-    for template in (make_state(0), jax.eval_shape(lambda: make_state(0))):
+    for template in (make_state(0), jax.eval_shape(functools.partial(make_state, 0))):
         restored = restore(tmp_path, template)
         assert_equal(restored.state, make_state(3))
         assert restored.step == 3
@@ -107,6 +111,19 @@ def test_restored_state_may_be_donated(tmp_path):
     add = jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0)
     params = restore(tmp_path).state.params
     assert_equal(add(params), jax.tree.map(lambda x: x + 1, make_state(1).params))
+
+
+def test_tree_digest_tells_arrays_apart():
+    tree = {"a": jnp.zeros(4), "b": {"c": jnp.ones((2, 2))}}
+    digest = tree_digest(tree)
+    assert digest == tree_digest({"b": tree["b"], "a": np.zeros(4, np.float32)})
+    for other in (
+        {**tree, "a": jnp.zeros(4).at[3].set(-0.0)},
+        {**tree, "a": jnp.zeros(4, jnp.int32)},
+        {**tree, "a": jnp.zeros((2, 2))},
+        {"A": tree["a"], "b": tree["b"]},
+    ):
+        assert digest != tree_digest(other)
 
 
 def test_metadata_says_where_the_weights_are_from(tmp_path):
@@ -186,12 +203,12 @@ def change_conv(state, **params):
     ("template", "message"),
     [
         (
-            change_conv(make_state(0), kernel=jnp.zeros((3, 3, 1, 8), jnp.bfloat16)),
-            r"Conv_0/kernel is float32\[3, 3, 1, 8\] in it, but bfloat16\[3, 3, 1, 8\]",
+            change_conv(make_state(0), kernel=jnp.zeros((9, 8), jnp.bfloat16)),
+            r"Conv_0/kernel is float32\[9, 8\] in it, but bfloat16\[9, 8\]",
         ),
         (
-            change_conv(make_state(0), kernel=jnp.zeros((3, 3, 1, 9))),
-            r"float32\[3, 3, 1, 8\] in it, but float32\[3, 3, 1, 9\]",
+            change_conv(make_state(0), kernel=jnp.zeros((9, 9))),
+            r"float32\[9, 8\] in it, but float32\[9, 9\]",
         ),
         (
             change_conv(make_state(0), bias=jnp.zeros(8)),
@@ -399,8 +416,9 @@ def test_checkpoints_move_between_numbers_of_devices(tmp_path):
     assert restored.metadata["device"]["count"] == 4
 
 
-def save_run(workdir, config, accuracy=(0.5, 0.4)):
-    config.model.kwargs.features, config.model.kwargs.dense = (4, 8), (16,)
+def save_run(workdir, config, accuracy=(0.5, 0.4), num_classes=10):
+    config.model.name = "mlp"
+    config.model.kwargs = {"dense": (8,), "dropout": 0.0}
     model = create_model(config.model, 10)
     tx = optax.adam(1e-3)
     create = functools.partial(create_train_state, config, model, tx)
@@ -414,7 +432,10 @@ def save_run(workdir, config, accuracy=(0.5, 0.4)):
             states[step] = states[step].replace(step=jnp.int32(step))
             checkpointer.save(
                 states[step],
-                metadata={"config": config.to_dict(), "dataset": {"num_classes": 10}},
+                metadata={
+                    "config": config.to_dict(),
+                    "dataset": {"num_classes": num_classes},
+                },
                 metrics={"accuracy": value},
             )
     return states
@@ -424,6 +445,7 @@ def save_run(workdir, config, accuracy=(0.5, 0.4)):
 def test_load_model_needs_only_the_workdir(tmp_path, default_config, ema_decay):
     default_config.ema_decay = ema_decay
     states = save_run(tmp_path, default_config)
+    before = sorted(tmp_path.rglob("*"))
     for which, step in (("latest", 2), ("best", 1)):
         loaded = load_model(tmp_path, which)
         assert loaded.step == step
@@ -431,6 +453,7 @@ def test_load_model_needs_only_the_workdir(tmp_path, default_config, ema_decay):
         assert_equal(loaded.variables, states[step].variables)
         logits = loaded.model.apply(loaded.variables, jnp.zeros((2, 28, 28, 1)))
         assert logits.shape == (2, 10)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_load_model_passes_over_a_damaged_best(tmp_path, default_config, capsys):
@@ -441,52 +464,13 @@ def test_load_model_passes_over_a_damaged_best(tmp_path, default_config, capsys)
 
 
 def test_load_model_refuses_weights_of_another_model(tmp_path, default_config):
-    model = create_model(default_config.model, 10)
-    create = functools.partial(
-        create_train_state, default_config, model, optax.sgd(0.1)
-    )
-    state = jax.jit(create)(jax.random.key(0))
-    default_config.model.kwargs.dense = (7,)
-    dataset = {"num_classes": 10}
-    with Checkpointer(tmp_path, max_to_keep=2) as checkpointer:
-        checkpointer.save(
-            state, metadata={"config": default_config.to_dict(), "dataset": dataset}
-        )
-    with pytest.raises(CheckpointError, match=r"Dense_0/bias is float32\[128\] in it"):
+    save_run(tmp_path, default_config, num_classes=9)
+    with pytest.raises(CheckpointError, match=r"Dense_1/bias is float32\[10\] in it"):
         load_model(tmp_path)
 
 
-def test_clear_run_deletes_a_run_and_nothing_else(tmp_path):
-    workdir = tmp_path / "run"
-    assert not has_run(workdir)
-    save(workdir, 1, 2)
-    assert has_run(workdir)
-    ours = [
-        "config.json",
-        "metrics.jsonl",
-        "tensorboard/events.out.tfevents.1",
-        "figures/learning_curves.png",
-        "checkpoints/3.orbax-checkpoint-tmp/state",
-    ]
-    foreign = ["notes.txt", "figures/mine.svg", "checkpoints/other_run/config.json"]
-    for name in ours + foreign:
-        (workdir / name).parent.mkdir(parents=True, exist_ok=True)
-        (workdir / name).write_text("")
-    clear_run(workdir)
-    left = {str(p.relative_to(workdir)) for p in workdir.rglob("*") if p.is_file()}
-    assert left == set(foreign)
-    assert not (workdir / "tensorboard").exists()
-    assert not has_run(workdir)
-    clear_run(workdir)
-
-
-def test_clear_run_refuses_what_is_not_the_runs(tmp_path):
-    run = save(tmp_path / "1" / "checkpoints" / "100", 1)  # as with --workdir=.../1
-    with pytest.raises(CheckpointError, match="100' is not this run's"):
-        clear_run(tmp_path / "1")
-    link = tmp_path / "link"
-    link.mkdir()
-    (link / "checkpoints").symlink_to(run / "checkpoints")
-    with pytest.raises(CheckpointError, match="is not this run's"):
-        clear_run(link)
-    assert restore(run).step == 1
+def test_load_model_refuses_a_config_of_another_version(tmp_path, default_config):
+    default_config.model.new_field = 1
+    save_run(tmp_path, default_config)
+    with pytest.raises(CheckpointError, match=r"not fit this mnist_jax .*new_field"):
+        load_model(tmp_path)

@@ -166,7 +166,7 @@ def test_a_wrong_label(tmp_path, made_splits):
     images, labels = made_splits["test"]
     write_prepared(tmp_path, {"test": Dataset(images, labels + 1)})
     source = resolve_dataset("mnist", data_dir=tmp_path)
-    with pytest.raises(DataError, match="mnist test has labels outside 0..9; remove"):
+    with pytest.raises(DataError, match=r"mnist test has labels outside 0\.\.9; rem"):
         load_dataset(source, "test")
 
 
@@ -254,3 +254,33 @@ def test_a_source_after_the_files_are_gone_is_an_error(source):
 
 def test_public_names():
     assert all(hasattr(data, name) for name in data.__all__)
+
+
+def test_splits_of_a_config(default_config, mnist_data_dir, made_splits):
+    default_config.validation = 20
+    splits = data.load_splits(default_config, str(mnist_data_dir), None)
+    train, validation = hold_out(made_splits["train"], 20, seed=0)
+    assert_equal(splits.train, train)
+    assert_equal(splits.validation, validation)
+    assert_equal(splits.test, made_splits["test"])
+    assert [len(part.labels) for part in splits.first(5)[1:]] == [5, 5, 5]
+    default_config.validation = 0
+    splits = data.load_splits(default_config, str(mnist_data_dir), None)
+    assert splits.validation is None
+    assert splits.first(5).validation is None
+    assert_equal(splits.train, made_splits["train"])
+
+
+def test_the_held_out_images_do_not_depend_on_the_seed(default_config, mnist_data_dir):
+    default_config.validation = 20
+    one = data.load_splits(default_config, str(mnist_data_dir), None)
+    default_config.seed = 1
+    other = data.load_splits(default_config, str(mnist_data_dir), None)
+    assert_equal(one.validation, other.validation)
+
+
+def test_the_digits_bring_their_own_validation_split(default_config):
+    default_config.dataset = "digits"
+    splits = data.load_splits(default_config, None, None)
+    assert_equal(splits.validation, load_dataset(splits.source, "validation"))
+    assert len(splits.train.labels) == splits.source.splits["train"]

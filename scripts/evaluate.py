@@ -1,0 +1,115 @@
+"""Measures a trained model on every image of a split, and draws figures.
+
+  python scripts/evaluate.py
+  python scripts/evaluate.py --workdir=checkpoints/mine --split=train[:5000]
+  python scripts/evaluate.py --json > evaluation.json
+
+Only the workdir is needed: model and data set are stored beside the weights.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from mnist_jax import cli
+
+if TYPE_CHECKING:
+    from mnist_jax.evaluate import LabelledSplit
+    from mnist_jax.scores import Evaluation
+
+_WORKDIR = flags.DEFINE_string(
+    "workdir", "checkpoints/default", "Folder of a training run."
+)
+_CHECKPOINT = flags.DEFINE_enum(
+    "checkpoint", "latest", ["latest", "best"], "Which weights; best on validation."
+)
+_SPLIT = flags.DEFINE_string(
+    "split", None, "Any split expression of tfds; by default the run's test split."
+)
+_DATASET = flags.DEFINE_string(
+    "dataset", None, "A data set; by default the one that the run was trained on."
+)
+_JSON = flags.DEFINE_bool("json", False, "Print JSON in place of the table.")
+_FIGURES = flags.DEFINE_bool("figures", True, "Draw figures into WORKDIR/figures.")
+_DEVICE = flags.DEFINE_enum(
+    "device", None, ["cpu", "gpu", "tpu"], "What to run on; by default the best."
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir",
+    None,
+    "Folder of tfds data sets; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.",
+)
+_MANUAL_DIR = flags.DEFINE_string(
+    "manual_dir",
+    None,
+    "Folder with the data set's original archives, if you have them.",
+)
+
+
+def main(arguments: list[str]) -> None:
+    """Prints the report and writes the figures."""
+    cli.refuse_arguments(arguments)
+    from mnist_jax import checkpoint, devices, evaluate, scores
+
+    devices.set_up(_DEVICE.value)
+    loaded = checkpoint.load_model(_WORKDIR.value, _CHECKPOINT.value)
+    split = evaluate.load_split(
+        loaded,
+        _DATASET.value,
+        _SPLIT.value,
+        data_dir=_DATA_DIR.value,
+        manual_dir=_MANUAL_DIR.value,
+    )
+    logits = evaluate.predict_logits(
+        loaded.model,
+        loaded.variables,
+        split.dataset.images,
+        loaded.config.eval_batch_size,
+    )
+    class_names = list(split.source.class_names)
+    evaluation = scores.measure(logits, split.dataset.labels, class_names)
+    note = evaluate.fallback_note(loaded)
+    if _JSON.value:
+        head = {
+            "workdir": _WORKDIR.value,
+            "step": loaded.step,
+            "evaluated_on": split.name,
+            "trained_on": loaded.metadata["dataset"]["name"],
+            "note": note,
+            "class_names": class_names,
+        }
+        print(json.dumps(head | scores.to_dict(evaluation), indent=2))
+    else:
+        print(f"model        {_WORKDIR.value}, step {loaded.step:,}")
+        print(f"data         {split.name}: {split.source.description}")
+        if note:
+            print(f"\nWARNING      {note}\n")
+        print(scores.to_text(evaluation))
+    if _FIGURES.value:
+        folder = _write_figures(evaluation, split)
+        print(
+            f"\nfigures      {folder}", file=sys.stderr if _JSON.value else sys.stdout
+        )
+
+
+def _write_figures(evaluation: "Evaluation", split: "LabelledSplit") -> Path:
+    from mnist_jax import plots
+    from mnist_jax.metric_writer import read_metrics
+
+    workdir, images = Path(_WORKDIR.value), split.dataset.images
+    figures = {
+        "learning_curves": plots.learning_curves(read_metrics(workdir)),
+        "confusion_matrix": plots.confusion_matrix(evaluation, split.name),
+        "mistakes": plots.mistakes(evaluation, images, split.name),
+        "reliability": plots.reliability_diagram(evaluation, split.name),
+    }
+    for name, figure in figures.items():
+        plots.save(figure, workdir / "figures" / f"{name}.png")
+    return workdir / "figures"
+
+
+if __name__ == "__main__":
+    cli.run(main)

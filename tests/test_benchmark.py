@@ -1,0 +1,147 @@
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from mnist_jax import benchmark
+from mnist_jax.benchmark import Spread
+from mnist_jax.config import ConfigDict
+from mnist_jax.errors import ConfigError, UserError
+
+SCRIPT = Path(__file__).parent.parent / "scripts" / "benchmark.py"
+
+
+@pytest.fixture
+def workload(tiny_config, monkeypatch):
+    """All measurements of this take a moment."""
+    monkeypatch.setattr(benchmark, "_MATMUL_SIZE", 32)
+    tiny_config.model.name = "mlp"  # compiles the fastest
+    tiny_config.model.kwargs = ConfigDict({"dense": (16,), "dropout": 0.0})
+    dataset = benchmark.synthetic_dataset(50)
+    return benchmark.Workload(tiny_config, dataset, 10, repeats=2, seconds=0.01)
+
+
+def run_script(*flags):
+    command = [sys.executable, str(SCRIPT), "--device=cpu", *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_every_measurement(workload, monkeypatch):
+    monkeypatch.setattr(benchmark, "_import_seconds", lambda *_: benchmark.spread([1]))
+    cache_dir = jax.config.values["jax_compilation_cache_dir"]
+    results = dict(benchmark.measure(workload, []))
+    assert list(results) == list(benchmark.MEASUREMENTS)
+    for name, result in results.items():
+        for value in dataclasses.asdict(result).values():
+            if isinstance(value, dict):
+                order = ["min", "lower_quartile", "median", "upper_quartile", "max"]
+                assert 0 < value["min"] <= value["max"] < float("inf")
+                assert [value[k] for k in order] == sorted(value[k] for k in order)
+            else:
+                assert value > 0
+        json.dumps(dataclasses.asdict(result), allow_nan=False)
+        lines = benchmark.format_result(name, result).splitlines()
+        assert lines[0] == name
+        assert all(len(line) <= 80 for line in lines)
+    assert results["training"].images_per_second.repeats == 2
+    assert results["training"].matmul_gflops_per_second.repeats == 3  # around those
+    assert jax.config.values["jax_compilation_cache_dir"] == cache_dir
+
+
+def test_utilisation_is_flops_over_the_peak_around_them(workload, monkeypatch):
+    peaks = iter([0.0, 1e6, 3e6, 5e6])  # warm-up, then before and after each repeat
+    monkeypatch.setattr(
+        benchmark, "_seconds_per_call", lambda *_: 2 * 32**3 / (next(peaks) or 1)
+    )
+    monkeypatch.setattr(benchmark, "_train_for", lambda p, state, *_: (state, 7.0, 0.5))
+    training = benchmark.measure_training(workload)
+    flops = benchmark.count_flops(workload).training_flops_per_image
+    assert training.utilisation.max == pytest.approx(flops * 7 / 2e6)
+    assert training.utilisation.min == pytest.approx(flops * 7 / 4e6)
+    assert training.matmul_gflops_per_second.median == pytest.approx(3e-3)
+    assert training.milliseconds_per_step.median == 500
+
+
+def test_padding_is_no_image(workload):
+    program = workload.create_program()  # 50 images in batches of 64: one step an epoch
+    state, dataset = program.create_state(), jax.device_put(workload.dataset)
+    state, rate, step_time = benchmark._train_for(program, state, dataset, 0.01)
+    assert int(state.step) >= 1
+    assert rate * step_time == pytest.approx(50)
+
+
+def test_calls_at_least_once():
+    calls = []
+    assert benchmark._seconds_per_call(lambda: calls.append(1), 0.0) > 0
+    assert calls == [1]
+
+
+def test_spread():
+    assert benchmark.spread([4, 1, 3, 2, 5]) == Spread(3, 1, 2, 4, 5, 5)
+
+
+def test_startup_is_that_of_a_whole_process():
+    seconds = benchmark._import_seconds("mnist_jax.errors", repeats=1)
+    assert seconds.min > 0
+    with pytest.raises(UserError, match=r"mnist_jax\.nothing"):
+        benchmark._import_seconds("mnist_jax.nothing", repeats=1)
+
+
+def test_synthetic_dataset():
+    dataset = benchmark.synthetic_dataset(30)
+    assert dataset.images.shape == (30, 28, 28, 1)
+    assert dataset.images.dtype == np.uint8
+    assert dataset.labels.dtype == np.int32
+    assert set(dataset.labels) <= set(range(10))
+
+
+def test_profile(workload, tmp_path):
+    traced = dataclasses.replace(workload, profile_dir=str(tmp_path), repeats=1)
+    benchmark.measure_training(traced)
+    assert list(tmp_path.rglob("*.xplane.pb"))
+
+
+def test_an_unknown_measurement_is_said_before_any_is_made(workload):
+    with pytest.raises(ConfigError, match="did you mean 'training'"):
+        benchmark.measure(workload, ["model", "trainin"])
+
+
+def test_script_prints_json():
+    process = run_script("--only=model", "--json", "--config.batch_size=32")
+    assert process.returncode == 0, process.stderr
+    printed = json.loads(process.stdout)
+    assert printed["config"]["batch_size"] == 32
+    assert printed["num_images"] == 60_000
+    assert printed["versions"]["jax"] == jax.__version__
+    assert printed["machine"]["platform"] == "cpu"
+    assert printed["results"]["model"]["forward_flops_per_image"] == 5_262_080
+
+
+def test_script_prints_a_table():
+    process = run_script("--only=model")
+    assert process.returncode == 0, process.stderr
+    assert "5,262,080" in process.stdout
+    assert all(len(line) <= 80 for line in process.stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--repeats=0"], "repeats"),
+        (["--only=model", "--profile_dir=trace"], "--profile_dir"),
+        (["--profile_dir=" + str(SCRIPT)], "cannot write"),
+        (["--config.batch_size=0"], "config.batch_size"),
+        (["fast"], "unexpected argument 'fast'"),
+    ],
+)
+def test_script_refuses_in_one_line(flags, message):
+    process = run_script(*flags)
+    assert process.returncode == (1 if message == "cannot write" else 2)
+    assert message in process.stderr
+    assert process.stderr.startswith("error: ")
+    assert len(process.stderr.splitlines()) == 1
