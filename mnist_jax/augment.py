@@ -36,8 +36,8 @@ def augment(
       rng: key. Each augmentation has a key of its own, so that turning one off leaves
         the random numbers of the others as they are.
       images: float32 [B, H, W, 1] in [0, 1].
-      strengths: `config.augment`: the most that each of `AUGMENTATIONS` may do, drawn
-        evenly from -strength to strength. Static: what is 0 or absent costs nothing.
+      strengths: `config.augment`: how far each of `AUGMENTATIONS` may go, in the unit
+        that its docstring gives. Static: what is 0 or absent costs nothing.
 
     Returns:
       float32 [B, H, W, 1] in [0, 1].
@@ -76,10 +76,9 @@ def augment(
 
 def pixel_grid(shape: tuple[int, ...]) -> Points:
     """Returns the places of the pixels of images of this shape, [B, H, W, ...]."""
-    batch, height, width = shape[:3]
-    y = jnp.arange(height, dtype=jnp.float32)[:, None] - (height - 1) / 2
-    x = jnp.arange(width, dtype=jnp.float32)[None, :] - (width - 1) / 2
-    return tuple(jnp.broadcast_to(c, (batch, height, width)) for c in (y, x))  # type: ignore[return-value]
+    y = lax.broadcasted_iota(jnp.float32, shape[:3], 1) - (shape[1] - 1) / 2
+    x = lax.broadcasted_iota(jnp.float32, shape[:3], 2) - (shape[2] - 1) / 2
+    return y, x
 
 
 def resample(images: jax.Array, points: Points) -> jax.Array:

@@ -212,8 +212,12 @@ class Splits(NamedTuple):
 
     def first(self, count: int) -> "Splits":
         """Returns the first `count` images of each, for a trial."""
-        parts = [p and Dataset(p.images[:count], p.labels[:count]) for p in self[1:]]
-        return Splits(self.source, *parts)
+
+        def cut(part: Dataset) -> Dataset:
+            return Dataset(part.images[:count], part.labels[:count])
+
+        validation = self.validation and cut(self.validation)
+        return Splits(self.source, cut(self.train), validation, cut(self.test))
 
 
 def load_splits(

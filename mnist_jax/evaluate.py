@@ -22,14 +22,15 @@ if TYPE_CHECKING:
     from mnist_jax.checkpoint import Loaded
 
 PyTree = Any
-Batch = dict[str, np.ndarray]
+Batch = dict[str, Any]
 EvalStep = Callable[[PyTree, Batch], Metrics]
 
 
 # The model is static, so jit compiles once for each model, whoever asks.
 @functools.partial(jax.jit, static_argnums=0)
 def _logits(model: nn.Module, variables: PyTree, images: jax.Array) -> jax.Array:
-    return model.apply(variables, normalize(images), train=False)
+    logits: Any = model.apply(variables, normalize(images), train=False)
+    return logits
 
 
 @functools.partial(jax.jit, static_argnums=0)

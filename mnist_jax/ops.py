@@ -1,15 +1,17 @@
 """Convolution and pooling that are fast on every backend.
 
-GPU and TPU run XLA's native convolution and window reduction. XLA's CPU backend
-differentiates those into programs that are tens of times slower than they need be
-(https://github.com/jax-ml/jax/issues/12868), so on the CPU the same functions, and
-their gradients, are written as forward convolutions, matrix products and slices.
+GPU and TPU run XLA's native convolution. XLA's CPU backend differentiates it into a
+program tens of times slower than it need be (https://github.com/jax-ml/jax/issues/12868),
+so there the same functions, and their gradients, are made of forward convolutions,
+matrix products, slices and sums.
 
 `_by_platform` is the one place where the backend is chosen. It chooses when a program
-is lowered, not when it is traced, so exporting for a GPU from a CPU machine is right.
+is lowered, not when it is traced, so lowering for a GPU on a CPU machine is right.
 
-Reverse mode may be taken any number of times. Forward mode (`jax.jvp`, `jax.jacfwd`)
-raises JAX's TypeError about `custom_vjp`.
+Reverse mode may be taken any number of times; forward mode (`jax.jvp`) raises JAX's
+TypeError about `custom_vjp`. A NaN in x or kernel reaches the result, except where
+XLA's CPU backend compiles relu to an instruction that takes NaN for 0: to notice NaN,
+look at the parameters and not only at the loss.
 """
 
 import functools
@@ -20,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-Pads = tuple[tuple[int, int], tuple[int, int]]  # (before, after) for H, for W
+Arrays = tuple[jax.Array, ...]
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
@@ -35,11 +37,11 @@ def _by_platform(
 def conv(
     x: jax.Array, kernel: jax.Array, bias: jax.Array | None, padding: str
 ) -> jax.Array:
-    """Convolution with stride 1: `lax.conv` plus `bias`.
+    """Convolution with stride 1.
 
     Args:
       x: [B, H, W, Cin].
-      kernel: [kh, kw, Cin, Cout], of the same dtype.
+      kernel: [kh, kw, Cin, Cout], of the same floating dtype.
       bias: [Cout], or None.
       padding: "VALID" or "SAME".
 
@@ -49,7 +51,7 @@ def conv(
     Raises:
       ValueError: unknown padding, or shapes that do not fit.
     """
-    y = _conv(x, kernel, _pads(x.shape, kernel.shape, padding))
+    y = _conv(_pad_for(x, kernel, padding), kernel)
     return y if bias is None else y + bias
 
 
@@ -57,7 +59,7 @@ def max_pool(x: jax.Array, window: int = 2) -> jax.Array:
     """Max over windows of `window` x `window` that do not overlap.
 
     A last row or column that fills no window is dropped, as with "VALID" padding. Of
-    equal maxima the first gets the gradient, as in `lax.reduce_window`.
+    equal maxima the first gets the gradient, as with `lax.reduce_window`.
 
     Args:
       x: [B, H, W, C].
@@ -74,143 +76,73 @@ def conv_relu_pool(
 ) -> jax.Array:
     """`max_pool(relu(conv(x, kernel, bias, padding)), window)`, with less work.
 
-    Bias and relu are monotone, so they may follow the pooling, on a fraction
-    1 / window² of the values; and what the pooling would drop is not computed.
+    Adding a bias and relu keep the order of values, so they may follow the pooling,
+    where there are 1 / window² as many; and what the pooling drops is not computed.
 
     Args and raises as for `conv` and `max_pool`.
 
     Returns:
       [B, H' // window, W' // window, Cout].
     """
-    pads = _pads(x.shape, kernel.shape, padding)
-    return _conv_relu_pool(x, kernel, bias, pads, window)
+    x = _pad_for(x, kernel, padding)
+    kh, kw = kernel.shape[:2]
+    drop = (x.shape[1] - kh + 1) % window, (x.shape[2] - kw + 1) % window
+    x = x[:, : x.shape[1] - drop[0], : x.shape[2] - drop[1]]
+    return jax.nn.relu(_conv_max_pool(x, kernel, window) + bias)
 
 
-def _pads(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], padding: str) -> Pads:
+def crop_unseen(
+    x: jax.Array, kernel_size: int, padding: str, stages: int, window: int = 2
+) -> jax.Array:
+    """Drops the last rows and columns, which no stage of `conv_relu_pool` would use.
+
+    With "VALID" padding the result of the stages stays the same, for less work: two
+    stages of 3x3 see 26x26 of an image of 28x28. With "SAME" padding x is returned.
+
+    Args:
+      x: [B, H, W, C].
+      kernel_size: height and width of every stage's kernel.
+      padding: "VALID" or "SAME".
+      stages: how many stages of convolution and pooling follow.
+      window: of the pooling.
+    """
+    if padding == "SAME":
+        return x
+
+    def seen(size: int) -> int:
+        for _ in range(stages):
+            size = (size - kernel_size + 1) // window
+        for _ in range(stages):
+            size = size * window + kernel_size - 1
+        return size
+
+    return x[:, : seen(x.shape[1]), : seen(x.shape[2])]
+
+
+def _pad_for(x: jax.Array, kernel: jax.Array, padding: str) -> jax.Array:
+    """Checks the arguments of a convolution, and makes its padding explicit."""
     if padding not in ("VALID", "SAME"):
         raise ValueError(f"padding must be 'VALID' or 'SAME', not {padding!r}")
-    if len(x_shape) != 4 or len(kernel_shape) != 4 or x_shape[3] != kernel_shape[2]:
+    if x.ndim != 4 or kernel.ndim != 4 or x.shape[3] != kernel.shape[2]:
         raise ValueError(
             "conv takes x [B, H, W, Cin] and kernel [kh, kw, Cin, Cout], not "
-            f"{x_shape} and {kernel_shape}"
+            f"{x.shape} and {kernel.shape}"
         )
-    top, left = ((k - 1) // 2 if padding == "SAME" else 0 for k in kernel_shape[:2])
-    bottom, right = (k // 2 if padding == "SAME" else 0 for k in kernel_shape[:2])
-    pads = (top, bottom), (left, right)
-    if any(x_shape[1 + i] + sum(pads[i]) < kernel_shape[i] for i in range(2)):
-        raise ValueError(f"kernel {kernel_shape} is larger than x {x_shape}")
-    return pads
+    if padding == "SAME":
+        pads = [((k - 1) // 2, k // 2) for k in kernel.shape[:2]]
+        x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    if x.shape[1] < kernel.shape[0] or x.shape[2] < kernel.shape[1]:
+        raise ValueError(f"kernel {kernel.shape} is larger than x {x.shape}")
+    return x
 
 
-def _lax_conv(x: jax.Array, kernel: jax.Array, pads: Pads) -> jax.Array:
-    return lax.conv_general_dilated(
-        x, kernel, (1, 1), pads, dimension_numbers=_DIMENSIONS
-    )
-
-
-def _pad(x: jax.Array, pads: Pads) -> jax.Array:
-    """Pads, or where negative crops, H and W of x [B, H, W, C]."""
-    no = (0, 0, 0)
-    (top, bottom), (left, right) = pads
-    return lax.pad(
-        x, jnp.zeros((), x.dtype), (no, (top, bottom, 0), (left, right, 0), no)
-    )
-
-
-def _patches(x: jax.Array, kh: int, kw: int) -> jax.Array:
-    """All windows of x [B, H, W, C], as [B, H - kh + 1, W - kw + 1, kh * kw * C]."""
-    height, width = x.shape[1] - kh + 1, x.shape[2] - kw + 1
-    return jnp.concatenate(
-        [x[:, i : i + height, j : j + width] for i in range(kh) for j in range(kw)],
-        axis=-1,
-    )
-
-
-# Convolution. For y = x * w and the cotangent g of y, both gradients are convolutions
-# too: of g with the kernel turned by 180 degrees, and of x with g. XLA's CPU backend
-# is slow for the second, whose "kernel" is as large as the image: it is a product of
-# matrices instead.
-
-# Up to this many values in a window (9 for 3x3 on a grey image) the windows are
-# copied into one matrix; beyond, that matrix would cost more than it saves.
-_MAX_PATCH = 32
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _conv(x: jax.Array, kernel: jax.Array, pads: Pads) -> jax.Array:
-    native = functools.partial(_lax_conv, pads=pads)
-    return _by_platform(functools.partial(_conv_cpu, pads=pads), native, x, kernel)
-
-
-def _conv_fwd(
-    x: jax.Array, kernel: jax.Array, pads: Pads
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _conv(x, kernel, pads), (x, kernel)
-
-
-def _conv_bwd(
-    pads: Pads, residuals: tuple[jax.Array, jax.Array], g: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    x, kernel = residuals
-    kh, kw = kernel.shape[:2]
-    (top, bottom), (left, right) = pads
-    turned = jnp.swapaxes(jnp.flip(kernel, (0, 1)), 2, 3)
-    dx_pads = (kh - 1 - top, kh - 1 - bottom), (kw - 1 - left, kw - 1 - right)
-    dx = _conv(g, turned, dx_pads)
-    return dx, _kernel_gradient(x, g, (kh, kw), pads)
-
-
-_conv.defvjp(_conv_fwd, _conv_bwd)
-
-
-def _conv_cpu(x: jax.Array, kernel: jax.Array, pads: Pads) -> jax.Array:
-    kh, kw, cin, cout = kernel.shape
-    if kh * kw * cin > _MAX_PATCH:
-        return _lax_conv(x, kernel, pads)
-    return _patches(_pad(x, pads), kh, kw) @ kernel.reshape(-1, cout)
-
-
-def _kernel_gradient(
-    x: jax.Array, g: jax.Array, kernel_size: tuple[int, int], pads: Pads
-) -> jax.Array:
-    """Gradient [kh, kw, Cin, Cout] of the kernel, for the cotangent g of y."""
-    cpu = functools.partial(_kernel_gradient_cpu, kernel_size=kernel_size, pads=pads)
-    native = functools.partial(_kernel_gradient_native, pads=pads)
-    return _by_platform(cpu, native, x, g)
-
-
-def _kernel_gradient_native(x: jax.Array, g: jax.Array, pads: Pads) -> jax.Array:
-    return lax.conv_general_dilated(
-        x, g, (1, 1), pads, dimension_numbers=("CHWN", "IHWO", "HWNC")
-    )
-
-
-def _kernel_gradient_cpu(
-    x: jax.Array, g: jax.Array, kernel_size: tuple[int, int], pads: Pads
-) -> jax.Array:
-    kh, kw = kernel_size
-    height, width, cout = g.shape[1:]
-    x = _pad(x, pads)
-    cin = x.shape[3]
-    g = g.reshape(-1, cout)
-    if kh * kw * cin <= _MAX_PATCH:
-        dw = _patches(x, kh, kw).reshape(-1, kh * kw * cin).T @ g
-    else:
-        shifted = (
-            x[:, i : i + height, j : j + width].reshape(-1, cin)
-            for i in range(kh)
-            for j in range(kw)
-        )
-        dw = jnp.concatenate([s.T @ g for s in shifted])
-    return dw.reshape(kh, kw, cin, cout)
-
-
-# Pooling. Windows that do not overlap are a reshape, which XLA's CPU backend fuses;
-# its gradient of `reduce_window` visits every window by itself.
+# Pooling by phases. The phase (i, j) of an image is its every window-th row from i and
+# column from j: the value at one place of every window. The max over windows is the
+# max over phases, which XLA fuses into whatever made them.
 
 
 def _phases(x: jax.Array, window: int) -> list[jax.Array]:
-    """The value at each place of a window: window² of [B, H // window, ...]."""
+    """The window² phases [B, H // window, W // window, C] of x [B, H, W, C]."""
     height, width = (n // window * window for n in x.shape[1:3])
     return [
         x[:, i:height:window, j:width:window]
@@ -219,59 +151,321 @@ def _phases(x: jax.Array, window: int) -> list[jax.Array]:
     ]
 
 
-def _unphase(phases: list[jax.Array], shape: tuple[int, ...]) -> jax.Array:
-    """Inverse of `_phases`, with zeros where the pooling dropped values."""
-    window = round(len(phases) ** 0.5)
-    b, h, w, c = phases[0].shape
-    x = jnp.stack(phases, axis=3).reshape(b, h, w, window, window, c)
-    x = x.transpose(0, 1, 3, 2, 4, 5).reshape(b, h * window, w * window, c)
-    return _pad(x, ((0, shape[1] - h * window), (0, shape[2] - w * window)))
+def _from_phases(phases: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """The image of `shape` with these phases [window², ...]; 0 where it has more."""
+    n, b, h, w, c = phases.shape
+    window = round(n**0.5)
+    x = phases.reshape(window, window, b, h, w, c).transpose(2, 3, 0, 4, 1, 5)
+    x = x.reshape(b, h * window, w * window, c)
+    return jnp.pad(
+        x, ((0, 0), (0, shape[1] - h * window), (0, shape[2] - w * window), (0, 0))
+    )
+
+
+def _max_and_index(phases: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """The max over phases, and the first phase (uint8) that has it."""
+    best = functools.reduce(jnp.maximum, phases)
+    index = jnp.full(best.shape, len(phases) - 1, jnp.uint8)
+    for i in range(len(phases) - 2, -1, -1):
+        index = jnp.where(phases[i] == best, jnp.uint8(i), index)
+    return best, index
+
+
+def _route(g: jax.Array, index: jax.Array, window: int) -> jax.Array:
+    """The phases' cotangents [window², ...]: g in the phase of its max, else 0."""
+    phase = jnp.arange(window**2, dtype=index.dtype).reshape(-1, *[1] * g.ndim)
+    # A product: XLA's CPU backend vectorises it, and does not vectorise a select.
+    return (index == phase).astype(g.dtype) * g
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _max_pool(x: jax.Array, window: int) -> jax.Array:
-    def cpu(x: jax.Array) -> jax.Array:
-        return functools.reduce(jnp.maximum, _phases(x, window))
-
-    def native(x: jax.Array) -> jax.Array:
-        shape = (1, window, window, 1)
-        return lax.reduce_window(
-            x, jnp.array(-jnp.inf, x.dtype), lax.max, shape, shape, "VALID"
-        )
-
-    return _by_platform(cpu, native, x)
+    return functools.reduce(jnp.maximum, _phases(x, window))
 
 
-def _max_pool_fwd(
-    x: jax.Array, window: int
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    y = _max_pool(x, window)
-    return y, (x, y)
+def _max_pool_fwd(x: jax.Array, window: int) -> tuple[jax.Array, Arrays]:
+    y, index = _max_and_index(_phases(x, window))
+    return y, (x, index)
 
 
-def _max_pool_bwd(
-    window: int, residuals: tuple[jax.Array, jax.Array], g: jax.Array
-) -> tuple[jax.Array]:
-    x, y = residuals
-    free = jnp.ones(y.shape, bool)
-    routed = []
-    for phase in _phases(x, window):
-        chosen = free & (phase == y)
-        free &= ~chosen
-        routed.append(jnp.where(chosen, g, 0))
-    return (_unphase(routed, x.shape),)
+def _max_pool_bwd(window: int, saved: Arrays, g: jax.Array) -> Arrays:
+    x, index = saved
+    return (_from_phases(_route(g, index, window), x.shape),)
 
 
 _max_pool.defvjp(_max_pool_fwd, _max_pool_bwd)
 
 
-def _conv_relu_pool(
-    x: jax.Array, kernel: jax.Array, bias: jax.Array, pads: Pads, window: int
-) -> jax.Array:
-    """Crops what the pooling would drop, and swaps the pooling with bias and relu."""
+# Convolution without padding. For y = x * kernel and the cotangent g of y, the
+# gradient of x is the convolution of g with the kernel turned by 180 degrees. That of
+# the kernel is a convolution of x with g, a kernel as large as the image, at which
+# XLA's CPU backend is slow: there it is one product of matrices for each offset.
+
+
+@jax.custom_vjp
+def _conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    cpu = _winograd_conv if _suits_winograd(kernel) else _lax_conv
+    return _by_platform(cpu, _lax_conv, x, kernel)
+
+
+def _conv_fwd(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Arrays]:
+    return _conv(x, kernel), (x, kernel)
+
+
+def _conv_bwd(saved: Arrays, g: jax.Array) -> Arrays:
+    x, kernel = saved
+    cpu = _winograd_conv_bwd if _suits_winograd(kernel) else _conv_bwd_cpu
+    return _by_platform(cpu, _conv_bwd_native, x, kernel, g)
+
+
+_conv.defvjp(_conv_fwd, _conv_bwd)
+
+
+def _lax_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1), "VALID", dimension_numbers=_DIMENSIONS
+    )
+
+
+def _conv_bwd_native(x: jax.Array, kernel: jax.Array, g: jax.Array) -> Arrays:
+    return jax.vjp(_lax_conv, x, kernel)[1](g)
+
+
+def _conv_bwd_cpu(x: jax.Array, kernel: jax.Array, g: jax.Array) -> Arrays:
+    dx = _input_gradient(kernel, g)
+    kh, kw, cin, cout = kernel.shape
+    b, h, w, _ = g.shape
+    shifted = [x[:, i : i + h, j : j + w] for i in range(kh) for j in range(kw)]
+    g = g.reshape(-1, cout)
+    if cin < 8:  # one product with all the offsets side by side
+        dkernel = jnp.concatenate(shifted, axis=3).reshape(b * h * w, -1).T @ g
+    else:
+        dkernel = jnp.concatenate([s.reshape(-1, cin).T @ g for s in shifted])
+    return dx, dkernel.reshape(kernel.shape)
+
+
+def _input_gradient(kernel: jax.Array, g: jax.Array) -> jax.Array:
     kh, kw = kernel.shape[:2]
-    (top, bottom), (left, right) = pads
-    drop_h = (x.shape[1] + top + bottom - kh + 1) % window
-    drop_w = (x.shape[2] + left + right - kw + 1) % window
-    y = _conv(x, kernel, ((top, bottom - drop_h), (left, right - drop_w)))
-    return jax.nn.relu(_max_pool(y, window) + bias)
+    g = jnp.pad(g, ((0, 0), (kh - 1, kh - 1), (kw - 1, kw - 1), (0, 0)))
+    return _conv(g, jnp.swapaxes(jnp.flip(kernel, (0, 1)), 2, 3))
+
+
+# Convolution and pooling in one. The convolution's result, the largest array of a
+# network, is not kept for the gradient: where its maxima were, in a byte each, is
+# enough.
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _conv_max_pool(x: jax.Array, kernel: jax.Array, window: int) -> jax.Array:
+    return _conv_max_pool_fwd(x, kernel, window)[0]
+
+
+def _conv_max_pool_fwd(
+    x: jax.Array, kernel: jax.Array, window: int
+) -> tuple[jax.Array, Arrays]:
+    def native(x: jax.Array, kernel: jax.Array) -> Arrays:
+        return _max_and_index(_phases(_lax_conv(x, kernel), window))
+
+    cpu = native
+    if window == 2 and _suits_winograd(kernel):
+        cpu = _winograd_max_pool
+    elif kernel.shape[2] == 1:
+        cpu = functools.partial(_grey_max_pool, window=window)
+    y, index = _by_platform(cpu, native, x, kernel)
+    return y, (x, kernel, index)
+
+
+def _conv_max_pool_bwd(window: int, saved: Arrays, g: jax.Array) -> Arrays:
+    x, kernel, index = saved
+
+    def unpool(g: jax.Array, index: jax.Array) -> jax.Array:
+        h, w = (g.shape[i] * window for i in (1, 2))
+        return _from_phases(_route(g, index, window), (g.shape[0], h, w, g.shape[3]))
+
+    def native(x: jax.Array, kernel: jax.Array, index: jax.Array, g: jax.Array) -> Any:
+        return _conv_bwd_native(x, kernel, unpool(g, index))
+
+    def cpu(x: jax.Array, kernel: jax.Array, index: jax.Array, g: jax.Array) -> Any:
+        return _conv_bwd_cpu(x, kernel, unpool(g, index))
+
+    if window == 2 and _suits_winograd(kernel):
+        cpu = _winograd_max_pool_bwd
+    elif kernel.shape[2] == 1:
+        cpu = functools.partial(_grey_max_pool_bwd, window=window)
+    return _by_platform(cpu, native, x, kernel, index, g)
+
+
+_conv_max_pool.defvjp(_conv_max_pool_fwd, _conv_max_pool_bwd)
+
+
+# The first layer, whose images have one channel, has next to no arithmetic: what costs
+# is memory. Written as sums of shifted images times kernel entries, convolution and
+# pooling are one loop that XLA fuses, and only the maxima are written.
+
+
+def _grey_max_pool(x: jax.Array, kernel: jax.Array, window: int) -> Arrays:
+    places = _grey_windows(x, kernel, window)
+    values = kernel.reshape(-1, kernel.shape[3])
+    return _max_and_index(
+        [sum(x * v for x, v in zip(xs, values, strict=True)) for xs in places]
+    )
+
+
+def _grey_max_pool_bwd(
+    x: jax.Array, kernel: jax.Array, index: jax.Array, g: jax.Array, window: int
+) -> Arrays:
+    cout = kernel.shape[3]
+    dy = _route(g, index, window)
+    size = kernel.shape[0] * kernel.shape[1]
+    windows = jnp.concatenate(
+        [
+            jnp.concatenate(xs, axis=3).reshape(-1, size)
+            for xs in _grey_windows(x, kernel, window)
+        ]
+    )
+    dkernel = windows.T @ dy.reshape(-1, cout)  # phase by phase on both sides
+    shape = (x.shape[0], *(x.shape[i] - kernel.shape[i - 1] + 1 for i in (1, 2)), cout)
+    dx = _input_gradient(kernel, _from_phases(dy, shape))  # dead code in a first layer
+    return dx, dkernel.reshape(kernel.shape)
+
+
+def _grey_windows(
+    x: jax.Array, kernel: jax.Array, window: int
+) -> list[list[jax.Array]]:
+    """For every phase of the result, the kh * kw pixels [B, h, w, 1] it is made of."""
+    kh, kw = kernel.shape[:2]
+    h, w = x.shape[1] - kh + 1, x.shape[2] - kw + 1
+    return [
+        [
+            x[
+                :,
+                p + i : p + i + h - window + 1 : window,
+                q + j : q + j + w - window + 1 : window,
+            ]
+            for i in range(kh)
+            for j in range(kw)
+        ]
+        for p in range(window)
+        for q in range(window)
+    ]
+
+
+# Winograd's F(2x2, 3x3): the 2x2 results of a tile of 4x4 inputs d are
+#
+#     Y = A^T [ (G kernel G^T) * (B^T d B) ] A       with an elementwise product *,
+#
+# 16 multiplications instead of 36. Over all tiles and channels, each of the 16 is a
+# matrix product [tiles, Cin] [Cin, Cout]. (S. Winograd, Arithmetic Complexity of
+# Computations, 1980; A. Lavin and S. Gray, Fast Algorithms for Convolutional Neural
+# Networks, 2016, section 4.1.) The matrices hold 0, 1 and 1/2, so in float32 the error
+# is that of the direct sum, about 3e-7. A tile's results are a window of 2x2 pooling,
+# so the max is taken on the way out.
+#
+# Every step but the product is linear, and its gradient its transpose: with
+# V = B^T d B, U = G kernel G^T and M = V U, from dM = A dY A^T follow dU = V^T dM and
+# dV = dM U^T, again 16 products each.
+
+
+def _suits_winograd(kernel: jax.Array) -> bool:
+    """With few channels the transforms cost more than the products that they save."""
+    return kernel.shape[:2] == (3, 3) and kernel.shape[2] >= 8 and kernel.dtype == "f4"
+
+
+def _winograd_kernel(kernel: jax.Array) -> jax.Array:
+    """U = G kernel G^T, [16, Cin, Cout]."""
+
+    def transform(k: jax.Array) -> jax.Array:
+        even, odd = (k[0] + k[2]) / 2, k[1] / 2
+        return jnp.stack([k[0], even + odd, even - odd, k[2]])
+
+    u = transform(jnp.swapaxes(transform(kernel), 0, 1))  # [4, 4, Cin, Cout], u^T
+    return jnp.swapaxes(u, 0, 1).reshape(16, *kernel.shape[2:])
+
+
+def _winograd_inputs(x: jax.Array) -> jax.Array:
+    """V = B^T d B of every tile d of x [B, 2h + 2, 2w + 2, C]: [16, B * h * w, C]."""
+    b, height, width, c = x.shape
+    h, w = height // 2 - 1, width // 2 - 1
+
+    def transform(even: jax.Array, odd: jax.Array, n: int, axis: int) -> Arrays:
+        # Tile t is made of the even and odd rows (or columns) t and t + 1.
+        d0, d2 = (lax.slice_in_dim(even, i, i + n, axis=axis) for i in (0, 1))
+        d1, d3 = (lax.slice_in_dim(odd, i, i + n, axis=axis) for i in (0, 1))
+        return d0 - d2, d1 + d2, d2 - d1, d1 - d3
+
+    x = x.reshape(b, h + 1, 2, w + 1, 2, c)
+    rows = transform(x[:, :, 0], x[:, :, 1], h, 1)
+    v = [u for r in rows for u in transform(r[:, :, :, 0], r[:, :, :, 1], w, 2)]
+    return jnp.stack([u.reshape(b * h * w, c) for u in v])
+
+
+def _winograd_outputs(m: jax.Array) -> list[jax.Array]:
+    """Y = A^T M A of every tile, as 4 phases [tiles, C], of M [16, tiles, C]."""
+
+    def transform(m: list[Any]) -> list[Any]:
+        return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
+
+    columns = [transform([m[4 * p + q] for p in range(4)]) for q in range(4)]
+    return [y for i in range(2) for y in transform([c[i] for c in columns])]
+
+
+def _winograd_products(x: jax.Array, u: jax.Array) -> jax.Array:
+    return jnp.einsum("ptc,pcd->ptd", _winograd_inputs(x), u)
+
+
+def _winograd_gradients(x: jax.Array, kernel: jax.Array, dm: jax.Array) -> Arrays:
+    """The gradients of x and kernel, for the cotangent dM [16, tiles, Cout]."""
+    v, inputs_transpose = jax.vjp(_winograd_inputs, x)
+    u, kernel_transpose = jax.vjp(_winograd_kernel, kernel)
+    (dx,) = inputs_transpose(jnp.einsum("ptd,pcd->ptc", dm, u))
+    (dkernel,) = kernel_transpose(jnp.einsum("ptc,ptd->pcd", v, dm))
+    return dx, dkernel
+
+
+def _winograd_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    b, h, w, cout = x.shape[0], x.shape[1] - 2, x.shape[2] - 2, kernel.shape[3]
+    x = _pad_to_even(x)
+    phases = jnp.stack(
+        _winograd_outputs(_winograd_products(x, _winograd_kernel(kernel)))
+    )
+    half = (x.shape[1] - 2) // 2, (x.shape[2] - 2) // 2
+    shape = (b, 2 * half[0], 2 * half[1], cout)
+    return _from_phases(phases.reshape(4, b, *half, cout), shape)[:, :h, :w]
+
+
+def _winograd_conv_bwd(x: jax.Array, kernel: jax.Array, g: jax.Array) -> Arrays:
+    cout = kernel.shape[3]
+    phases = [p.reshape(-1, cout) for p in _phases(_pad_to_even(g), 2)]
+
+    def transform(y0: Any, y1: Any) -> list[Any]:
+        return [y0, y0 + y1, y0 - y1, -y1]
+
+    left = transform(phases[0], phases[2])
+    right = transform(phases[1], phases[3])
+    dm = jnp.stack([m for y in zip(left, right, strict=True) for m in transform(*y)])
+    dx, dkernel = _winograd_gradients(_pad_to_even(x), kernel, dm)
+    return dx[:, : x.shape[1], : x.shape[2]], dkernel
+
+
+def _pad_to_even(x: jax.Array) -> jax.Array:
+    return jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
+
+
+def _winograd_max_pool(x: jax.Array, kernel: jax.Array) -> Arrays:
+    m = _winograd_products(x, _winograd_kernel(kernel))
+    y, index = _max_and_index(_winograd_outputs(m))
+    shape = (x.shape[0], x.shape[1] // 2 - 1, x.shape[2] // 2 - 1, kernel.shape[3])
+    return y.reshape(shape), index.reshape(shape)
+
+
+def _winograd_max_pool_bwd(
+    x: jax.Array, kernel: jax.Array, index: jax.Array, g: jax.Array
+) -> Arrays:
+    """Only one of a tile's 2x2 cotangents is not 0, so dM = g * A_i A_j^T at (i, j)."""
+    cout = kernel.shape[3]
+    index, g = index.reshape(-1, cout), g.reshape(-1, cout)
+    a = jnp.array([[1, 1, 1, 0], [0, 1, -1, -1]], g.dtype)[:, :, None, None]
+    row = jnp.where((index < 2)[None], a[0], a[1])  # [4, tiles, Cout]
+    column = jnp.where((index % 2 == 0)[None], a[0], a[1])
+    dm = row[:, None] * (column * g)[None]
+    return _winograd_gradients(x, kernel, dm.reshape(16, -1, cout))

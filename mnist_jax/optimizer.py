@@ -79,7 +79,7 @@ def create_schedule(config: ConfigDict, steps_per_epoch: int) -> optax.Schedule:
 
 def _optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
     """All of optax that is an optimizer: what takes a `learning_rate`."""
-    found = {}
+    found: dict[str, Callable[..., optax.GradientTransformation]] = {}
     for module in (contrib, optax):
         for name, value in vars(module).items():
             if name.startswith("_") or not inspect.isfunction(value):

@@ -22,6 +22,7 @@ from mnist_jax.errors import PictureError
 # Formats without scripts, external programs or references to other files.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 64_000_000  # decoded; a 48-megapixel photo passes
+_TOO_LARGE = f"has more than {MAX_PIXELS // 10**6} million pixels"
 MAX_SIDE = 1024  # pixels: larger pictures are reduced to it
 
 MIN_CONTRAST = 0.06  # of ink with paper; black on white has 1
@@ -67,13 +68,12 @@ def read_picture(path: str | os.PathLike[str]) -> Image.Image:
         except PictureError:
             raise
         except Image.DecompressionBombError as error:
-            raise PictureError(_one_line(error)) from error
+            raise PictureError(_TOO_LARGE) from error
         except UnidentifiedImageError as error:
-            raise PictureError(
-                f"not a picture in a format read here ({', '.join(FORMATS)})"
-            ) from error
+            formats = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+            raise PictureError(f"not a {formats} picture") from error
         except OSError as error:
-            reason = error.strerror or f"damaged or cut short ({_one_line(error)})"
+            reason = (error.strerror or f"damaged ({_one_line(error)})").lower()
             raise PictureError(reason) from error
         except MemoryError as error:
             raise PictureError("too large for this machine's memory") from error
@@ -96,14 +96,20 @@ def _open_regular_file(path: str | os.PathLike[str]) -> IO[bytes]:
 def _decode(file: IO[bytes]) -> Image.Image:
     image: Image.Image = Image.open(file, formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:  # known from the header alone
-        size = f"{image.width} x {image.height} pixels"
-        raise PictureError(f"too large: {size}, over {MAX_PIXELS // 10**6} million")
+        raise PictureError(_TOO_LARGE)
     image.draft(None, (2 * MAX_SIDE, 2 * MAX_SIDE))  # lets JPEG skip most of the work
     image.load()
-    image = ImageOps.exif_transpose(image)
-    image = _to_8_bits(image)
+    image = _to_8_bits(_upright(image))
     image.thumbnail((MAX_SIDE, MAX_SIDE))
     return _fill_transparency(image)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turns a picture as its camera noted; a note that is damaged turns nothing."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # of every kind, as in decoding
+        return image
 
 
 def _one_line(error: Exception) -> str:
@@ -122,8 +128,8 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
         raise PictureError("holds no numbers")
     # What is no number becomes paper, which most of a picture is.
     levels = np.where(finite, levels, np.median(levels[finite]))
-    levels -= min(levels.min(), 0)
-    levels *= 255 / (levels.max() or 1)
+    levels = levels - min(float(levels.min()), 0)
+    levels = levels * (255 / (float(levels.max()) or 1))
     return Image.fromarray(levels.astype(np.uint8)).convert("RGB")
 
 
@@ -167,7 +173,8 @@ def find_ink(picture: Image.Image) -> np.ndarray:
     """
     colours = np.asarray(picture, np.float32) / 255  # [H, W, 3]
     contrast = _level(_smooth(_contrast(colours - _paper(picture))))
-    noise = 1.4826 * float(np.median(np.abs(contrast - np.median(contrast))))
+    contrast -= np.median(contrast)  # most of a picture is paper
+    noise = 1.4826 * float(np.median(np.abs(contrast)))  # as a standard deviation
     # The contrast of full ink, but for the few pixels that may be glare or dust.
     rank = contrast.size // 10_000 + 1
     full = float(np.partition(contrast, -rank, axis=None)[-rank])

@@ -28,7 +28,7 @@ _MAX_TILES, _MAX_MISTAKES = 200, 32  # in one figure
 _INK, _GREY, _PALE = "#1f2933", "#7b8794", "#e4e7eb"
 _BLUE, _RED, _GREEN, _SKY = "#2f6db5", "#c8433c", "#2e8b57", "#cfe0f3"
 _COLOURS = {"train": _GREY, "validation": _BLUE, "test": _RED}
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
     "font.size": 9.5,
     "text.color": _INK,
@@ -236,13 +236,11 @@ def reliability_diagram(evaluation: "Evaluation", data: str) -> "Figure":
     upper.bar(edges, accuracy, color=_SKY, **bar)
     upper.plot([0, 1], [0, 1], color=_GREY, lw=1)
     upper.plot(mean, accuracy, "o", color=_BLUE, ms=5, label="accuracy", clip_on=False)
-    upper.vlines(mean, mean, accuracy, color=_RED, lw=2, label="off by")
+    gap = f"gap (expected calibration error {calibration.error:.2%})"
+    upper.vlines(mean, mean, accuracy, color=_RED, lw=2, label=gap)
     upper.set(xlim=(0, 1.01), ylim=(0, 1.03), ylabel="accuracy")
     upper.set_title(f"Reliability on {data}")
-    error = f"expected calibration error\n{calibration.error:.2%}"
-    style = {"ha": "right", "va": "bottom", "transform": upper.transAxes}
-    upper.text(0.97, 0.04, error, **style)
-    upper.legend(loc="upper left", labelcolor=_INK)
+    upper.legend(loc="lower right", labelcolor=_INK)
     upper.tick_params(labelbottom=False)
     lower.bar(edges, calibration.count, color=_GREY, **bar)
     lower.set_yscale("symlog", linthresh=1)

@@ -169,14 +169,16 @@ def to_text(predictions: Sequence[Prediction], names: Sequence[str]) -> str:
             continue
         first, *others = p.guesses
         line = f"{source}{first.name:>{width}}  {first.confidence:10.2%}"
-        if labelled and p.label is not None:
-            wrong = "" if p.label == first.digit else "  wrong"
-            line += f"  {names[p.label]:>{width}}{wrong}"
+        if p.label is not None:
+            wrong = "" if p.label == first.digit else "wrong"
+            line += f"  {names[p.label]:>{width}}  {wrong:5}"
         if others:
-            line += "   then" + ",".join(
-                f" {g.name} {g.confidence:.2%}" for g in others
-            )
-        lines.append(line)
+            then = ", ".join(f"{g.name} {g.confidence:.2%}" for g in others)
+            line += f"  then {then}"
+        lines.append(line.rstrip())
+    if labelled:
+        right = sum(p.label == p.digit for p in predictions)
+        lines.append(f"{right} of {len(predictions)} right")
     return "\n".join(lines)
 
 

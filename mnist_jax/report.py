@@ -3,6 +3,7 @@ but for a progress bar, which only a terminal gets.
 """
 
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from tqdm import tqdm
 
 from mnist_jax import devices
 from mnist_jax.data import DatasetSource
+
+_WIDTH = 80
 
 
 class Report:
@@ -116,15 +119,18 @@ class Report:
 
 
 def _print(label: str, text: str) -> None:
-    print(f"{label:9}{text}", flush=True)
+    lines = textwrap.wrap(
+        text, _WIDTH - 9, break_long_words=False, break_on_hyphens=False
+    ) or [""]
+    # Paths longer than a line are left whole, so that they can be copied.
+    print(f"{label:9}" + ("\n" + " " * 9).join(lines), flush=True)
 
 
 def _warn_of_fallback(source: DatasetSource) -> None:
     if source.fallback_for:
-        name = source.fallback_for
-        print(
-            f"\nWARNING  This is NOT {name}: the run uses {source.name} in its place.\n"
-            f"         {source.fallback_reason}\n"
-            f"         README, 'Where the data comes from', says how to get {name}.\n",
-            flush=True,
-        )
+        wanted = source.fallback_for
+        print()
+        _print("WARNING", f"this is NOT {wanted}, but {source.name} in its place")
+        _print("", f"why: {source.fallback_reason}")
+        _print("", f"README, 'Where the data comes from', says how to get {wanted}")
+        print()

@@ -1,5 +1,6 @@
 """What a model's answers on labelled images amount to; NumPy only."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,8 @@ class ClassScore(NamedTuple):
     support: int  # images of this class
 
 
-class Calibration(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Calibration:
     """Confidence against accuracy, in bins of equal width over (0, 1]."""
 
     error: float  # the expected calibration error
@@ -27,7 +29,8 @@ class Calibration(NamedTuple):
     count: np.ndarray  # int64 [bins]
 
 
-class Evaluation(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
     """Answers, and what they amount to."""
 
     class_names: list[str]
@@ -149,7 +152,7 @@ def wilson_interval(correct: int, count: int) -> tuple[float, float]:
 
 def to_dict(evaluation: Evaluation) -> dict[str, Any]:
     """All but the answers to each image, as JSON can hold it."""
-    e = evaluation
+    e, bins = evaluation, evaluation.calibration
     return {
         "count": e.count,
         "correct": e.correct,
@@ -158,14 +161,16 @@ def to_dict(evaluation: Evaluation) -> dict[str, Any]:
         "accuracy_interval_95": list(e.interval),
         "loss": e.nll,
         "negative_log_likelihood": e.nll,
-        "expected_calibration_error": e.calibration.error,
+        "expected_calibration_error": bins.error,
         "calibration_bins": [
             {
                 "count": int(count),
                 "confidence": float(confidence) if count else None,
                 "accuracy": float(accuracy) if count else None,
             }
-            for confidence, accuracy, count in zip(*e.calibration[1:], strict=True)
+            for count, confidence, accuracy in zip(
+                bins.count, bins.confidence, bins.accuracy, strict=True
+            )
         ],
         "classes": [score._asdict() for score in e.classes],
         "confusion_matrix": e.confusion.tolist(),

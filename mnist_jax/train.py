@@ -140,7 +140,7 @@ def epoch_indices(
 class Program(NamedTuple):
     """What is fixed during a run: the jitted functions and what they need."""
 
-    train_steps: Callable[..., tuple[TrainState, Metrics]]
+    train_steps: Any  # jitted, or compiled: (state, dataset, indices, rng) -> ...
     eval_step: Callable[..., Metrics]
     create_state: Callable[[], TrainState]
     indices: Callable[[int], jax.Array]  # epoch -> int32 [steps_per_epoch, B]

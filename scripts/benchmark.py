@@ -1,13 +1,13 @@
 """Measures how fast training, inference, compilation and start-up are.
 
   python scripts/benchmark.py
-  python scripts/benchmark.py --config=configs/default.py --only=training,inference
+  python scripts/benchmark.py --config=configs/default.py --only=training
   python scripts/benchmark.py --json > speed.json
 
-It needs no data set: images are noise, on which no speed depends. The table gives
-median, minimum and quartiles over the repeats. Utilisation is the model's own
-operations a second as a share of what a large matrix product reached just before and
-after, on the same machine.
+It needs no data set: the images are noise, as no speed depends on what they show.
+The table gives median, minimum and quartiles over the repeats. Utilisation is the
+model's own operations a second, as a share of what a large matrix product reached
+just before and after on the same machine.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ _SECONDS = flags.DEFINE_float(
     "seconds", 1.0, "Length of a repeat, where it can be chosen.", lower_bound=0.0
 )
 _DATA = flags.DEFINE_enum(
-    "data", "synthetic", ["synthetic", "config"], "Noise, or what the config names."
+    "data", "synthetic", ["synthetic", "config"], "Noise, or the config's data set."
 )
 _DEVICE = flags.DEFINE_enum(
     "device", None, ["cpu", "gpu", "tpu"], "What to run on; by default the best."
@@ -79,6 +79,8 @@ def main(arguments: list[str]) -> None:
     if not _JSON.value:
         print(f"device   {devices.describe()}")
         print(f"cpu      {machine['machine']['cpu']}")
+        config_file = config_flags.get_config_filename(flags.FLAGS["config"])
+        print(f"config   {Path(config_file).stem}, batch size {config.batch_size}")
         print(f"repeats  {workload.repeats} of about {workload.seconds:g} s\n")
         print(benchmark.HEADER, flush=True)
     results = {}

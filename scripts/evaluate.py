@@ -9,6 +9,7 @@ Only the workdir is needed: model and data set are stored beside the weights.
 
 import json
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,15 +85,19 @@ def main(arguments: list[str]) -> None:
         print(json.dumps(head | scores.to_dict(evaluation), indent=2))
     else:
         print(f"model        {_WORKDIR.value}, step {loaded.step:,}")
-        print(f"data         {split.name}: {split.source.description}")
+        _print_wrapped("data", f"{split.name}: {split.source.description}")
         if note:
-            print(f"\nWARNING      {note}\n")
+            _print_wrapped("WARNING", note)
         print(scores.to_text(evaluation))
     if _FIGURES.value:
         folder = _write_figures(evaluation, split)
         print(
             f"\nfigures      {folder}", file=sys.stderr if _JSON.value else sys.stdout
         )
+
+
+def _print_wrapped(label: str, text: str) -> None:
+    print(textwrap.fill(f"{label:13}{text}", 80, subsequent_indent=" " * 13))
 
 
 def _write_figures(evaluation: "Evaluation", split: "LabelledSplit") -> Path:

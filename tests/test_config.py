@@ -89,7 +89,7 @@ def test_override_names():
 def test_bad_config_files_give_one_line(tmp_path, text, message):
     path = tmp_path / "mine.py"
     path.write_text(text)
-    with pytest.raises(ConfigError, match="mine.py") as caught:
+    with pytest.raises(ConfigError, match=r"mine\.py") as caught:
         load_config(path)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
