@@ -45,9 +45,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.augment = ml_collections.ConfigDict()  # 0 turns a part off
     config.augment.shift = 2.0  # pixels
     config.augment.rotation = 10.0  # degrees
-    config.augment.scale = 0.1  # share of the size
+    config.augment.scale = 0.1  # of height and of width
     config.augment.shear = 0.1  # pixels across per pixel down
-    config.augment.thickness = 0.0
+    config.augment.elastic = 0.0  # pixels
+    config.augment.thickness = 0.0  # pixels, up to 1
 
     config.checkpoint_every_epochs = 1
     config.max_to_keep = 2

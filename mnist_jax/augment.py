@@ -176,14 +176,14 @@ def _stored(stage: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.A
     """Returns `stage(images)`, written to memory once, whatever reads it.
 
     XLA's CPU backend would otherwise fuse the stage into each of its readers: a filter
-    that looks at neighbours, or the gradient of a convolution, repeats a whole warp
-    for each neighbour, several times the cost. An optimization barrier stops that, but
-    XLA of jax 0.10 drops it too early; a conditional does there, though not under
+    that looks at neighbours, or the gradient of a convolution, would repeat a whole
+    warp for each neighbour, at ten times its cost. An optimization barrier stops that,
+    but XLA of jax 0.10 drops it too early; there a conditional does, though not under
     `vmap`. Only on the CPU, as a conditional makes a GPU wait for the host.
     """
 
     def cpu(images: jax.Array) -> jax.Array:
-        always = images[0, 0, 0, 0] >= 0  # which XLA can't know
+        always = jnp.isfinite(images[0, 0, 0, 0])  # which XLA can't know
         return lax.cond(always, stage, lambda images: images, images)
 
     images = lax.platform_dependent(images, cpu=cpu, default=stage)

@@ -43,7 +43,7 @@ from mnist_jax.train import (
 )
 from mnist_jax.train_state import TrainState
 
-_MATMUL_SIZE = 4096  # larger ones are no faster, and this one keeps a GPU busy too
+_MATMUL_SIZE = 4096  # a product of 137 GFLOP: long against every overhead
 _INFERENCE_IMAGES = 10_000  # as many as MNIST's test split has
 
 
@@ -92,7 +92,7 @@ class Spread:
 
 
 def spread(samples: Sequence[float] | np.ndarray) -> Spread:
-    """Sums up [repeats] samples, of which there is at least one."""
+    """Sums up one sample or more."""
     low, lower, median, upper, high = np.percentile(samples, (0, 25, 50, 75, 100))
     return Spread(
         median=float(median),

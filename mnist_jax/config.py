@@ -15,9 +15,11 @@ from ml_collections import ConfigDict
 
 from mnist_jax.errors import ConfigError, suggest
 
-# The checkout, so that any config file can say `from configs import default`.
-_ROOT = Path(__file__).resolve().parent.parent
-CONFIGS = _ROOT / "configs"
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+# So that any config file, wherever it lies, can say `from configs import default`.
+if str(CONFIGS.parent) not in sys.path:
+    sys.path.append(str(CONFIGS.parent))
 
 
 class Field(NamedTuple):
@@ -62,7 +64,8 @@ FIELDS: dict[str, Field] = {
     "augment.rotation": _NOT_NEGATIVE,
     "augment.scale": _FRACTION,
     "augment.shear": _NOT_NEGATIVE,
-    "augment.thickness": _NOT_NEGATIVE,
+    "augment.elastic": _NOT_NEGATIVE,
+    "augment.thickness": Field(float, lambda v: 0 <= v <= 1, "a number from 0 to 1"),
     "checkpoint_every_epochs": _at_least(1),
     "max_to_keep": _at_least(2),
 }
@@ -83,8 +86,6 @@ def load_config(path: str | Path) -> ConfigDict:
     if spec is None or spec.loader is None:
         raise ConfigError(f"config file {str(path)!r} must end in .py")
     module = importlib.util.module_from_spec(spec)
-    if str(_ROOT) not in sys.path:
-        sys.path.append(str(_ROOT))
     try:
         spec.loader.exec_module(module)
         config = module.get_config()

@@ -168,14 +168,17 @@ def _max_and_index(phases: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
     index = jnp.full(best.shape, len(phases) - 1, jnp.uint8)
     for i in range(len(phases) - 2, -1, -1):
         index = jnp.where(phases[i] == best, jnp.uint8(i), index)
+    # Else XLA computes both anew, from the phases, in every fusion that reads them.
+    best, index = lax.optimization_barrier((best, index))
     return best, index
 
 
 def _route(g: jax.Array, index: jax.Array, window: int) -> jax.Array:
     """The phases' cotangents [window², ...]: g in the phase of its max, else 0."""
-    phase = jnp.arange(window**2, dtype=index.dtype).reshape(-1, *[1] * g.ndim)
-    # A product: XLA's CPU backend vectorises it, and does not vectorise a select.
-    return (index == phase).astype(g.dtype) * g
+    phase = jnp.arange(window**2, dtype=g.dtype).reshape(-1, *[1] * g.ndim)
+    # Arithmetic, and not a select, which XLA's CPU backend does not vectorise.
+    chosen = jnp.maximum(1 - jnp.abs(index.astype(g.dtype) - phase), 0)
+    return chosen * g
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -307,7 +310,7 @@ def _grey_max_pool(x: jax.Array, kernel: jax.Array, window: int) -> Arrays:
     places = _grey_windows(x, kernel, window)
     values = kernel.reshape(-1, kernel.shape[3])
     return _max_and_index(
-        [sum(x * v for x, v in zip(xs, values, strict=True)) for xs in places]
+        [functools.reduce(jnp.add, map(jnp.multiply, xs, values)) for xs in places]
     )
 
 

@@ -260,11 +260,12 @@ def _strokes(contrast: np.ndarray) -> np.ndarray:
     index = np.arange(1, count + 1)
     mass = ndimage.sum_labels(contrast, pieces, index)
     peak = ndimage.maximum(contrast, pieces, index)
-    keep = (peak > 0.6) & (mass >= 0.03 * mass.max())
+    dark = peak > 0.6  # never none: the darkest pixel has 1 or more
+    keep = dark & (mass >= 0.03 * mass[dark].max())
     sides = [pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]]
     touched = sum(np.isin(index, side).astype(int) for side in sides)
     inside = keep & (touched == 0)
-    if inside.any() and mass[inside].max() > 0.1 * mass.max():
+    if inside.any() and mass[inside].max() > 0.1 * mass[keep].max():
         keep &= touched < 2  # the rest are frames, lines and edges of the paper
     # With the soft edge that antialiasing gives to strokes.
     return ndimage.binary_dilation(np.append(False, keep)[pieces], neighbours)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-_MAX_TILES, _MAX_MISTAKES = 200, 32  # in one figure
+_MAX_TILES, _MAX_MISTAKES = 96, 32  # in one figure
 
 _INK, _GREY, _PALE = "#1f2933", "#7b8794", "#e4e7eb"
 _BLUE, _RED, _GREEN, _SKY = "#2f6db5", "#c8433c", "#2e8b57", "#cfe0f3"
@@ -114,7 +114,7 @@ def learning_curves(records: Sequence[dict[str, float]]) -> "Figure":
     left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     left.yaxis.set_major_formatter("{x:g}")
     left.yaxis.set_minor_formatter(NullFormatter())
-    left.legend(labelcolor=_INK)
+    left.legend(handles=left.lines, labelcolor=_INK)
     right.set_title("Accuracy (%)")
     return figure
 

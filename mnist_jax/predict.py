@@ -101,10 +101,10 @@ def predict_files(
     rows = iter(predict(loaded, np.array(images)))
     names = class_names(loaded)
     return [
-        Prediction(os.fspath(path), "error", error=str(image))
+        Prediction(os.fsdecode(path), "error", error=str(image))
         if isinstance(image, PictureError)
         else Prediction(
-            os.fspath(path), "ok", _guesses(next(rows), names, top_k), image=image
+            os.fsdecode(path), "ok", _guesses(next(rows), names, top_k), image=image
         )
         for path, image in zip(paths, read, strict=True)
     ]

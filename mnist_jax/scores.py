@@ -216,9 +216,9 @@ def _confusion_table(evaluation: Evaluation) -> list[str]:
     names = evaluation.class_names
     if len(names) > 10:
         return [f"confusion of {len(names)} classes: see the figure"]
-    width = max(5, *(len(name) for name in names))
+    width = max(len(name) for name in names)
     head = "".join(f"{name[:5]:>6}" for name in names)
-    lines = [f"{'label':{width}}{head}   <- answer"]
+    lines = ["confusion: rows are labels, columns answers", "", " " * width + head]
     for name, row in zip(names, evaluation.confusion, strict=True):
         lines.append(f"{name:{width}}" + "".join(f"{n or '.':>6}" for n in row))
     return lines

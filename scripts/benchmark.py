@@ -4,15 +4,14 @@
   python scripts/benchmark.py --config=configs/default.py --only=training
   python scripts/benchmark.py --json > speed.json
 
-It needs no data set: the images are noise, as no speed depends on what they show.
-The table gives median, minimum and quartiles over the repeats. Utilisation is the
-model's own operations a second, as a share of what a large matrix product reached
-just before and after on the same machine.
+It needs no data set: the images are noise, as no speed depends on what they
+show. The table gives median, minimum and quartiles over the repeats.
+Utilisation is the model's own operations a second, as a share of what a large
+matrix product reached just before and after on the same machine.
 """
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 
 from absl import flags
@@ -21,8 +20,6 @@ from ml_collections import config_flags
 from mnist_jax import cli
 from mnist_jax.config import CONFIGS, validate_config
 from mnist_jax.errors import ConfigError, UserError
-
-sys.path.append(str(CONFIGS.parent))  # configs/seed.py starts from configs/default.py
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", str(CONFIGS / "seed.py"), "The config file; comparisons use seed.py."

@@ -112,15 +112,19 @@ def test_an_unknown_measurement_is_said_before_any_is_made(workload):
         benchmark.measure(workload, ["model", "trainin"])
 
 
-def test_script_prints_json():
-    process = run_script("--only=model", "--json", "--config.batch_size=32")
+def test_script_prints_json_of_the_configs_own_data():
+    smoke = SCRIPT.parent.parent / "configs" / "smoke.py"
+    flags = ("--config.train_split=train[:640]", "--config.batch_size=32")
+    flags += ("--data=config", "--only=model", "--json")
+    process = run_script(f"--config={smoke}", *flags)
     assert process.returncode == 0, process.stderr
     printed = json.loads(process.stdout)
+    assert printed["data"] == "config"
+    assert printed["num_images"] == 640
     assert printed["config"]["batch_size"] == 32
-    assert printed["num_images"] == 60_000
     assert printed["versions"]["jax"] == jax.__version__
     assert printed["machine"]["platform"] == "cpu"
-    assert printed["results"]["model"]["forward_flops_per_image"] == 5_262_080
+    assert printed["results"]["model"]["forward_flops_per_image"] > 0
 
 
 def test_script_prints_a_table():
@@ -136,16 +140,6 @@ def test_help_is_for_people():
     assert "python scripts/benchmark.py" in process.stdout
     lines = [line for line in process.stdout.splitlines() if "default:" not in line]
     assert max(map(len, lines)) <= 80
-
-
-def test_script_takes_the_configs_own_data():
-    smoke = SCRIPT.parent.parent / "configs" / "smoke.py"
-    flags = ("--data=config", "--config.train_split=train[:640]")
-    process = run_script(f"--config={smoke}", *flags, "--only=model", "--json")
-    assert process.returncode == 0, process.stderr
-    printed = json.loads(process.stdout)
-    assert printed["data"] == "config"
-    assert printed["num_images"] == 640
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from mnist_jax.augment import AUGMENTATIONS
 from mnist_jax.config import (
     CONFIGS,
     FIELDS,
@@ -107,3 +108,8 @@ def test_keyword_arguments_must_be_a_group(default_config, group):
         ConfigError, match=f"config.{group}.kwargs must be a ConfigDict"
     ):
         validate_config(default_config)
+
+
+def test_every_augmentation_is_a_field_and_no_other():
+    fields = {name for name in FIELDS if name.startswith("augment.")}
+    assert fields == {f"augment.{name}" for name in AUGMENTATIONS}
