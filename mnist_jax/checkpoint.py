@@ -329,7 +329,7 @@ def load_model(workdir: str | Path, which: str = "latest") -> Loaded:
     try:
         config = config_from_dict(metadata["config"])
         model = create_model(config.model, metadata["dataset"]["num_classes"])
-    except (ConfigError, KeyError) as error:
+    except (ConfigError, KeyError, AttributeError) as error:
         raise CheckpointError(
             f"the checkpoint in {str(workdir)!r} does not fit this mnist_jax "
             f"{mnist_jax.__version__}: {_reason(error)}"

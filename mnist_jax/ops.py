@@ -168,9 +168,23 @@ def _max_and_index(phases: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
     index = jnp.full(best.shape, len(phases) - 1, jnp.uint8)
     for i in range(len(phases) - 2, -1, -1):
         index = jnp.where(phases[i] == best, jnp.uint8(i), index)
-    # Else XLA computes both anew, from the phases, in every fusion that reads them.
-    best, index = lax.optimization_barrier((best, index))
     return best, index
+
+
+def _in_halves(fn: Callable[[jax.Array], Any], x: jax.Array, axis: int) -> Any:
+    """`fn(x)`, whose results' first axis is x's `axis`, by a loop over two halves.
+
+    XLA fuses nothing across the border of a loop. Without one, its CPU backend computes
+    cheap results anew in every fusion that reads them, which made a training step twice
+    as slow (jax 0.10 drops `lax.optimization_barrier` there before it fuses).
+    """
+    size, odd = divmod(x.shape[axis], 2)
+    if odd:
+        return fn(x)
+    halves = lax.map(
+        lambda i: fn(lax.dynamic_slice_in_dim(x, i * size, size, axis)), jnp.arange(2)
+    )
+    return jax.tree.map(lambda y: y.reshape(-1, *y.shape[2:]), halves)
 
 
 def _route(g: jax.Array, index: jax.Array, window: int) -> jax.Array:
@@ -269,11 +283,14 @@ def _conv_max_pool_fwd(
     def native(x: jax.Array, kernel: jax.Array) -> Arrays:
         return _max_and_index(_phases(_lax_conv(x, kernel), window))
 
-    cpu = native
-    if window == 2 and _suits_winograd(kernel):
-        cpu = _winograd_max_pool
-    elif kernel.shape[2] == 1:
-        cpu = functools.partial(_grey_max_pool, window=window)
+    def cpu(x: jax.Array, kernel: jax.Array) -> Arrays:
+        if window == 2 and _suits_winograd(kernel):
+            return _winograd_max_pool(x, kernel)
+        if kernel.shape[2] == 1:
+            return _in_halves(lambda x: _grey_max_pool(x, kernel, window), x, 0)
+        y = _lax_conv(x, kernel)
+        return _in_halves(lambda y: _max_and_index(_phases(y, window)), y, 0)
+
     y, index = _by_platform(cpu, native, x, kernel)
     return y, (x, kernel, index)
 
@@ -289,12 +306,12 @@ def _conv_max_pool_bwd(window: int, saved: Arrays, g: jax.Array) -> Arrays:
         return _conv_bwd_native(x, kernel, unpool(g, index))
 
     def cpu(x: jax.Array, kernel: jax.Array, index: jax.Array, g: jax.Array) -> Any:
+        if window == 2 and _suits_winograd(kernel):
+            return _winograd_max_pool_bwd(x, kernel, index, g)
+        if kernel.shape[2] == 1:
+            return _grey_max_pool_bwd(x, kernel, index, g, window)
         return _conv_bwd_cpu(x, kernel, unpool(g, index))
 
-    if window == 2 and _suits_winograd(kernel):
-        cpu = _winograd_max_pool_bwd
-    elif kernel.shape[2] == 1:
-        cpu = functools.partial(_grey_max_pool_bwd, window=window)
     return _by_platform(cpu, native, x, kernel, index, g)
 
 
@@ -456,7 +473,7 @@ def _pad_to_even(x: jax.Array) -> jax.Array:
 
 def _winograd_max_pool(x: jax.Array, kernel: jax.Array) -> Arrays:
     m = _winograd_products(x, _winograd_kernel(kernel))
-    y, index = _max_and_index(_winograd_outputs(m))
+    y, index = _in_halves(lambda m: _max_and_index(_winograd_outputs(m)), m, 1)
     shape = (x.shape[0], x.shape[1] // 2 - 1, x.shape[2] // 2 - 1, kernel.shape[3])
     return y.reshape(shape), index.reshape(shape)
 

@@ -296,7 +296,9 @@ def _resize(ink: np.ndarray) -> np.ndarray:
     scale = INK_SIDE / max(ink.shape)
     height, width = (max(1, round(side * scale)) for side in ink.shape)
     picture = Image.fromarray(ink.astype(np.float32))
-    return np.asarray(picture.resize((width, height), Image.Resampling.BOX))
+    # Pillow's bilinear filter widens as it reduces, so nothing is skipped. Of its
+    # filters it gave the likeliest digits, on MNIST drawn large and brought back.
+    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _centre(ink: np.ndarray) -> np.ndarray:

@@ -336,6 +336,12 @@ def test_pillows_warnings_are_not_shown(tmp_path, digits):
         pictures.load_digit(tmp_path / "picture.jpg")
 
 
+def test_a_large_stain_does_not_hide_the_digit(digits):
+    colours = np.asarray(draw(digits[3], margin=200)).copy()
+    colours[450:600, 80:540] = 140
+    assert distance(prepare(Image.fromarray(colours)), digits[3]) < 0.2
+
+
 def test_noisy_images_of_28_pixels_are_read():
     for image in make_dataset(10, seed=0).images[..., 0]:
         prepared = prepare(Image.fromarray(image))
