@@ -17,15 +17,15 @@ def get_config() -> ml_collections.ConfigDict:
     config.offline_dataset = "digits"  # trained on if `dataset` cannot be had
 
     config.num_epochs = 5
-    config.batch_size = 128
+    config.batch_size = 32
     config.eval_batch_size = 1000
 
     config.model = ml_collections.ConfigDict()
     config.model.name = "cnn"
     config.model.kwargs = ml_collections.ConfigDict()
-    config.model.kwargs.features = (32, 64)
+    config.model.kwargs.features = (24, 48, 96)
     config.model.kwargs.kernel_size = 3
-    config.model.kwargs.padding = "VALID"
+    config.model.kwargs.padding = "SAME"
     config.model.kwargs.dense = (128,)
     config.model.kwargs.dropout = 0.0
     config.model.kwargs.batch_norm = False
@@ -40,13 +40,13 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer.clip_norm = 0.0  # of the whole gradient; 0 for none
 
     config.label_smoothing = 0.0
-    config.ema_decay = 0.99  # moving average of the weights; 0 for none
+    config.ema_decay = 0.998  # moving average of the weights; 0 for none
 
     config.augment = ml_collections.ConfigDict()  # 0 turns a part off
-    config.augment.shift = 2.0  # pixels
-    config.augment.rotation = 10.0  # degrees
-    config.augment.scale = 0.1  # of height and of width
-    config.augment.shear = 0.1  # pixels across per pixel down
+    config.augment.shift = 1.5  # pixels
+    config.augment.rotation = 8.0  # degrees
+    config.augment.scale = 0.08  # of height and of width
+    config.augment.shear = 0.08  # pixels across per pixel down
     config.augment.elastic = 0.0  # pixels
     config.augment.thickness = 0.0  # pixels, up to 1
 

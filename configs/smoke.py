@@ -15,5 +15,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.num_epochs = 2
     config.batch_size = 64
     config.model.kwargs.features = (8, 16)
+    config.model.kwargs.padding = "VALID"
     config.model.kwargs.dense = (32,)
     return config

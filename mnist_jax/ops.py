@@ -9,9 +9,9 @@ matrix products, slices and sums.
 is lowered, not when it is traced, so lowering for a GPU on a CPU machine is right.
 
 Reverse mode may be taken any number of times; forward mode (`jax.jvp`) raises JAX's
-TypeError about `custom_vjp`. A NaN in x or kernel reaches the result, except where
-XLA's CPU backend compiles relu to an instruction that takes NaN for 0: to notice NaN,
-look at the parameters and not only at the loss.
+TypeError about `custom_vjp`. NaN comes through the pooling and relu of
+`conv_relu_pool` (which XLA does not promise on the CPU), but relu's gradient at NaN
+is 0: gradients may be finite beside NaN.
 """
 
 import functools

@@ -42,6 +42,7 @@ def make_tiny_config():
     config.model.kwargs.features = (4, 8)
     config.model.kwargs.dense = (16,)
     config.optimizer.learning_rate = 1e-2
+    config.ema_decay = 0.99
     return config
 
 
