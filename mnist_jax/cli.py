@@ -1,5 +1,6 @@
 """What all scripts share: flags, errors as one line, and the exit code."""
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -21,13 +22,15 @@ def run(main: Callable[[list[str]], int | None]) -> NoReturn:
       main: takes the arguments that are not flags, without the script's name.
     """
     try:
-        sys.exit(main(_parse_flags(sys.argv)))
+        code = main(_parse_flags(sys.argv))
+        sys.stdout.flush()  # here, where a reader that has left can be caught
+        sys.exit(code)
     except UserError as error:
         label = "stopped" if isinstance(error, Interrupted) else "error"
         print(f"{label}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader, `head` say, has seen enough
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -19,7 +19,7 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 # So that any config file, wherever it lies, can say `from configs import default`.
 if str(CONFIGS.parent) not in sys.path:
-    sys.path.append(str(CONFIGS.parent))
+    sys.path.insert(0, str(CONFIGS.parent))
 
 
 class Field(NamedTuple):

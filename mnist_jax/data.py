@@ -52,7 +52,8 @@ def load_dataset(source: DatasetSource, split: str) -> Dataset:
       images uint8 [N, 28, 28, 1], labels int32 [N].
 
     Raises:
-      DataError: an unknown or empty split, or data that is damaged.
+      ConfigError: a split that is not there.
+      DataError: a split with no images, or data that is damaged.
     """
     slices = _parse_split(source, split)
     whole = {name: _load_cached(source, name) for name, _, _ in slices}
@@ -82,8 +83,9 @@ def _parse_split(
         terms = tfds.core.ReadInstruction.from_spec(split).to_absolute(infos)
     except Exception as error:  # ValueError, and others through tfds's re-raising
         sizes = ", ".join(f"{name} ({n:,})" for name, n in source.splits.items())
-        raise DataError(
-            f"cannot read split {split!r} of {source.name}, which has {sizes};"
+        instead = f" ({source.fallback_reason})" if source.fallback_for else ""
+        raise ConfigError(
+            f"cannot read split {split!r} of {source.name}{instead}, which has {sizes};"
             " slices are as in train[:50000], train[:80%] or train[80%:]+test"
         ) from error
     return [(term.splitname, term.from_, term.to) for term in terms]
@@ -216,7 +218,7 @@ class Splits(NamedTuple):
         def cut(part: Dataset) -> Dataset:
             return Dataset(part.images[:count], part.labels[:count])
 
-        validation = self.validation and cut(self.validation)
+        validation = None if self.validation is None else cut(self.validation)
         return Splits(self.source, cut(self.train), validation, cut(self.test))
 
 
@@ -230,7 +232,8 @@ def load_splits(
 
     Raises:
       DataError: the data cannot be had, or is damaged.
-      ConfigError: more images are to be held out than there are.
+      ConfigError: no such split, more images are to be held out than there are, or
+        some would be both trained on and held out.
     """
     source = resolve_dataset(
         config.dataset,
@@ -238,9 +241,15 @@ def load_splits(
         manual_dir=manual_dir,
         offline_dataset=config.offline_dataset,
     )
-    train = load_dataset(source, config.train_split)
+    split = config.train_split
+    train = load_dataset(source, split)
     validation = None
     if config.validation and "validation" in source.splits:
+        if any(name == "validation" for name, _, _ in _parse_split(source, split)):
+            raise ConfigError(
+                f"config.train_split = {split!r} trains on the validation split of "
+                f"{source.name}: leave that out, or set config.validation=0"
+            )
         validation = load_dataset(source, "validation")
     elif config.validation:
         train, validation = hold_out(train, config.validation, seed=0)

@@ -1,5 +1,6 @@
 """Which devices run the program, and where compiled programs are kept."""
 
+import contextlib
 import os
 
 import jax
@@ -36,7 +37,11 @@ def set_up(device: str | None = None) -> None:
             f"'pip install -e \".[{extra}]\"', or leave --device out"
         )
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "jax"))
+        folder = cache_dir() / "jax"
+        with contextlib.suppress(OSError):  # without a cache, then
+            folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            jax.config.update("jax_compilation_cache_dir", str(folder))
     # Every program of this project is worth keeping: none is small in start-up time.
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

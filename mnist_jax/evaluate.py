@@ -16,7 +16,7 @@ from mnist_jax.data import (
     resolve_dataset,
 )
 from mnist_jax.errors import DataError
-from mnist_jax.metrics import Metrics, summed_metrics
+from mnist_jax.metrics import Metrics, mean_metrics, summed_metrics
 
 if TYPE_CHECKING:
     from mnist_jax.checkpoint import Loaded
@@ -65,15 +65,7 @@ def evaluate(
     """
     # Fetched at the end only, so that the device never waits for Python.
     sums = [eval_step(variables, batch) for batch in _batches(dataset, batch_size)]
-    loss = sum(float(s["loss"]) for s in sums)
-    correct = sum(int(s["correct"]) for s in sums)
-    count = sum(int(s["count"]) for s in sums)
-    return {
-        "loss": loss / count,
-        "accuracy": correct / count,
-        "correct": correct,
-        "count": count,
-    }
+    return mean_metrics(sums)
 
 
 def predict_logits(
@@ -112,12 +104,11 @@ def _batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
     for start in range(0, count, batch_size):
         images = dataset.images[start : start + batch_size]
         labels = dataset.labels[start : start + batch_size]
-        padding = batch_size - len(labels)
-        yield {
-            "image": np.pad(images, [(0, padding), (0, 0), (0, 0), (0, 0)]),
-            "label": np.pad(labels, (0, padding)),
-            "mask": np.arange(batch_size) < len(labels),
-        }
+        mask = np.arange(batch_size) < len(labels)
+        if padding := batch_size - len(labels):
+            images = np.pad(images, [(0, padding), (0, 0), (0, 0), (0, 0)])
+            labels = np.pad(labels, (0, padding))
+        yield {"image": images, "label": labels, "mask": mask}
 
 
 class LabelledSplit(NamedTuple):

@@ -68,9 +68,13 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """
     path = Path(workdir) / "metrics.jsonl"
     records = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    text = path.read_text("utf-8", "replace") if path.exists() else ""
+    for line in text.splitlines():
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except json.JSONDecodeError:
             break
+        if not isinstance(record, dict) or "step" not in record:
+            break
+        records.append(record)
     return records

@@ -57,10 +57,15 @@ def mean_metrics(sums: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Means over all examples of any number of `summed_metrics`.
 
     Returns:
-      `loss` in nats and `accuracy` from 0 to 1.
+      `loss` (nats) and `accuracy` (0 to 1), the means; `correct` and `count`, integers.
     """
     # In the 64 bits of Python: sums of many batches outgrow the digits of a float32.
     loss, correct, count = (
         sum(float(each[name]) for each in sums) for name in ("loss", "correct", "count")
     )
-    return {"loss": loss / count, "accuracy": correct / count}
+    return {
+        "loss": loss / count,
+        "accuracy": correct / count,
+        "correct": int(correct),
+        "count": int(count),
+    }

@@ -79,6 +79,9 @@ class CNN(nn.Module):
           mask: [B], 1 where an example counts in the batch's statistics.
         """
         x = images
+        if not self.batch_norm:  # whose statistics are of all pixels
+            stages = len(self.features)
+            x = ops.crop_unseen(x, self.kernel_size, self.padding, stages)
         for features in self.features:
             stage = ConvStage(features, self.kernel_size, self.padding, self.batch_norm)
             x = stage(x, train, mask)
@@ -129,7 +132,7 @@ def create_model(model_config: ConfigDict, num_classes: int) -> nn.Module:
     if name not in MODELS:
         raise ConfigError(f"config.model.name = {name!r}: {suggest(name, MODELS)}")
     wanted = set(MODELS[name].__dataclass_fields__) - {"parent", "name", "num_classes"}
-    for key in kwargs.keys() ^ wanted:
+    for key in sorted(kwargs.keys() ^ wanted):
         problem = "missing" if key in wanted else "unknown"
         raise ConfigError(
             f"config.model.kwargs.{key} is {problem} for {name!r}; "

@@ -8,10 +8,12 @@ matrix products, slices and sums.
 `_by_platform` is the one place where the backend is chosen. It chooses when a program
 is lowered, not when it is traced, so lowering for a GPU on a CPU machine is right.
 
+What is only evaluated, and not differentiated, is native on every backend: that is
+best on the CPU too, and equal to rounding.
+
 Reverse mode may be taken any number of times; forward mode (`jax.jvp`) raises JAX's
-TypeError about `custom_vjp`. NaN comes through the pooling and relu of
-`conv_relu_pool` (which XLA does not promise on the CPU), but relu's gradient at NaN
-is 0: gradients may be finite beside NaN.
+TypeError about `custom_vjp`. To notice NaN, look at the parameters and not only at the
+loss: on the CPU `lax.reduce_window` may drop it, and relu's gradient at NaN is 0.
 """
 
 import functools
@@ -85,9 +87,6 @@ def conv_relu_pool(
       [B, H' // window, W' // window, Cout].
     """
     x = _pad_for(x, kernel, padding)
-    kh, kw = kernel.shape[:2]
-    drop = (x.shape[1] - kh + 1) % window, (x.shape[2] - kw + 1) % window
-    x = x[:, : x.shape[1] - drop[0], : x.shape[2] - drop[1]]
     return jax.nn.relu(_conv_max_pool(x, kernel, window) + bias)
 
 
@@ -136,9 +135,11 @@ def _pad_for(x: jax.Array, kernel: jax.Array, padding: str) -> jax.Array:
     return x
 
 
-# Pooling by phases. The phase (i, j) of an image is its every window-th row from i and
-# column from j: the value at one place of every window. The max over windows is the
-# max over phases, which XLA fuses into whatever made them.
+# Pooling by phases, where gradients are wanted. The phase (i, j) of an image is its
+# every window-th row from i and column from j: the value at one place of every window.
+# The max over windows is the max over phases, which XLA fuses into whatever made them,
+# and its gradient is again elementwise; that of `lax.reduce_window` visits every window
+# by itself.
 
 
 def _phases(x: jax.Array, window: int) -> list[jax.Array]:
@@ -197,7 +198,8 @@ def _route(g: jax.Array, index: jax.Array, window: int) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _max_pool(x: jax.Array, window: int) -> jax.Array:
-    return functools.reduce(jnp.maximum, _phases(x, window))
+    shape = (1, window, window, 1)
+    return lax.reduce_window(x, -jnp.inf, lax.max, shape, shape, "VALID")
 
 
 def _max_pool_fwd(x: jax.Array, window: int) -> tuple[jax.Array, Arrays]:
@@ -221,12 +223,12 @@ _max_pool.defvjp(_max_pool_fwd, _max_pool_bwd)
 
 @jax.custom_vjp
 def _conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    cpu = _winograd_conv if _suits_winograd(kernel) else _lax_conv
-    return _by_platform(cpu, _lax_conv, x, kernel)
+    return _lax_conv(x, kernel)
 
 
 def _conv_fwd(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Arrays]:
-    return _conv(x, kernel), (x, kernel)
+    cpu = _winograd_conv if _suits_winograd(kernel) else _lax_conv
+    return _by_platform(cpu, _lax_conv, x, kernel), (x, kernel)
 
 
 def _conv_bwd(saved: Arrays, g: jax.Array) -> Arrays:
@@ -274,7 +276,7 @@ def _input_gradient(kernel: jax.Array, g: jax.Array) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _conv_max_pool(x: jax.Array, kernel: jax.Array, window: int) -> jax.Array:
-    return _conv_max_pool_fwd(x, kernel, window)[0]
+    return _max_pool(_lax_conv(x, kernel), window)
 
 
 def _conv_max_pool_fwd(
@@ -291,7 +293,7 @@ def _conv_max_pool_fwd(
         y = _lax_conv(x, kernel)
         return _in_halves(lambda y: _max_and_index(_phases(y, window)), y, 0)
 
-    y, index = _by_platform(cpu, native, x, kernel)
+    y, index = _by_platform(cpu, native, _crop(x, kernel, window), kernel)
     return y, (x, kernel, index)
 
 
@@ -312,7 +314,19 @@ def _conv_max_pool_bwd(window: int, saved: Arrays, g: jax.Array) -> Arrays:
             return _grey_max_pool_bwd(x, kernel, index, g, window)
         return _conv_bwd_cpu(x, kernel, unpool(g, index))
 
-    return _by_platform(cpu, native, x, kernel, index, g)
+    cropped = _crop(x, kernel, window)
+    dx, dkernel = _by_platform(cpu, native, cropped, kernel, index, g)
+    unseen = [(0, n - m) for n, m in zip(x.shape, cropped.shape, strict=True)]
+    return jnp.pad(dx, unseen), dkernel
+
+
+def _crop(x: jax.Array, kernel: jax.Array, window: int) -> jax.Array:
+    """Drops the last rows and columns of x that only dropped results use."""
+    height, width = (
+        n - (n - k + 1) % window
+        for n, k in zip(x.shape[1:3], kernel.shape[:2], strict=True)
+    )
+    return x[:, :height, :width]
 
 
 _conv_max_pool.defvjp(_conv_max_pool_fwd, _conv_max_pool_bwd)

@@ -82,7 +82,8 @@ def _optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
     found: dict[str, Callable[..., optax.GradientTransformation]] = {}
     for module in (contrib, optax):
         for name, value in vars(module).items():
-            if name.startswith("_") or not inspect.isfunction(value):
+            # schedule_free_* would need other weights for evaluation.
+            if name.startswith(("_", "schedule_free")) or not inspect.isfunction(value):
                 continue
             if "learning_rate" in inspect.signature(value).parameters:
                 found[name] = value
@@ -95,9 +96,9 @@ def create_optimizer(
     """Builds the optax chain: clip, then decay weights and update by the schedule.
 
     Weight decay acts on kernels only, not on biases and scales. Where the optimizer
-    has a `weight_decay` of its own (adamw, lion, ...) it is decoupled from the
-    gradient (Loshchilov and Hutter 2017, arXiv:1711.05101); elsewhere it is added to
-    the gradient, as L2 regularisation.
+    has a `weight_decay` of its own, with a mask (adamw, lion, ...), it is decoupled
+    from the gradient (Loshchilov and Hutter 2017, arXiv:1711.05101); elsewhere it is
+    added to the gradient, as L2 regularisation.
 
     Raises:
       ConfigError: unknown optimizer or schedule, or arguments it does not take.
@@ -114,10 +115,11 @@ def create_optimizer(
     parts = []
     if config.optimizer.clip_norm:
         parts.append(optax.clip_by_global_norm(config.optimizer.clip_norm))
-    if "weight_decay" in takes:
-        kwargs["weight_decay"] = weight_decay
-        for mask in {"mask", "weight_decay_mask"} & takes.keys():
-            kwargs[mask] = _is_kernel
+    mask = next((m for m in ("mask", "weight_decay_mask") if m in takes), None)
+    if "weight_decay" in takes:  # its own default is not zero everywhere
+        kwargs["weight_decay"] = weight_decay if mask else 0.0
+    if mask and "weight_decay" in takes:
+        kwargs[mask] = _is_kernel
     elif weight_decay:
         parts.append(optax.add_decayed_weights(weight_decay, mask=_is_kernel))
     schedule = create_schedule(config, steps_per_epoch)

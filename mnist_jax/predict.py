@@ -12,7 +12,7 @@ import numpy as np
 
 from mnist_jax.errors import PictureError
 from mnist_jax.evaluate import LabelledSplit, predict_logits
-from mnist_jax.scores import log_softmax
+from mnist_jax.scores import log_softmax, show_confidence
 
 if TYPE_CHECKING:
     from mnist_jax.checkpoint import Loaded
@@ -168,12 +168,14 @@ def to_text(predictions: Sequence[Prediction], names: Sequence[str]) -> str:
             lines.append(f"{source}{'-':>{width}}  error: {_printable(p.error)}")
             continue
         first, *others = p.guesses
-        line = f"{source}{first.name:>{width}}  {first.confidence:10.2%}"
+        line = f"{source}{first.name:>{width}}  {show_confidence(first.confidence):>10}"
         if p.label is not None:
             wrong = "" if p.label == first.digit else "wrong"
             line += f"  {names[p.label]:>{width}}  {wrong:5}"
         if others:
-            then = ", ".join(f"{g.name} {g.confidence:.2%}" for g in others)
+            then = ", ".join(
+                f"{g.name} {show_confidence(g.confidence)}" for g in others
+            )
             line += f"  then {then}"
         lines.append(line.rstrip())
     if labelled:

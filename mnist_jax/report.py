@@ -12,7 +12,8 @@ import jax
 from tqdm import tqdm
 
 from mnist_jax import devices
-from mnist_jax.data import DatasetSource
+from mnist_jax.data import Splits
+from mnist_jax.sources import DatasetSource
 
 _WIDTH = 80
 
@@ -24,20 +25,20 @@ class Report:
         """Says which devices there are; the wall time counts from here."""
         self._dry_run = dry_run
         self._started = time.perf_counter()
-        self._training_started = self._started
+        self._training_started = self._training_ended = self._started
         self._bar: tqdm | None = None
         self._num_epochs = 0
         _print("device", devices.describe())
 
-    def data(
-        self, source: DatasetSource, num_train: int, num_validation: int, num_test: int
-    ) -> None:
+    def data(self, splits: Splits) -> None:
         """Says where the data came from and how many images there are of each."""
-        _print("data", source.description)
-        parts = {"train": num_train, "validation": num_validation, "test": num_test}
-        counts = [f"{count:,} {name}" for name, count in parts.items() if count]
+        _print("data", splits.source.description)
+        parts = {
+            name: getattr(splits, name) for name in ("train", "validation", "test")
+        }
+        counts = [f"{len(p.labels):,} {name}" for name, p in parts.items() if p]
         _print("", ", ".join(counts))
-        _warn_of_fallback(source)
+        _warn_of_fallback(splits.source)
 
     def model(self, name: str, params: Any) -> None:
         """Says how large the model is."""
@@ -87,29 +88,33 @@ class Report:
         tqdm.write(line, file=sys.stdout)
         sys.stdout.flush()
 
+    def trained(self) -> None:
+        """Stops the clock of training."""
+        self._training_ended = time.perf_counter()
+
+    def close(self) -> None:
+        """Removes the progress bar, however the run ended."""
+        if self._bar is not None:
+            self._bar.close()
+
     def summary(
-        self,
-        source: DatasetSource,
-        test: dict[str, float],
-        num_test: int,
-        workdir: Path,
+        self, source: DatasetSource, test: dict[str, float], workdir: Path
     ) -> None:
         """Prints the result, and what to do next."""
-        assert self._bar is not None
-        self._bar.close()
+        self.close()
         now = time.perf_counter()
-        wrong = round((1 - test["accuracy"]) * num_test)
+        wrong = test["count"] - test["correct"]
         print()
         _print(
             "test",
-            f"{test['accuracy']:.2%} of {num_test:,} images right ({wrong} wrong), "
-            f"loss {test['loss']:.4f}",
+            f"{test['accuracy']:.2%} of {test['count']:,} images right "
+            f"({wrong} wrong), loss {test['loss']:.4f}",
         )
         _warn_of_fallback(source)
         _print(
             "time",
             f"{now - self._started:.1f} s, of which training "
-            f"{now - self._training_started:.1f} s",
+            f"{self._training_ended - self._training_started:.1f} s",
         )
         if self._dry_run:
             _print("saved", "nothing: this was a dry run")

@@ -114,6 +114,11 @@ def class_scores(confusion: np.ndarray, class_names: list[str]) -> list[ClassSco
     ]
 
 
+def show_confidence(confidence: float) -> str:
+    """A probability as text, which no rounding makes a certainty."""
+    return f"{confidence:.2%}" if confidence < 0.99995 else ">99.99%"
+
+
 def calibrate(confidences: np.ndarray, right: np.ndarray) -> Calibration:
     """Compares confidence with accuracy.
 
@@ -234,6 +239,6 @@ def _mistake_table(evaluation: Evaluation) -> list[str]:
     lines.append(f"{'image':>6}  {'label':>{width}}  {'answer':>{width}}  confidence")
     for i in mistakes[:_MISTAKES]:
         label, answer = names[evaluation.labels[i]], names[evaluation.answers[i]]
-        sure = f"{evaluation.confidences[i]:10.2%}"
+        sure = f"{show_confidence(evaluation.confidences[i]):>10}"
         lines.append(f"{i:6}  {label:>{width}}  {answer:>{width}}  {sure}")
     return lines

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_jax import archives, offline_digits, records, tfds_builders
-from mnist_jax.errors import DataError, suggest
+from mnist_jax.errors import ConfigError, DataError, suggest
 
 DIGITS = "digits"  # the data set embedded with scikit-learn
 DEFAULT_DATA_DIR = "~/tensorflow_datasets"  # as in tfds
@@ -82,7 +82,8 @@ def resolve_dataset(
         Data that is found and bad is always an error.
 
     Raises:
-      DataError: one line that says what is wrong and what to do.
+      ConfigError: a name that is no data set.
+      DataError: it cannot be had, or is damaged.
     """
     if name == DIGITS:
         return _digits_source()
@@ -92,7 +93,7 @@ def resolve_dataset(
         return source
     if name not in archives.DATASETS:
         valid = suggest(name, [*archives.DATASETS, DIGITS])
-        raise DataError(f"no data set {name!r} in {_short(root)}: {valid}")
+        raise ConfigError(f"no data set {name!r} in {_short(root)}: {valid}")
     try:
         folder = _find_or_download_archives(name, root, manual_dir)
     except archives.DownloadError as error:

@@ -5,6 +5,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,9 +34,9 @@ Totals = dict[str, float]
 
 NO_TOTALS: Totals = {"loss": 0.0, "correct": 0, "count": 0}
 
-# Steps in one call of `train_steps`: enough that Python costs nothing, few enough that
+# Images in one call of `train_steps`: enough that Python costs nothing, few enough that
 # the progress bar moves and a signal is noticed in about a second on a slow machine.
-_STEPS_PER_CALL = 64
+_IMAGES_PER_CALL = 8192
 
 
 def train_step(
@@ -145,6 +146,7 @@ class Program(NamedTuple):
     create_state: Callable[[], TrainState]
     indices: Callable[[int], jax.Array]  # epoch -> int32 [steps_per_epoch, B]
     rng: jax.Array
+    batch_size: int
     steps_per_epoch: int
 
 
@@ -173,6 +175,7 @@ def create_program(config: ConfigDict, num_examples: int, num_classes: int) -> P
         create_state=lambda: create_state(init_rng),
         indices=indices,
         rng=step_rng,
+        batch_size=config.batch_size,
         steps_per_epoch=steps_per_epoch,
     )
 
@@ -191,20 +194,23 @@ def compile_train_steps(
     def train_steps(
         state: TrainState, dataset: Dataset, indices: jax.Array, rng: jax.Array
     ) -> tuple[TrainState, Metrics]:
-        return compiled[len(indices)](state, dataset, indices, rng)
+        # A length that is not there: the run was saved by a version with other calls.
+        call = compiled.get(len(indices), program.train_steps)
+        return call(state, dataset, indices, rng)
 
     return train_steps
 
 
 def steps_per_call(program: Program) -> int:
-    """Chooses K of `train_steps`: near `_STEPS_PER_CALL`, and such that the calls of
+    """Chooses K of `train_steps`: near `_IMAGES_PER_CALL`, and such that the calls of
     an epoch are of one length where that is possible: each length compiles anew.
     """
-    if program.steps_per_epoch <= _STEPS_PER_CALL:
+    target = max(1, _IMAGES_PER_CALL // program.batch_size)
+    if program.steps_per_epoch <= target:
         return program.steps_per_epoch
-    near = range(_STEPS_PER_CALL // 2, 2 * _STEPS_PER_CALL)
+    near = range(max(1, target // 2), 2 * target)
     even = [k for k in near if program.steps_per_epoch % k == 0]
-    return min(even or [_STEPS_PER_CALL], key=lambda k: abs(k - _STEPS_PER_CALL))
+    return min(even or [target], key=lambda k: abs(k - target))
 
 
 def train_epoch(
@@ -289,7 +295,7 @@ def train_and_evaluate(
       dry_run: do a few steps of everything, and write nothing into `workdir`.
 
     Returns:
-      `loss` (nats) and `accuracy` (0 to 1) on the test split.
+      `loss` (nats), `accuracy` (0 to 1), `correct` and `count` on the test split.
 
     Raises:
       ConfigError, DataError, CheckpointError: before training, and nothing is lost.
@@ -297,7 +303,12 @@ def train_and_evaluate(
       UserError: weights became infinite or NaN, or something could not be saved.
     """
     validate_config(config)
+    # For their errors: before anything is downloaded.
+    create_model(config.model, num_classes=10)
+    create_optimizer(config, steps_per_epoch=1000)
     workdir = Path(workdir)
+    if resume and overwrite:
+        raise ConfigError("--resume and --overwrite exclude each other: give one")
     if has_run(workdir) and not (resume or overwrite or dry_run):
         raise ConfigError(
             f"{str(workdir)!r} holds a run: add --resume to go on with it, --overwrite "
@@ -311,22 +322,23 @@ def train_and_evaluate(
         splits = splits.first(3 * config.batch_size)
         config = ConfigDict({**config.to_dict(), "num_epochs": 1})
         config.optimizer.warmup_epochs = 0.0
-    report.data(splits.source, *(len(p.labels) if p else 0 for p in splits[1:]))
+    report.data(splits)
     program = create_program(
         config, len(splits.train.labels), splits.source.num_classes
     )
-    with tempfile.TemporaryDirectory() as scratch:
-        if dry_run:
-            workdir = Path(scratch)
-        elif overwrite:
-            clear_run(workdir)
-        try:
-            return _run(config, workdir, splits, program, report)
-        except OSError as error:
-            raise UserError(
-                f"cannot write to {str(workdir)!r}: {error.strerror or error}; "
-                "make room, or name another --workdir"
-            ) from error
+    if overwrite and not dry_run:
+        clear_run(workdir)
+    scratch = tempfile.TemporaryDirectory() if dry_run else nullcontext(workdir)
+    try:
+        with scratch as folder:
+            return _run(config, Path(folder), splits, program, report)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {str(workdir)!r}: {error.strerror or error}; "
+            "make room, or name another --workdir"
+        ) from error
+    finally:
+        report.close()
 
 
 def _run(
@@ -334,9 +346,17 @@ def _run(
 ) -> dict[str, float]:
     """Does the run in a folder that is empty or holds this very run."""
 
-    def measure(split: Dataset) -> dict[str, float]:
+    def measure(state: TrainState, split: Dataset) -> dict[str, float]:
         size = config.eval_batch_size
         return evaluate.evaluate(program.eval_step, state.variables, split, size)
+
+    def save(state: TrainState, totals: Totals, metrics: dict[str, float]) -> None:
+        metadata = {
+            "config": config.to_dict(),
+            "dataset": splits.source.to_dict(),
+            "totals": totals,  # of the epoch that is under way
+        }
+        checkpointer.save(state, metadata=metadata, metrics=metrics)
 
     with Checkpointer(workdir, max_to_keep=config.max_to_keep) as checkpointer:
         state, totals = _restore_or_create(program, checkpointer, splits.source)
@@ -349,6 +369,7 @@ def _run(
             program = program._replace(train_steps=compiled)
         report.start(step, last_step, steps_per_epoch)
         write_config(workdir, config)
+        validation: dict[str, float] = {}
         with MetricWriter(workdir, step) as writer, catch_signals() as stop:
             while step < last_step and not stop.signum:
                 begun, before = time.perf_counter(), totals["count"]
@@ -361,7 +382,8 @@ def _run(
                 validation = {}
                 if not steps_over:
                     train = mean_metrics([totals])
-                    validation = measure(splits.validation) if splits.validation else {}
+                    if splits.validation is not None:
+                        validation = measure(state, splits.validation)
                     report.epoch(epoch, train, validation, rate)
                     scalars = {f"train/{k}": v for k, v in train.items()}
                     scalars |= {f"validation/{k}": v for k, v in validation.items()}
@@ -373,22 +395,22 @@ def _run(
                     or step == last_step
                     or epoch % config.checkpoint_every_epochs == 0
                 ):
-                    metadata = {
-                        "config": config.to_dict(),
-                        "dataset": splits.source.to_dict(),
-                        "totals": totals,  # of the epoch that is under way
-                    }
-                    checkpointer.save(state, metadata=metadata, metrics=validation)
+                    save(state, totals, validation)
+            report.trained()
+            if step < last_step:
+                save(state, totals, validation)  # a signal may come at any line above
             checkpointer.verify(step)
             if step < last_step:
                 raise Interrupted(
                     f"at step {step} of {last_step}, which is saved in {workdir}; "
-                    "to go on, repeat the command with --resume",
+                    "to go on, repeat the command with --resume and no --overwrite",
                     stop.signum,
                 )
-            test = measure(splits.test)  # the one time that this split is looked at
+            test = measure(
+                state, splits.test
+            )  # the one time that this split is looked at
             writer.write(step, {f"test/{k}": v for k, v in test.items()})
-    report.summary(splits.source, test, len(splits.test.labels), workdir)
+    report.summary(splits.source, test, workdir)
     return test
 
 
@@ -404,10 +426,12 @@ def _restore_or_create(
     if checkpointer.latest_step() is None:
         return program.create_state(), dict(NO_TOTALS)
     state, _, metadata = checkpointer.restore(jax.eval_shape(program.create_state))
-    trained_on = metadata["dataset"]["name"]
-    if trained_on != source.name:
+    saved, found = metadata["dataset"], source.to_dict()
+    if (saved["name"], saved["splits"]) != (found["name"], found["splits"]):
+        why = f" ({source.fallback_reason})" if source.fallback_for else ""
         raise ConfigError(
-            f"the run to resume trained on {trained_on}, but the data found now is "
-            f"{source.name} ({source.fallback_reason}): give another --workdir"
+            f"the run to resume trained on {saved['name']} {saved['splits']}, but what "
+            f"is found now is {found['name']} {found['splits']}{why}: give another "
+            "--workdir"
         )
     return state, metadata["totals"]

@@ -35,7 +35,10 @@ class TrainState:
 
     @property
     def variables(self) -> PyTree:
-        """What evaluation and prediction give to `model.apply`."""
+        """What evaluation and prediction give to `model.apply`.
+
+        The running statistics of batch norm are an average already, of their own.
+        """
         params = self.params if self.ema_params is None else self.ema_params
         return {"params": params, "batch_stats": self.batch_stats}
 

@@ -96,7 +96,7 @@ def check_same_config(workdir: Path, config: ConfigDict) -> None:
             f"{str(path)!r} cannot be read ({' '.join(str(error).split())}): put it "
             "back as it was, or use --overwrite to delete the run and start again"
         ) from error
-    wanted = flatten(config)
+    wanted = flatten(config_from_dict(json.loads(config_to_json(config))))
     for name in sorted(saved.keys() | wanted.keys()):
         old, new = saved.get(name), wanted.get(name)
         if old != new and name not in _MAY_CHANGE:

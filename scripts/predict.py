@@ -43,6 +43,11 @@ _DATA_DIR = flags.DEFINE_string(
     None,
     "Folder of tfds data sets; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.",
 )
+_MANUAL_DIR = flags.DEFINE_string(
+    "manual_dir",
+    None,
+    "Folder with the data set's original archives, if you have them.",
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -56,7 +61,9 @@ def main(arguments: list[str]) -> int:
     if arguments:
         predictions = predict.predict_files(loaded, arguments, _TOP_K.value)
     else:
-        split = evaluate.load_split(loaded, data_dir=_DATA_DIR.value)
+        split = evaluate.load_split(
+            loaded, data_dir=_DATA_DIR.value, manual_dir=_MANUAL_DIR.value
+        )
         predictions = predict.predict_samples(
             loaded, split, _NUM_SAMPLES.value, _SEED.value, _TOP_K.value
         )

@@ -2,6 +2,8 @@ import os
 import shutil
 from pathlib import Path
 
+os.environ["JAX_PLATFORMS"] = "cpu"  # for subprocesses too; before jax is imported
+
 import pytest
 from mnist_fixture import (  # noqa: F401  fixtures for all tests
     cache_dir,

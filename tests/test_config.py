@@ -55,7 +55,7 @@ def test_bad_values_are_named(default_config, name, value, message):
 
 def test_unknown_field_names_the_nearest(default_config):
     default_config.optimizer.learning_rat = 0.1
-    with pytest.raises(ConfigError, match="mean 'optimizer.learning_rate'"):
+    with pytest.raises(ConfigError, match=r"mean 'optimizer\.learning_rate'"):
         validate_config(default_config)
 
 

@@ -86,7 +86,7 @@ def test_split_expressions(tmp_path, made_splits, split, slices):
      "train[::2]", "train+", "train[a:b]", "all[:5]", "train[:5k]", "train,test"],
 )  # fmt: skip
 def test_a_bad_split_expression(source, split):
-    with pytest.raises(DataError, match=r"train \(300\), test \(100\)") as caught:
+    with pytest.raises(ConfigError, match=r"train \(300\), test \(100\)") as caught:
         load_dataset(source, split)
     assert "\n" not in str(caught.value)
     assert repr(split) in str(caught.value)

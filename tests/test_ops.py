@@ -14,8 +14,7 @@ from mnist_jax import ops
 # odd and even sizes; batches of one, odd and even.
 CASES = [
     (2, 8, 9, 1, 5, 3, "VALID"),
-    (3, 9, 8, 1, 5, 3, "SAME"),
-    (2, 9, 9, 1, 5, 5, "VALID"),
+    (3, 9, 8, 1, 5, 5, "SAME"),
     (1, 9, 8, 8, 6, 3, "VALID"),
     (3, 7, 8, 8, 6, 3, "SAME"),
     (2, 8, 8, 3, 6, 3, "VALID"),
@@ -52,7 +51,7 @@ def case_arrays(case):
 
 
 def value_and_grads(fn, *args):
-    """The value of `fn`, and the gradients of a weighted sum of it."""
+    """`fn` alone, `fn` when differentiated, and gradients of a weighted sum of it."""
 
     def loss(*args):
         y = fn(*args)
@@ -62,7 +61,7 @@ def value_and_grads(fn, *args):
     argnums = tuple(range(len(args)))
     grad_fn = jax.value_and_grad(loss, argnums, has_aux=True)
     (_, y), grads = jax.jit(grad_fn)(*args)
-    return [y, *grads]
+    return [jax.jit(fn)(*args), y, *grads]
 
 
 def assert_close(actual, expected, tolerance=1e-5):
@@ -90,9 +89,8 @@ def test_conv_relu_pool(case):
     assert_close(value_and_grads(fn, *args), value_and_grads(reference, *args))
 
 
-@pytest.mark.parametrize("case", [CASES[0], CASES[5]], ids=str)
-def test_conv_relu_pool_by_three(case):
-    args, padding = case_arrays(case), case[-1]
+def test_conv_relu_pool_by_three():
+    args, padding = case_arrays(CASES[0]), CASES[0][-1]
     fn = functools.partial(ops.conv_relu_pool, padding=padding, window=3)
     reference = functools.partial(reference_conv_relu_pool, padding=padding, window=3)
     assert_close(value_and_grads(fn, *args), value_and_grads(reference, *args))
@@ -105,8 +103,8 @@ def test_max_pool_with_ties(size, window):
     x = jnp.asarray(rng.integers(0, 3, (2, size, size + 1, 4)), jnp.float32)
     actual = value_and_grads(functools.partial(ops.max_pool, window=window), x)
     expected = value_and_grads(functools.partial(reference_pool, window=window), x)
-    np.testing.assert_array_equal(actual[0], expected[0])
-    np.testing.assert_array_equal(actual[1], expected[1])
+    for a, e in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(a, e)
 
 
 @pytest.mark.parametrize("cin", [1, 8])

@@ -9,7 +9,7 @@ from mnist_fixture import write_prepared
 
 from mnist_jax import archives, sources, tfds_builders
 from mnist_jax.data import load_dataset, resolve_dataset
-from mnist_jax.errors import DataError
+from mnist_jax.errors import ConfigError, DataError
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +58,9 @@ def test_any_prepared_tfds_name(tmp_path, made_splits):
 
 
 def test_an_unknown_name(tmp_path):
-    with pytest.raises(DataError, match=r"'mnits' in .*did you mean 'mnist'\?.*kmnist"):
+    with pytest.raises(
+        ConfigError, match=r"'mnits' in .*did you mean 'mnist'\?.*kmnist"
+    ):
         resolve_dataset("mnits", data_dir=tmp_path, offline_dataset="digits")
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import signal
@@ -105,13 +106,8 @@ def test_golden_step(tiny_config):
     """Two steps of a fixed net on fixed data give the numbers they always gave.
 
     If this fails after a change that was not meant to change the computation, the
-    change is wrong. If it was meant to, run this test with -s, check that the new
-    numbers are sensible, and put them here.
+    change is wrong.
     """
-    tiny_config.augment.rotation = 0.0
-    tiny_config.augment.scale = 0.0
-    tiny_config.augment.shear = 0.0
-    tiny_config.augment.shift = 0.0
     dataset = jax.device_put(made_dataset(32))
     program = train.create_program(tiny_config, 32, 10)
     indices = jnp.arange(32, dtype=jnp.int32).reshape(2, 16)
@@ -123,8 +119,9 @@ def test_golden_step(tiny_config):
         "norm": float(optax.tree.norm(state.params)),
         "ema_norm": float(optax.tree.norm(state.ema_params)),
     }
-    print(got)
-    assert got == pytest.approx(GOLDEN, rel=1e-4)
+    assert got == pytest.approx(GOLDEN, rel=1e-4), (
+        f"the computation has changed. If that was meant, put this into GOLDEN: {got}"
+    )
 
 
 GOLDEN = {"loss": 73.87881, "norm": 8.201010, "ema_norm": 8.197713}
@@ -160,7 +157,7 @@ def test_a_run_that_was_stopped_and_resumed_ends_the_same(
     tiny_config, tmp_path, monkeypatch, calls
 ):
     """SIGTERM after some calls, in mid-epoch or at its end, then --resume."""
-    monkeypatch.setattr(train, "_STEPS_PER_CALL", 4)
+    monkeypatch.setattr(train, "_IMAGES_PER_CALL", 4 * 64)
     train.train_and_evaluate(tiny_config, tmp_path / "unbroken")
     seen = []
 
@@ -192,21 +189,26 @@ def test_a_run_that_was_killed_and_resumed_ends_the_same(tiny_config, tmp_path):
         sys.executable,
         str(CONFIGS.parent / "scripts" / "train.py"),
         f"--config={CONFIGS / 'smoke.py'}",
-        "--config.num_epochs=8",
+        "--config.num_epochs=40",
         "--config.model.kwargs.features=(4, 4)",
         "--config.model.kwargs.dense=(8,)",
     ]
     broken = [*flags, f"--workdir={tmp_path / 'broken'}"]
+    checkpoints = tmp_path / "broken" / "checkpoints"
     with subprocess.Popen(broken, stdout=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
-        while not read_metrics(tmp_path / "broken") and time.monotonic() < deadline:
-            time.sleep(0.02)
+        while time.monotonic() < deadline:
+            if any(path.name.isdigit() for path in checkpoints.glob("*")):
+                break
+            time.sleep(0.01)
         process.kill()
     assert process.returncode == -signal.SIGKILL
-    subprocess.run([*broken, "--resume"], check=True, stdout=subprocess.DEVNULL)
+    resumed = subprocess.run([*broken, "--resume"], check=True, stdout=subprocess.PIPE)
+    assert b"\nresume   at step " in resumed.stdout
     unbroken = [*flags, f"--workdir={tmp_path / 'unbroken'}"]
     subprocess.run(unbroken, check=True, stdout=subprocess.DEVNULL)
     config = load_config(CONFIGS / "smoke.py").unlock()
+    config.num_epochs = 40
     config.model.kwargs.features = (4, 4)
     config.model.kwargs.dense = (8,)
     states = [final_state(tmp_path / n, config) for n in ("broken", "unbroken")]
@@ -307,6 +309,64 @@ def test_batch_norm_dropout_and_mlp_train(tiny_config, tmp_path):
 
 def test_calls_of_an_epoch_are_even_where_they_can_be(run):
     program, _ = run
-    for steps, expected in [(5, 5), (430, 43), (469, 67), (431, 64), (100, 50)]:
-        program = program._replace(steps_per_epoch=steps)
+    for batch_size, steps, expected in [
+        (128, 5, 5),
+        (128, 430, 43),
+        (128, 469, 67),
+        (128, 431, 64),
+        (32, 1719, 191),
+        (10_000, 6, 1),
+    ]:
+        program = program._replace(batch_size=batch_size, steps_per_epoch=steps)
         assert train.steps_per_call(program) == expected
+
+
+def test_resume_and_overwrite_exclude_each_other(tiny_config, trained_workdir):
+    with pytest.raises(ConfigError, match="exclude each other"):
+        train.train_and_evaluate(
+            tiny_config, trained_workdir, resume=True, overwrite=True
+        )
+    assert len(read_metrics(trained_workdir)) == 3
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "value"),
+    [
+        ("model", "name", "cmn"),
+        ("optimizer", "name", "adm"),
+        ("optimizer", "schedule", "cosin"),
+        ("optimizer", "warmup_epochs", 99.0),
+    ],
+)
+def test_names_are_checked_before_any_data_is_touched(
+    tiny_config, tmp_path, monkeypatch, group, name, value
+):
+    monkeypatch.setattr(train, "load_splits", lambda *_: pytest.fail("too late"))
+    tiny_config[group][name] = value
+    with pytest.raises(ConfigError, match=str(value)):
+        train.train_and_evaluate(tiny_config, tmp_path / "run")
+
+
+def test_resume_refuses_other_data(tiny_config, trained_workdir, monkeypatch):
+    splits = train.load_splits(tiny_config, None, None)
+    source = dataclasses.replace(splits.source, name="mnist")
+    other = splits._replace(source=source)
+    monkeypatch.setattr(train, "load_splits", lambda *_: other)
+    with pytest.raises(ConfigError, match=r"trained on digits .* now is mnist"):
+        train.train_and_evaluate(tiny_config, trained_workdir, resume=True)
+
+
+def test_a_signal_outside_the_steps_loses_nothing(tiny_config, tmp_path, monkeypatch):
+    """One that comes right after the save was passed over."""
+    tiny_config.checkpoint_every_epochs = 2
+    tiny_config.num_epochs = 3
+
+    def epoch(self, *_):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Report, "epoch", epoch)
+        with pytest.raises(Interrupted) as caught:
+            train.train_and_evaluate(tiny_config, tmp_path / "run")
+    assert caught.value.exit_code == 130
+    assert (tmp_path / "run" / "checkpoints" / "10").is_dir()
