@@ -432,7 +432,8 @@ def _versions() -> dict[str, str]:
 
 
 def _checkpoints(workdir: str | Path) -> Path:
-    return Path(workdir).absolute() / "checkpoints"  # Orbax refuses relative paths
+    # Orbax refuses relative paths, and TensorStore those with "..".
+    return Path(workdir).resolve() / "checkpoints"
 
 
 def _steps(directory: Path) -> list[int]:
@@ -494,8 +495,8 @@ def _read_intact(
             )
         return metadata, host, list(reasons)
     raise CheckpointError(
-        f"no intact checkpoint in {str(workdir)!r}: step {steps[0]}: "
-        f"{reasons[steps[0]]}"
+        f"no intact checkpoint in {str(workdir)!r} (step {steps[0]}: "
+        f"{reasons[steps[0]]}): train again, with --overwrite or into another --workdir"
     )
 
 

@@ -2,13 +2,15 @@
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import NoReturn
 
 from absl import flags
 
-from mnist_jax.config import check_field_names, load_config
+from mnist_jax.config import check_field_names, find_config, load_config
 from mnist_jax.errors import ConfigError, Interrupted, UserError
 
 
@@ -21,6 +23,8 @@ def run(main: Callable[[list[str]], int | None]) -> NoReturn:
     Args:
       main: takes the arguments that are not flags, without the script's name.
     """
+    # Until training catches it itself. JAX's import would swallow an exception.
+    signal.signal(signal.SIGINT, _leave)
     try:
         code = main(_parse_flags(sys.argv))
         sys.stdout.flush()  # here, where a reader that has left can be caught
@@ -32,9 +36,14 @@ def run(main: Callable[[list[str]], int | None]) -> NoReturn:
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    except OSError as error:  # stdout on a full disk, a path that is too long ...
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _leave(signum: int, frame: FrameType | None) -> None:
+    os.write(2, b"interrupted\n")
+    os._exit(128 + signum)
 
 
 def refuse_arguments(arguments: list[str]) -> None:
@@ -65,17 +74,24 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 
 def _check_config_flags(argv: list[str]) -> None:
-    """Says in one line what ml_collections would say in a traceback."""
+    """Says in one line what ml_collections would say in a traceback.
+
+    Puts the place where a config file was found into `argv`.
+    """
     for i, arg in enumerate(argv):
         if match := re.fullmatch(r"--?config(=.*)?", arg):
-            path = match[1][1:] if match[1] else "".join(argv[i + 1 : i + 2])
+            at = i if match[1] else i + 1
+            path = find_config(match[1][1:] if match[1] else "".join(argv[at : at + 1]))
             load_config(path)
+            argv[at] = f"--config={path}" if match[1] else str(path)
         elif match := re.match(r"--?(?:no)?config\.([^=]+)", arg):
             check_field_names([match[1]])
 
 
 def _last_line(error: Exception) -> str:
     """Returns the part of a many-line flag or config-file error that says why."""
+    if isinstance(error, KeyError):
+        return f"--config: no such field: {error}; add it in a config file"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 

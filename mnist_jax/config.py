@@ -34,10 +34,14 @@ def _at_least(low: int) -> Field:
     return Field(int, lambda v: v >= low, f"a whole number of {low} or more")
 
 
+def _up_to(high: float, unit: str = "") -> Field:
+    return Field(float, lambda v: 0 <= v <= high, f"a number from 0 to {high}{unit}")
+
+
 _NAME = Field(str, bool, "a name")
 _TEXT = Field(str, lambda v: True, "a text")
-_POSITIVE = Field(float, lambda v: 0 < v < float("inf"), "a number above 0")
 _NOT_NEGATIVE = Field(float, lambda v: 0 <= v < float("inf"), "a number of 0 or more")
+_RATE = Field(float, lambda v: 0 < v <= 1e6, "a number above 0, to 1e6")
 _FRACTION = Field(float, lambda v: 0 <= v < 1, "a number from 0 to below 1")
 _FREE_GROUPS = ("model.kwargs.", "optimizer.kwargs.")
 
@@ -49,39 +53,59 @@ FIELDS: dict[str, Field] = {
     "validation": _at_least(0),
     "offline_dataset": _TEXT,
     "num_epochs": _at_least(1),
-    "batch_size": _at_least(1),
-    "eval_batch_size": _at_least(1),
+    "batch_size": Field(int, lambda v: 0 < v <= 2**20, "a whole number, 1 to 2**20"),
+    "eval_batch_size": Field(
+        int, lambda v: 0 < v <= 2**20, "a whole number, 1 to 2**20"
+    ),
     "model.name": _NAME,
     "optimizer.name": _NAME,
-    "optimizer.learning_rate": _POSITIVE,
+    "optimizer.learning_rate": _RATE,
     "optimizer.schedule": _NAME,
     "optimizer.warmup_epochs": _NOT_NEGATIVE,
     "optimizer.weight_decay": _NOT_NEGATIVE,
     "optimizer.clip_norm": _NOT_NEGATIVE,
     "label_smoothing": _FRACTION,
     "ema_decay": _FRACTION,
-    "augment.shift": _NOT_NEGATIVE,
-    "augment.rotation": _NOT_NEGATIVE,
-    "augment.scale": _FRACTION,
-    "augment.shear": _NOT_NEGATIVE,
-    "augment.elastic": _NOT_NEGATIVE,
-    "augment.thickness": Field(float, lambda v: 0 <= v <= 1, "a number from 0 to 1"),
+    "augment.shift": _up_to(28, " pixels"),
+    "augment.rotation": _up_to(180, " degrees"),
+    "augment.scale": _up_to(1),
+    "augment.shear": _up_to(1),
+    "augment.elastic": _up_to(28, " pixels"),
+    "augment.thickness": _up_to(1, " pixel"),
     "checkpoint_every_epochs": _at_least(1),
     "max_to_keep": _at_least(2),
 }
 
 
+def find_config(path: str | Path) -> Path:
+    """Returns a config file: `path`, or where that is none, its like in `configs/`.
+
+    Args:
+      path: a file; or "smoke" or "configs/smoke.py", from any folder.
+
+    Raises:
+      ConfigError: no such file.
+    """
+    if Path(path).is_file():
+        return Path(path)
+    name = Path(path).with_suffix("").name
+    ours = CONFIGS / f"{name}.py"
+    if str(path) in (name, f"{name}.py", f"configs/{name}.py") and ours.is_file():
+        return ours
+    known = sorted(file.stem for file in CONFIGS.glob("[!_]*.py"))
+    raise ConfigError(f"no config file {str(path)!r}; configs/ has: {', '.join(known)}")
+
+
 def load_config(path: str | Path) -> ConfigDict:
     """Runs `get_config()` of a Python config file and returns its locked config.
+
+    Args:
+      path: see `find_config`.
 
     Raises:
       ConfigError: no such file, or it cannot be run, or has no `get_config`.
     """
-    path = Path(path)
-    if not path.is_file():
-        known = sorted(p.stem for p in path.parent.glob("*.py") if p.stem[0] != "_")
-        there = f"; {path.parent} has: {', '.join(known)}" if known else ""
-        raise ConfigError(f"no config file {str(path)!r}{there}")
+    path = find_config(path)
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ConfigError(f"config file {str(path)!r} must end in .py")
@@ -91,7 +115,10 @@ def load_config(path: str | Path) -> ConfigDict:
         config = module.get_config()
     except ConfigError:
         raise
-    except Exception as error:  # a config file is the user's own code: anything goes
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # a config file is the user's own code: anything goes
         raise ConfigError(
             f"config file {str(path)!r} failed: {type(error).__name__}: "
             f"{' '.join(str(error).split())}"
@@ -160,8 +187,15 @@ def validate_config(config: ConfigDict) -> None:
 
 
 def config_to_json(config: ConfigDict) -> str:
-    """Returns the config as indented JSON text."""
-    return json.dumps(config.to_dict(), indent=2) + "\n"
+    """Returns the config as indented JSON text.
+
+    Raises:
+      ConfigError: a keyword argument is nothing that JSON can hold.
+    """
+    try:
+        return json.dumps(config.to_dict(), indent=2) + "\n"
+    except TypeError as error:
+        raise ConfigError(f"config cannot be saved as JSON: {error}") from error
 
 
 def config_from_dict(fields: dict[str, Any]) -> ConfigDict:

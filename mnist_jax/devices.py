@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import warnings
 
 import jax
 
@@ -26,10 +27,9 @@ def set_up(device: str | None = None) -> None:
         jax.config.update("jax_platforms", "cpu")
     try:
         found = jax.default_backend()
-    except RuntimeError as error:  # JAX_PLATFORMS names a backend that is not there
-        raise UserError(
-            f"JAX found no device to run on: {' '.join(str(error).split())[:200]}"
-        ) from error
+    except Exception as error:  # JAX_PLATFORMS names a backend that is not there
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"JAX found no device to run on: {reason}") from error
     if device and found != device:
         extra = {"gpu": "cuda", "tpu": "tpu"}.get(device, "")
         raise UserError(
@@ -42,6 +42,8 @@ def set_up(device: str | None = None) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         if os.access(folder, os.W_OK):
             jax.config.update("jax_compilation_cache_dir", str(folder))
+    # A cache that is full or damaged costs time, and is nothing to read 20 lines about.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation")
     # Every program of this project is worth keeping: none is small in start-up time.
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -74,7 +74,7 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
             record = json.loads(line)
         except json.JSONDecodeError:
             break
-        if not isinstance(record, dict) or "step" not in record:
+        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
             break
         records.append(record)
     return records

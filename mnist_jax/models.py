@@ -136,8 +136,11 @@ def create_model(model_config: ConfigDict, num_classes: int) -> nn.Module:
         problem = "missing" if key in wanted else "unknown"
         raise ConfigError(
             f"config.model.kwargs.{key} is {problem} for {name!r}; "
-            f"it takes: {', '.join(sorted(wanted))}"
+            f"it takes: {', '.join(sorted(wanted))} (set in a config file, as in "
+            "configs/mlp.py)"
         )
+    if not 0 <= kwargs.get("dropout", 0.0) < 1:
+        raise ConfigError("config.model.kwargs.dropout must be from 0 to below 1")
     model: Any = MODELS[name](num_classes=num_classes, **kwargs)
     try:
         jax.eval_shape(functools.partial(_try_out, model))

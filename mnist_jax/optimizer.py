@@ -82,8 +82,10 @@ def _optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
     found: dict[str, Callable[..., optax.GradientTransformation]] = {}
     for module in (contrib, optax):
         for name, value in vars(module).items():
-            # schedule_free_* would need other weights for evaluation.
-            if name.startswith(("_", "schedule_free")) or not inspect.isfunction(value):
+            # schedule_free_* evaluate other weights than they train, scale_by_* are
+            # parts of optimizers, and sm3 takes no schedule.
+            no = ("_", "schedule_free", "scale_by", "sm3")
+            if name.startswith(no) or not inspect.isfunction(value):
                 continue
             if "learning_rate" in inspect.signature(value).parameters:
                 found[name] = value
@@ -144,4 +146,6 @@ def _try_out(tx: optax.GradientTransformation) -> None:
     a loss function say, and this is the place to find out.
     """
     params = {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(2)}
-    jax.eval_shape(lambda p: tx.update(p, tx.init(p), p), params)
+    _, state = jax.eval_shape(lambda p: tx.update(p, tx.init(p), p), params)
+    if any(leaf.size == 0 for leaf in jax.tree.leaves(state)):
+        raise ValueError("its state has empty arrays, which Orbax does not save")

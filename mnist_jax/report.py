@@ -2,6 +2,7 @@
 but for a progress bar, which only a terminal gets.
 """
 
+import shlex
 import sys
 import textwrap
 import time
@@ -28,6 +29,7 @@ class Report:
         self._training_started = self._training_ended = self._started
         self._bar: tqdm | None = None
         self._num_epochs = 0
+        self._compile_started = self._started
         _print("device", devices.describe())
 
     def data(self, splits: Splits) -> None:
@@ -120,7 +122,9 @@ class Report:
             _print("saved", "nothing: this was a dry run")
             return
         _print("saved", str(workdir))
-        _print("next", f"python scripts/predict.py --workdir={workdir}")
+        _print(
+            "next", f"python scripts/predict.py --workdir={shlex.quote(str(workdir))}"
+        )
 
 
 def _print(label: str, text: str) -> None:

@@ -1,6 +1,7 @@
 """Training: one pure step, many of them in one program, and the whole run."""
 
 import functools
+import json
 import math
 import tempfile
 import time
@@ -17,7 +18,12 @@ import optax
 from mnist_jax import evaluate
 from mnist_jax.augment import augment
 from mnist_jax.checkpoint import Checkpointer
-from mnist_jax.config import ConfigDict, validate_config
+from mnist_jax.config import (
+    ConfigDict,
+    config_from_dict,
+    config_to_json,
+    validate_config,
+)
 from mnist_jax.data import Dataset, DatasetSource, Splits, load_splits, normalize
 from mnist_jax.errors import ConfigError, Interrupted, UserError
 from mnist_jax.metric_writer import MetricWriter
@@ -27,7 +33,14 @@ from mnist_jax.optimizer import create_optimizer
 from mnist_jax.report import Report
 from mnist_jax.signals import StopFlag, catch_signals
 from mnist_jax.train_state import TrainState, create_train_state
-from mnist_jax.workdir import check_same_config, clear_run, has_run, write_config
+from mnist_jax.workdir import (
+    check_resumable,
+    check_same_config,
+    clear_run,
+    has_run,
+    lock_workdir,
+    write_config,
+)
 
 Batch = dict[str, jax.Array]
 Totals = dict[str, float]
@@ -303,6 +316,7 @@ def train_and_evaluate(
       UserError: weights became infinite or NaN, or something could not be saved.
     """
     validate_config(config)
+    config = config_from_dict(json.loads(config_to_json(config)))  # as it will be saved
     # For their errors: before anything is downloaded.
     create_model(config.model, num_classes=10)
     create_optimizer(config, steps_per_epoch=1000)
@@ -315,7 +329,7 @@ def train_and_evaluate(
             "to delete it and start again, or name another --workdir"
         )
     if resume:
-        check_same_config(workdir, config)
+        check_resumable(workdir, config)
     report = Report(dry_run)
     splits = load_splits(config, data_dir, manual_dir)
     if dry_run:
@@ -326,12 +340,21 @@ def train_and_evaluate(
     program = create_program(
         config, len(splits.train.labels), splits.source.num_classes
     )
-    if overwrite and not dry_run:
-        clear_run(workdir)
     scratch = tempfile.TemporaryDirectory() if dry_run else nullcontext(workdir)
     try:
-        with scratch as folder:
+        with scratch as folder, lock_workdir(Path(folder)):
+            if overwrite:
+                clear_run(Path(folder))
             return _run(config, Path(folder), splits, program, report)
+    except BrokenPipeError:
+        raise  # of the terminal, not of the workdir
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(
+            "out of memory: lower config.batch_size, config.eval_batch_size or the "
+            "size of the model"
+        ) from error
     except OSError as error:
         raise UserError(
             f"cannot write to {str(workdir)!r}: {error.strerror or error}; "
@@ -344,7 +367,7 @@ def train_and_evaluate(
 def _run(
     config: ConfigDict, workdir: Path, splits: Splits, program: Program, report: Report
 ) -> dict[str, float]:
-    """Does the run in a folder that is empty or holds this very run."""
+    """Does the run in a folder that is empty or holds this very run; holds its lock."""
 
     def measure(state: TrainState, split: Dataset) -> dict[str, float]:
         size = config.eval_batch_size
@@ -359,7 +382,7 @@ def _run(
         checkpointer.save(state, metadata=metadata, metrics=metrics)
 
     with Checkpointer(workdir, max_to_keep=config.max_to_keep) as checkpointer:
-        state, totals = _restore_or_create(program, checkpointer, splits.source)
+        state, totals = _restore_or_create(config, program, checkpointer, splits.source)
         steps_per_epoch, step = program.steps_per_epoch, int(state.step)
         last_step = config.num_epochs * steps_per_epoch
         report.model(config.model.name, state.params)
@@ -415,17 +438,21 @@ def _run(
 
 
 def _restore_or_create(
-    program: Program, checkpointer: Checkpointer, source: DatasetSource
+    config: ConfigDict,
+    program: Program,
+    checkpointer: Checkpointer,
+    source: DatasetSource,
 ) -> tuple[TrainState, Totals]:
     """Returns the newest saved state, else a new one; and the sums of its epoch.
 
     Raises:
-      ConfigError: what is saved was trained on other data.
+      ConfigError: what is saved was trained on other data or by another config.
       CheckpointError: what is saved is damaged.
     """
     if checkpointer.latest_step() is None:
         return program.create_state(), dict(NO_TOTALS)
     state, _, metadata = checkpointer.restore(jax.eval_shape(program.create_state))
+    check_same_config(metadata["config"], config)  # `config.json` may be lost
     saved, found = metadata["dataset"], source.to_dict()
     if (saved["name"], saved["splits"]) != (found["name"], found["splits"]):
         why = f" ({source.fallback_reason})" if source.fallback_for else ""

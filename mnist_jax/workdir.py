@@ -1,9 +1,13 @@
 """The folder of a run: what is in it, and whether another run may use it."""
 
 import json
+import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mnist_jax.checkpoint import DELETED
 from mnist_jax.config import ConfigDict, config_from_dict, config_to_json, flatten
@@ -79,8 +83,8 @@ def write_config(workdir: Path, config: ConfigDict) -> None:
     temporary.replace(workdir / "config.json")
 
 
-def check_same_config(workdir: Path, config: ConfigDict) -> None:
-    """Checks that a run may be resumed with `config`; a folder without one passes.
+def check_resumable(workdir: Path, config: ConfigDict) -> None:
+    """Checks `config.json` against `config`; a folder without one passes.
 
     Raises:
       ConfigError: a field differs that the result depends on.
@@ -90,17 +94,70 @@ def check_same_config(workdir: Path, config: ConfigDict) -> None:
     if not path.exists():
         return
     try:
-        saved = flatten(config_from_dict(json.loads(path.read_bytes())))
-    except (OSError, ValueError, AttributeError, ConfigError) as error:
+        saved = json.loads(path.read_bytes())
+        flatten(config_from_dict(saved))
+    except (OSError, ValueError, AttributeError) as error:
         raise CheckpointError(
             f"{str(path)!r} cannot be read ({' '.join(str(error).split())}): put it "
             "back as it was, or use --overwrite to delete the run and start again"
         ) from error
-    wanted = flatten(config_from_dict(json.loads(config_to_json(config))))
-    for name in sorted(saved.keys() | wanted.keys()):
-        old, new = saved.get(name), wanted.get(name)
-        if old != new and name not in _MAY_CHANGE:
+    check_same_config(saved, config)
+
+
+def check_same_config(saved: dict[str, Any], config: ConfigDict) -> None:
+    """Checks that a run that was saved with one config may be resumed with another.
+
+    Args:
+      saved: the saved config, from JSON.
+      config: the config to go on with.
+
+    Raises:
+      ConfigError: a field differs that the result depends on.
+    """
+    old = flatten(config_from_dict(saved))
+    new = flatten(config_from_dict(json.loads(config_to_json(config))))
+    for name in sorted(old.keys() | new.keys()):
+        if name in _MAY_CHANGE or (
+            name in old and name in new and old[name] == new[name]
+        ):
+            continue
+        if name not in old or name not in new:
             raise ConfigError(
-                f"config.{name} is {new!r}, but the run to resume has {old!r}: "
-                "give the same, or another --workdir"
+                f"config.{name} is in only one of this config and that of the run to "
+                "resume: they are of different versions; name another --workdir"
             )
+        raise ConfigError(
+            f"config.{name} is {new[name]!r}, but the run to resume has {old[name]!r}: "
+            "give the same, or another --workdir"
+        )
+
+
+@contextmanager
+def lock_workdir(workdir: Path) -> Iterator[None]:
+    """Creates the folder and keeps other runs out of it until the block ends.
+
+    The lock is the operating system's, so that it ends with the process, however that
+    ends. On systems without `fcntl` (Windows) there is none.
+
+    Raises:
+      CheckpointError: another run is in it.
+      OSError: it cannot be created.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    folder = os.open(workdir, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise CheckpointError(
+                f"another run is under way in {str(workdir)!r}: wait for it, or name "
+                "another --workdir"
+            ) from error
+        yield
+    finally:
+        os.close(folder)

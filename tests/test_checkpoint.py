@@ -416,7 +416,7 @@ def test_checkpoints_move_between_numbers_of_devices(tmp_path):
     assert restored.metadata["device"]["count"] == 4
 
 
-def save_run(workdir, config, accuracy=(0.5, 0.4), num_classes=10):
+def save_run(workdir, config, accuracy=(0.5, 0.4), num_classes=10, **more_kwargs):
     config.model.name = "mlp"
     config.model.kwargs = {"dense": (8,), "dropout": 0.0}
     model = create_model(config.model, 10)
@@ -424,6 +424,7 @@ def save_run(workdir, config, accuracy=(0.5, 0.4), num_classes=10):
     create = functools.partial(create_train_state, config, model, tx)
     state = jax.jit(create)(jax.random.key(1))
     states = {}
+    config.model.kwargs.update(more_kwargs)
     with Checkpointer(workdir, max_to_keep=2) as checkpointer:
         for step, value in enumerate(accuracy, start=1):
             states[step] = jax.tree.map(
@@ -469,8 +470,15 @@ def test_load_model_refuses_weights_of_another_model(tmp_path, default_config):
         load_model(tmp_path)
 
 
-def test_load_model_refuses_a_config_of_another_version(tmp_path, default_config):
-    default_config.model.new_field = 1
+def test_load_model_needs_only_the_model_of_a_config(tmp_path, default_config):
+    """Fields come and go between versions; weights stay readable."""
+    default_config.new_field = 1
+    del default_config.label_smoothing
     save_run(tmp_path, default_config)
+    assert load_model(tmp_path).config.new_field == 1
+
+
+def test_load_model_refuses_a_model_of_another_version(tmp_path, default_config):
+    save_run(tmp_path, default_config, new_field=1)
     with pytest.raises(CheckpointError, match=r"not fit this mnist_jax .*new_field"):
         load_model(tmp_path)

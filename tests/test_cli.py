@@ -23,7 +23,7 @@ def train(*flags, cwd=None):
     ("flags", "code", "message"),
     [
         (["--config=nope.py"], 2, "no config file 'nope.py'"),
-        (["--config"], 2, "no config file ''"),
+        (["--config="], 2, "no config file ''"),
         (["--config.batchsize=3"], 2, "did you mean 'batch_size'?"),
         (["--config.batch_size=many"], 2, "batch_size"),
         (["--config.batch_size=0"], 2, "must be a whole number of 1 or more, got 0"),

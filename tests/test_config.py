@@ -9,6 +9,7 @@ from mnist_jax.config import (
     check_field_names,
     config_from_dict,
     config_to_json,
+    find_config,
     load_config,
     validate_config,
 )
@@ -97,7 +98,9 @@ def test_bad_config_files_give_one_line(tmp_path, text, message):
 
 
 def test_missing_config_file_lists_its_neighbours():
-    with pytest.raises(ConfigError, match=r"no config file .*nope.py.*default, .*seed"):
+    with pytest.raises(
+        ConfigError, match=r"no config file .*nope.py.*default, mlp, seed"
+    ):
         load_config(CONFIGS / "nope.py")
 
 
@@ -113,3 +116,17 @@ def test_keyword_arguments_must_be_a_group(default_config, group):
 def test_every_augmentation_is_a_field_and_no_other():
     fields = {name for name in FIELDS if name.startswith("augment.")}
     assert fields == {f"augment.{name}" for name in AUGMENTATIONS}
+
+
+@pytest.mark.parametrize("path", ["smoke", "smoke.py", "configs/smoke.py"])
+def test_our_configs_are_found_from_any_folder(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    assert find_config(path) == CONFIGS / "smoke.py"
+    with pytest.raises(ConfigError):
+        find_config(f"elsewhere/{path}")
+
+
+def test_what_json_cannot_hold_is_refused(default_config):
+    default_config.model.kwargs.activation = print
+    with pytest.raises(ConfigError, match="cannot be saved as JSON"):
+        config_to_json(default_config)

@@ -105,7 +105,8 @@ def test_batch_norm_leaves_padding_out_of_its_statistics():
         (model_config(kernel_size=30), "no working 'cnn': kernel"),
         (model_config(padding="FULL"), "padding must be 'VALID' or 'SAME'"),
         (model_config(features="many"), "no working 'cnn'"),
-        (model_config(dropout="x"), "no working 'cnn'"),
+        (model_config(dropout=1.0), "dropout must be from 0 to below 1"),
+        (model_config(dropout=-0.5), "dropout must be from 0 to below 1"),
     ],
 )
 def test_what_cannot_be_built_is_said_in_one_line(config, message):

@@ -62,14 +62,10 @@ def test_a_terminal_gets_a_progress_bar_and_a_pipe_none(tmp_path):
     piped = subprocess.run(command, capture_output=True, check=True, cwd=tmp_path)
     assert piped.stderr == b""
     ours, theirs = pty.openpty()
-    with open(theirs, "wb") as terminal:
-        subprocess.run(
-            command,
-            stdout=subprocess.DEVNULL,
-            stderr=terminal,
-            check=True,
-            cwd=tmp_path,
-        )
+    subprocess.run(
+        command, stdout=subprocess.DEVNULL, stderr=theirs, check=True, cwd=tmp_path
+    )
     assert b"step" in os.read(ours, 100_000)
     os.close(ours)
+    os.close(theirs)
     assert not list(tmp_path.iterdir())

@@ -14,6 +14,7 @@ import optax
 import pytest
 
 from mnist_jax import train
+from mnist_jax.augment import AUGMENTATIONS
 from mnist_jax.checkpoint import Checkpointer
 from mnist_jax.config import CONFIGS, load_config
 from mnist_jax.data import Dataset
@@ -108,6 +109,7 @@ def test_golden_step(tiny_config):
     If this fails after a change that was not meant to change the computation, the
     change is wrong.
     """
+    tiny_config.augment.shift = 2.0
     dataset = jax.device_put(made_dataset(32))
     program = train.create_program(tiny_config, 32, 10)
     indices = jnp.arange(32, dtype=jnp.int32).reshape(2, 16)
@@ -190,8 +192,10 @@ def test_a_run_that_was_killed_and_resumed_ends_the_same(tiny_config, tmp_path):
         str(CONFIGS.parent / "scripts" / "train.py"),
         f"--config={CONFIGS / 'smoke.py'}",
         "--config.num_epochs=40",
-        "--config.model.kwargs.features=(4, 4)",
+        "--config.train_split=train[:300]",
+        "--config.model.kwargs.features=(4,)",
         "--config.model.kwargs.dense=(8,)",
+        *(f"--config.augment.{name}=0" for name in AUGMENTATIONS),
     ]
     broken = [*flags, f"--workdir={tmp_path / 'broken'}"]
     checkpoints = tmp_path / "broken" / "checkpoints"
@@ -209,7 +213,7 @@ def test_a_run_that_was_killed_and_resumed_ends_the_same(tiny_config, tmp_path):
     subprocess.run(unbroken, check=True, stdout=subprocess.DEVNULL)
     config = load_config(CONFIGS / "smoke.py").unlock()
     config.num_epochs = 40
-    config.model.kwargs.features = (4, 4)
+    config.model.kwargs.features = (4,)
     config.model.kwargs.dense = (8,)
     states = [final_state(tmp_path / n, config) for n in ("broken", "unbroken")]
     assert states[0] == states[1]
@@ -297,6 +301,7 @@ def test_divergence_stops_the_run_and_saves_nothing(tiny_config, tmp_path):
 
 
 def test_batch_norm_dropout_and_mlp_train(tiny_config, tmp_path):
+    tiny_config.model.kwargs.features = (4,)
     tiny_config.model.kwargs.batch_norm = True
     tiny_config.model.kwargs.dropout = 0.5
     result = train.train_and_evaluate(tiny_config, tmp_path / "cnn")

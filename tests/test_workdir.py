@@ -1,7 +1,13 @@
 import pytest
 
 from mnist_jax.errors import CheckpointError, ConfigError
-from mnist_jax.workdir import check_same_config, clear_run, has_run, write_config
+from mnist_jax.workdir import (
+    check_resumable,
+    clear_run,
+    has_run,
+    lock_workdir,
+    write_config,
+)
 
 
 def save(workdir, *steps):
@@ -50,13 +56,13 @@ def test_clear_run_refuses_what_is_not_the_runs(tmp_path):
 
 
 def test_the_same_config_may_go_on(tiny_config, tmp_path):
-    check_same_config(tmp_path, tiny_config)
+    check_resumable(tmp_path, tiny_config)
     write_config(tmp_path, tiny_config)
     tiny_config.max_to_keep = 7
-    check_same_config(tmp_path, tiny_config)
+    check_resumable(tmp_path, tiny_config)
     with tiny_config.ignore_type():  # JSON does not tell lists from tuples
         tiny_config.model.kwargs.features = list(tiny_config.model.kwargs.features)
-    check_same_config(tmp_path, tiny_config)
+    check_resumable(tmp_path, tiny_config)
     assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
 
 
@@ -68,12 +74,31 @@ def test_another_config_may_not(tiny_config, tmp_path, name, value):
     write_config(tmp_path, tiny_config)
     tiny_config.model.kwargs[name] = value
     with pytest.raises(ConfigError, match=rf"config.model.kwargs.{name} is .* has"):
-        check_same_config(tmp_path, tiny_config)
+        check_resumable(tmp_path, tiny_config)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"seed": 0}', "\xff"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "\xff"])
 def test_a_damaged_config_is_one_line(tiny_config, tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"config.json' cannot be read") as caught:
-        check_same_config(tmp_path, tiny_config)
+        check_resumable(tmp_path, tiny_config)
     assert "\n" not in str(caught.value)
+
+
+def test_a_field_that_only_one_version_has_is_named(tiny_config, tmp_path):
+    (tmp_path / "config.json").write_text('{"seed": 0}')
+    with pytest.raises(ConfigError, match=r"is in only one of this config"):
+        check_resumable(tmp_path, tiny_config)
+
+
+def test_one_run_at_a_time(tmp_path):
+    with lock_workdir(tmp_path / "new" / "run"):
+        with (
+            pytest.raises(CheckpointError, match="another run is under way"),
+            lock_workdir(tmp_path / "new" / "run"),
+        ):
+            pass
+        with lock_workdir(tmp_path / "other"):
+            pass
+    with lock_workdir(tmp_path / "new" / "run"):
+        pass
