@@ -88,7 +88,7 @@ def find_config(path: str | Path) -> Path:
     """
     if Path(path).is_file():
         return Path(path)
-    name = Path(path).with_suffix("").name
+    name = Path(path).stem
     ours = CONFIGS / f"{name}.py"
     if str(path) in (name, f"{name}.py", f"configs/{name}.py") and ours.is_file():
         return ours

@@ -47,7 +47,7 @@ def count_model_flops(model: nn.Module) -> ModelFlops:
         return jax.jvp(lambda p: forward(p, stats), (params,), (params,))
 
     # Models look `ops` up in its module, and tracing them is all that happens here.
-    definitions = {
+    definitions: dict[str, Any] = {
         "conv": _conv,
         "max_pool": _max_pool,
         "conv_relu_pool": _conv_relu_pool,

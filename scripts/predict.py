@@ -4,8 +4,8 @@
   python scripts/predict.py --top_k=3 --format=json seven.png
   python scripts/predict.py --plot=answers.png
 
-Without pictures it reads some images of the run's test split. The exit code is 0 only
-if every picture could be read.
+Without pictures it reads some images of the run's test split. The exit code is
+0 only if every picture could be read.
 """
 
 import sys

@@ -4,8 +4,8 @@
   python scripts/train.py --config=configs/seed.py --workdir=checkpoints/mine
   python scripts/train.py --config.optimizer.learning_rate=3e-3 --config.seed=1
 
-Any field of the config can be set by a flag, as in the last line; configs/default.py
-lists them all.
+Any field of the config can be set by a flag, as in the last line;
+configs/default.py lists them all.
 """
 
 from pathlib import Path

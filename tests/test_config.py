@@ -36,7 +36,7 @@ def test_json_round_trip(path):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("batch_size", 0, "config.batch_size must be a whole number of 1 or more"),
+        ("batch_size", 0, "config.batch_size must be a whole number, 1 to"),
         ("batch_size", 12.5, "got 12.5"),
         ("batch_size", True, "got True"),
         ("seed", -1, "config.seed must be"),

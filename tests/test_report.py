@@ -3,6 +3,7 @@ import os
 import pty
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,8 @@ def test_a_terminal_gets_a_progress_bar_and_a_pipe_none(tmp_path):
     piped = subprocess.run(command, capture_output=True, check=True, cwd=tmp_path)
     assert piped.stderr == b""
     ours, theirs = pty.openpty()
+    os.set_blocking(ours, False)
+    termios.tcsetwinsize(theirs, (24, 80))
     subprocess.run(
         command, stdout=subprocess.DEVNULL, stderr=theirs, check=True, cwd=tmp_path
     )

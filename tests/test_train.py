@@ -126,7 +126,7 @@ def test_golden_step(tiny_config):
     )
 
 
-GOLDEN = {"loss": 73.87881, "norm": 8.201010, "ema_norm": 8.197713}
+GOLDEN = {"loss": 73.46066, "norm": 8.211815, "ema_norm": 8.206689}
 
 
 def test_training_learns(tiny_config):
@@ -293,7 +293,7 @@ def test_dry_run_writes_nothing(tiny_config, tmp_path, monkeypatch, capsys):
 
 def test_divergence_stops_the_run_and_saves_nothing(tiny_config, tmp_path):
     tiny_config.optimizer.name = "sgd"
-    tiny_config.optimizer.learning_rate = 1e30
+    tiny_config.optimizer.learning_rate = 1e6
     with pytest.raises(UserError, match="training diverged") as caught:
         train.train_and_evaluate(tiny_config, tmp_path / "run")
     assert "\n" not in str(caught.value)
