@@ -13,6 +13,33 @@ from absl import flags
 from mnist_jax.config import check_field_names, find_config, load_config
 from mnist_jax.errors import ConfigError, Interrupted, UserError
 
+# The flags defined below belong to the script that asks for them, and to its --help.
+flags.disclaim_key_flags()
+
+
+def define_device_flag() -> flags.FlagHolder[str | None]:
+    """Defines `--device`."""
+    return flags.DEFINE_enum(
+        "device", None, ["cpu", "gpu", "tpu"], "What to run on; by default the best."
+    )
+
+
+def define_data_dir_flags() -> tuple[
+    flags.FlagHolder[str | None], flags.FlagHolder[str | None]
+]:
+    """Defines `--data_dir` and `--manual_dir`."""
+    data_dir = flags.DEFINE_string(
+        "data_dir",
+        None,
+        "Folder of tfds data sets; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.",
+    )
+    manual_dir = flags.DEFINE_string(
+        "manual_dir",
+        None,
+        "Folder with the data set's original archives, if you have them.",
+    )
+    return data_dir, manual_dir
+
 
 def run(main: Callable[[list[str]], int | None]) -> NoReturn:
     """Parses the flags, calls `main(arguments)` and exits with its exit code.

@@ -412,16 +412,13 @@ def _run(
                     scalars |= {f"validation/{k}": v for k, v in validation.items()}
                     writer.write(step, scalars, {"images_per_second": rate})
                     totals = dict(NO_TOTALS)
-                if (
-                    steps_over
-                    or stop.signum
-                    or step == last_step
-                    or epoch % config.checkpoint_every_epochs == 0
-                ):
-                    save(state, totals, validation)
+                    if step == last_step or epoch % config.checkpoint_every_epochs == 0:
+                        save(state, totals, validation)
             report.trained()
             if step < last_step:
-                save(state, totals, validation)  # a signal may come at any line above
+                # Stopped by a signal, wherever in the loop it came; what is saved
+                # already is left as it is.
+                save(state, totals, validation)
             checkpointer.verify(step)
             if step < last_step:
                 raise Interrupted(
@@ -429,9 +426,8 @@ def _run(
                     "to go on, repeat the command with --resume and no --overwrite",
                     stop.signum,
                 )
-            test = measure(
-                state, splits.test
-            )  # the one time that this split is looked at
+            # The one time that this split is looked at.
+            test = measure(state, splits.test)
             writer.write(step, {f"test/{k}": v for k, v in test.items()})
     report.summary(splits.source, test, workdir)
     return test

@@ -36,9 +36,7 @@ _SECONDS = flags.DEFINE_float(
 _DATA = flags.DEFINE_enum(
     "data", "synthetic", ["synthetic", "config"], "Noise, or the config's data set."
 )
-_DEVICE = flags.DEFINE_enum(
-    "device", None, ["cpu", "gpu", "tpu"], "What to run on; by default the best."
-)
+_DEVICE = cli.define_device_flag()
 _JSON = flags.DEFINE_bool("json", False, "Print JSON, with versions and machine.")
 _PROFILE_DIR = flags.DEFINE_string(
     "profile_dir", None, "Folder for a trace of training, which xprof reads."

@@ -35,19 +35,8 @@ _DATASET = flags.DEFINE_string(
 )
 _JSON = flags.DEFINE_bool("json", False, "Print JSON in place of the table.")
 _FIGURES = flags.DEFINE_bool("figures", True, "Draw figures into WORKDIR/figures.")
-_DEVICE = flags.DEFINE_enum(
-    "device", None, ["cpu", "gpu", "tpu"], "What to run on; by default the best."
-)
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir",
-    None,
-    "Folder of tfds data sets; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.",
-)
-_MANUAL_DIR = flags.DEFINE_string(
-    "manual_dir",
-    None,
-    "Folder with the data set's original archives, if you have them.",
-)
+_DEVICE = cli.define_device_flag()
+_DATA_DIR, _MANUAL_DIR = cli.define_data_dir_flags()
 
 
 def main(arguments: list[str]) -> None:

@@ -29,25 +29,14 @@ _FORMAT = flags.DEFINE_enum(
 _PLOT = flags.DEFINE_string(
     "plot", None, "Also draw images and answers into this file (.png, .pdf, .svg)."
 )
-_DEVICE = flags.DEFINE_enum(
-    "device", None, ["cpu", "gpu", "tpu"], "What to run on; by default the best."
-)
+_DEVICE = cli.define_device_flag()
 _NUM_SAMPLES = flags.DEFINE_integer(
     "num_samples", 16, "Without pictures: how many test images.", lower_bound=1
 )
 _SEED = flags.DEFINE_integer(
     "seed", 0, "Without pictures: which test images.", lower_bound=0
 )
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir",
-    None,
-    "Folder of tfds data sets; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.",
-)
-_MANUAL_DIR = flags.DEFINE_string(
-    "manual_dir",
-    None,
-    "Folder with the data set's original archives, if you have them.",
-)
+_DATA_DIR, _MANUAL_DIR = cli.define_data_dir_flags()
 
 
 def main(arguments: list[str]) -> int:

@@ -29,19 +29,8 @@ _OVERWRITE = flags.DEFINE_bool(
 _DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Do a few steps of everything and save nothing."
 )
-_DEVICE = flags.DEFINE_enum(
-    "device", None, ["cpu", "gpu", "tpu"], "What to run on; by default the best."
-)
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir",
-    None,
-    "Folder of tfds data sets; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.",
-)
-_MANUAL_DIR = flags.DEFINE_string(
-    "manual_dir",
-    None,
-    "Folder with the data set's original archives, if you have them.",
-)
+_DEVICE = cli.define_device_flag()
+_DATA_DIR, _MANUAL_DIR = cli.define_data_dir_flags()
 
 
 def main(arguments: list[str]) -> None:
