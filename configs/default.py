@@ -16,12 +16,18 @@ import ml_collections
 def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.seed = 0
+    config.num_seeds = 1  # models of seed, seed + 1, ... trained side by side
 
     config.dataset = "mnist"  # or fashion_mnist, kmnist, digits
     config.train_split = "train"  # any split expression of tfds
     config.test_split = "test"
     config.validation = 5000  # images held out of train_split; 0 for none
     config.offline_dataset = "digits"  # trained on if `dataset` cannot be had
+
+    # Made images to train on as well: digits in styles that MNIST has few of, and what
+    # is no digit, to be unsure of.
+    config.styled_digits = 0
+    config.negatives = 0
 
     config.num_epochs = 5
     config.batch_size = 32
@@ -55,7 +61,13 @@ def get_config() -> ml_collections.ConfigDict:
     config.augment.scale = 0.08  # of height and of width
     config.augment.shear = 0.08  # pixels across per pixel down
     config.augment.elastic = 0.0  # pixels
-    config.augment.thickness = 0.0  # pixels, up to 1
+    config.augment.perspective = 0.0  # of an edge's length
+    config.augment.thickness = 0.0  # pixels
+    config.augment.gaps = 0.0  # of the ink, where there is a gap
+    config.augment.marks = 0.0  # of full ink, as are the next two
+    config.augment.noise = 0.0
+    config.augment.levels = 0.0
+    config.augment.blur = 0.0  # pixels
 
     config.checkpoint_every_epochs = 1
     config.max_to_keep = 2

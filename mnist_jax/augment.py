@@ -5,10 +5,13 @@ that the pixels are read at; a filter changes the pixels. All warps in use are j
 before the images are read, once, by bilinear interpolation: four warps blur no more
 than one, and cost hardly more. Outside an image there is background, 0.
 
-To add one, write such a function and a line in `WARPS` or `FILTERS`. An image's own
-random numbers depend on `rng` and its place in the batch, not on the batch's size.
+To add one, write such a function, a line in `WARPS` or `FILTERS`, and its name at the
+end of `AUGMENTATIONS`. An image's own random numbers depend on `rng` and its place in
+the batch, not on the batch's size.
 """
 
+import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,9 +25,10 @@ from mnist_jax.errors import ConfigError, suggest
 
 Points = tuple[jax.Array, jax.Array]  # y, x: [B, H, W] each, pixels from the centre
 
-# Simard's sigma, and the nodes a side that are enough for so smooth a field.
-_ELASTIC_SIGMA = 4.0  # pixels
-_ELASTIC_NODES = 7
+# Of smooth random fields: the sigma of their Gaussian, in pixels, and the nodes a side
+# that are enough for it. Elastic has Simard's sigma; gaps are as wide as a pen.
+_ELASTIC_SIGMA, _ELASTIC_NODES = 4.0, 7
+_GAP_SIGMA, _GAP_NODES = 1.3, 14
 
 
 def augment(
@@ -57,15 +61,15 @@ def augment(
 
     def warp(images: jax.Array) -> jax.Array:
         points = pixel_grid(images.shape)
-        for name in used:
-            if name in WARPS:
+        for name in WARPS:
+            if name in used:
                 points = WARPS[name](rngs[name], points, used[name])
         return resample(images, points)
 
     if used.keys() & WARPS.keys():
         images = _stored(warp, images)
-    for name in used:
-        if name in FILTERS:
+    for name in FILTERS:
+        if name in used:
             # Bound as defaults: a closure would see the loop's last values.
             def apply(images: jax.Array, name: str = name) -> jax.Array:
                 return FILTERS[name](rngs[name], images, used[name])
@@ -131,38 +135,150 @@ def elastic(rng: jax.Array, points: Points, strength: float) -> Points:
     """
     y, x = points
     batch, height, width = y.shape
-    basis = np.kron(_bumps(height), _bumps(width)).astype(np.float32)  # [H W, nodes]
+    sides = (_bumps(n, _ELASTIC_SIGMA, _ELASTIC_NODES) for n in (height, width))
+    basis = np.kron(*sides)  # [H W, nodes]
     noise = jnp.sqrt(3.0) * _draw(rng, batch, 2 * basis.shape[1])  # of variance 1
     noise = noise[:, :, 0, 0].T.reshape(2 * batch, -1)  # [2 B, nodes]
     field = strength * (noise @ basis.T).reshape(batch, 2, height, width)
     return y + field[:, 0], x + field[:, 1]
 
 
-def _bumps(size: int) -> np.ndarray:
-    """Gaussians at the nodes, [size, nodes]; each row has a sum of squares of 1."""
+def perspective(rng: jax.Array, points: Points, strength: float) -> Points:
+    """Tilts the paper: an edge becomes shorter or longer by up to a share `strength`.
+
+    The share is about that at small strengths; beyond 0.4 a corner could turn over.
+    """
+    y, x = points
+    down, across = strength * _draw(rng, y.shape[0], 2)
+    reach = (y.shape[1] - 1) / 2  # where the share is reached
+    depth = 1 + (down * y + across * x) / reach
+    return y / depth, x / depth
+
+
+def _bumps(size: int, sigma: float, nodes: int) -> np.ndarray:
+    """Gaussians at nodes, float32 [size, nodes]; a row's sum of squares is 1."""
     places = np.arange(size)[:, None]
-    nodes = np.linspace(-_ELASTIC_SIGMA, size - 1 + _ELASTIC_SIGMA, _ELASTIC_NODES)
-    bumps = np.exp(-((places - nodes) ** 2) / (2 * _ELASTIC_SIGMA**2))
-    return bumps / np.linalg.norm(bumps, axis=1, keepdims=True)
+    centres = np.linspace(-sigma, size - 1 + sigma, nodes)
+    bumps = np.exp(-((places - centres) ** 2) / (2 * sigma**2))
+    return (bumps / np.linalg.norm(bumps, axis=1, keepdims=True)).astype(np.float32)
 
 
 def thickness(rng: jax.Array, images: jax.Array, strength: float) -> jax.Array:
-    """Moves the edges of strokes out or in by up to `strength` pixels, 0 to 1.
+    """Moves the edges of strokes out or in by up to `strength` pixels.
 
     A blend of the image with its grey dilation or erosion over the four neighbours,
-    which is what a stroke that much wider would look like, antialiased. (Edges at 45
-    degrees move 0.7 times as far.)
+    which is what a stroke that much wider would look like, antialiased; beyond one
+    pixel, the same again. (Edges at 45 degrees move 0.7 times as far.) The middle of a
+    stroke stays, however thin: it is what an opening would lose, as in C. Lantuejoul's
+    skeleton (J. Serra, "Image Analysis and Mathematical Morphology", 1982).
     """
     (amount,) = strength * _draw(rng, images.shape[0], 1)[..., None]  # [B, 1, 1, 1]
+
+    def move(images: jax.Array, done: int) -> jax.Array:
+        eroded = _over_neighbours(jnp.minimum, images)
+        opened = _over_neighbours(jnp.maximum, eroded)
+        thinner = jnp.where(images - opened > eroded, images, eroded)
+        wider = _over_neighbours(jnp.maximum, images)
+        share = jnp.clip(jnp.abs(amount) - done, 0.0, 1.0)
+        return images + share * (jnp.where(amount > 0, wider, thinner) - images)
+
+    last = math.ceil(strength) - 1
+    for done in range(last):
+        images = _stored(functools.partial(move, done=done), images)
+    return move(images, last)
+
+
+def _over_neighbours(
+    choose: Callable[[jax.Array, jax.Array], jax.Array], images: jax.Array
+) -> jax.Array:
+    """Chooses among each pixel and those above, below, left and right of it."""
     padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    up, down = padded[:, :-2, 1:-1], padded[:, 2:, 1:-1]
-    left, right = padded[:, 1:-1, :-2], padded[:, 1:-1, 2:]
-    widest, thinnest = images, images
-    for neighbour in (up, down, left, right):
-        widest = jnp.maximum(widest, neighbour)
-        thinnest = jnp.minimum(thinnest, neighbour)
-    target = jnp.where(amount > 0, widest, thinnest)
-    return images + jnp.abs(amount) * (target - images)
+    upright = choose(padded[:, :-2, 1:-1], padded[:, 2:, 1:-1])
+    level = choose(padded[:, 1:-1, :-2], padded[:, 1:-1, 2:])
+    return choose(images, choose(upright, level))
+
+
+def gaps(rng: jax.Array, images: jax.Array, strength: float) -> jax.Array:
+    """Takes ink away in places as wide as a stroke: up to a share `strength` there.
+
+    As a pen does that runs dry, or a threshold that was too high.
+    """
+    batch, height, width, _ = images.shape
+    drawn = _draw(rng, batch, 1 + _GAP_NODES**2)
+    depth = strength * jnp.maximum(drawn[0], 0.0)[..., None]  # half have no gaps
+    nodes = jnp.sqrt(3.0) * drawn[1:, :, 0, 0].T.reshape(batch, _GAP_NODES, _GAP_NODES)
+    down, across = (_bumps(n, _GAP_SIGMA, _GAP_NODES) for n in (height, width))
+    field = (down @ nodes @ across.T)[..., None]  # of variance 1
+    return images * (1 - depth * jnp.clip(2 * (field - 1), 0.0, 1.0))
+
+
+def marks(rng: jax.Array, images: jax.Array, strength: float) -> jax.Array:
+    """Adds what is left of ruled paper or a frame, and of dust.
+
+    A line down or across and a speck, each in half of the images, as bright as up to
+    `strength` where full ink is 1.
+    """
+    y, x = pixel_grid(images.shape)
+    way, slope, place, line, down, across, speck = _draw(rng, images.shape[0], 7)
+    reach = images.shape[1] / 2
+    slope = slope / 8
+    off = jnp.where(way > 0, y - slope * x, x - slope * y) - reach * place
+    away = jnp.hypot(y - reach * down, x - reach * across)
+    mark = jnp.maximum(
+        jnp.maximum(line, 0.0) * jnp.clip(1.2 - jnp.abs(off), 0.0, 1.0),
+        jnp.maximum(speck, 0.0) * jnp.clip(1.8 - away, 0.0, 1.0),
+    )
+    return jnp.maximum(images, strength * mark[..., None])
+
+
+def blur(rng: jax.Array, images: jax.Array, strength: float) -> jax.Array:
+    """Blurs by a Gaussian whose sigma is up to `strength` pixels.
+
+    The brightest pixel stays as bright, as preparation stretches the contrast.
+    """
+    (sigma,) = strength * jnp.abs(_draw(rng, images.shape[0], 1)[..., 0])  # [B, 1]
+    reach = math.ceil(3 * strength)  # pixels
+    places = jnp.arange(-reach, reach + 1)
+    weights = jnp.exp(-((places / jnp.maximum(sigma, 0.05)) ** 2) / 2)  # [B, K]
+    weights /= weights.sum(-1, keepdims=True)
+
+    def along(images: jax.Array, axis: int) -> jax.Array:
+        """Blurs one axis: far cheaper than a convolution with a kernel an image."""
+        size = images.shape[axis]
+        margin = [(reach, reach) if axis == other else (0, 0) for other in range(4)]
+        padded = jnp.pad(images, margin)
+        result = jnp.zeros_like(images)
+        for k in range(2 * reach + 1):
+            moved = lax.slice_in_dim(padded, k, k + size, axis=axis)
+            result += weights[:, k, None, None, None] * moved
+        return result
+
+    blurred = _stored(functools.partial(along, axis=1), images)
+    blurred = along(blurred, axis=2)
+    before, after = (i.max((1, 2, 3), keepdims=True) for i in (images, blurred))
+    return jnp.minimum(blurred * (before / jnp.maximum(after, 1e-6)), 1.0)
+
+
+def noise(rng: jax.Array, images: jax.Array, strength: float) -> jax.Array:
+    """Adds grain, uniform, of up to plus or minus `strength` where full ink is 1."""
+    batch, height, width, _ = images.shape
+    amount_rng, grain_rng = jax.random.split(rng)
+    (amount,) = strength * _draw(amount_rng, batch, 1)[..., None]
+    # Eight bits are enough for grain, and four such numbers cost as much as one of 32.
+    words = jax.random.bits(grain_rng, (batch, -(-height * width // 4)))
+    grain = lax.bitcast_convert_type(words, jnp.uint8).reshape(batch, -1)
+    grain = grain[:, : height * width].reshape(images.shape).astype(jnp.float32)
+    return jnp.clip(images + amount * (grain / 127.5 - 1), 0.0, 1.0)
+
+
+def levels(rng: jax.Array, images: jax.Array, strength: float) -> jax.Array:
+    """Makes edges harder, as a threshold does: 1 turns all but half ink to 0 or 1.
+
+    What is below a low level becomes 0 and what is above a high one 1; each level
+    lies up to half of `strength` from its end.
+    """
+    low, high = strength / 2 * jnp.abs(_draw(rng, images.shape[0], 2)[..., None])
+    return jnp.clip((images - low) / jnp.maximum(1 - low - high, 1e-3), 0.0, 1.0)
 
 
 def _draw(rng: jax.Array, batch: int, count: int) -> jax.Array:
@@ -198,8 +314,22 @@ WARPS: dict[str, Callable[[jax.Array, Points, float], Points]] = {
     "shear": shear,
     "scale": scale,
     "elastic": elastic,
+    "perspective": perspective,
 }
+# The pen, the paper, the camera, and what preparation leaves of them.
 FILTERS: dict[str, Callable[[jax.Array, jax.Array, float], jax.Array]] = {
     "thickness": thickness,
+    "gaps": gaps,
+    "marks": marks,
+    "blur": blur,
+    "noise": noise,
+    "levels": levels,
 }
-AUGMENTATIONS: dict[str, Callable[..., Any]] = {**WARPS, **FILTERS}
+# Oldest first: the place here gives each its key, so a new one changes no other's.
+AUGMENTATIONS: dict[str, Callable[..., Any]] = {
+    name: WARPS.get(name) or FILTERS[name]
+    for name in (
+        *("shift", "rotation", "shear", "scale", "elastic", "thickness"),
+        *("perspective", "gaps", "marks", "blur", "noise", "levels"),
+    )
+}

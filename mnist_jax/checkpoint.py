@@ -26,7 +26,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,7 +34,7 @@ from flax.traverse_util import unflatten_dict
 import mnist_jax
 from mnist_jax.config import ConfigDict, config_from_dict
 from mnist_jax.errors import CheckpointError, ConfigError
-from mnist_jax.models import create_model
+from mnist_jax.models import Ensemble, Model, create_model
 
 PyTree = Any
 Metadata = dict[str, Any]
@@ -54,13 +53,21 @@ class Restored(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """A trained model: `model.apply(variables, images)` gives logits."""
+    """A trained model: `model.apply(variables, images)` gives logits.
+
+    Of a run with several seeds, an `Ensemble` of them all.
+    """
 
     config: ConfigDict
-    model: nn.Module
+    model: Model
     variables: PyTree  # {"params", "batch_stats"}; the averaged params if there are
     metadata: Metadata
     step: int
+
+    @property
+    def temperature(self) -> float:
+        """What to divide logits by for honest confidences: see `fit_temperature`."""
+        return float(self.metadata.get("temperature", 1.0))
 
 
 class _DamagedError(Exception):
@@ -162,7 +169,7 @@ class Checkpointer:
         self._has_saved = True
         leaves = _flatten(state)
         host = {path: _to_host(leaf) for path, leaf in leaves.items()}
-        step = int(host["step"])
+        step = int(host["step"].max())  # the same for all seeds
         numbers = {name: float(value) for name, value in (metrics or {}).items()}
         device = {
             "platform": jax.default_backend(),
@@ -321,6 +328,8 @@ def load_model(workdir: str | Path, which: str = "latest") -> Loaded:
         return [p for p in metadata["leaves"] if p.startswith((params, "batch_stats/"))]
 
     metadata, host, _ = _read_intact(workdir, steps, weights)
+    # Half precision is for storage only.
+    host = {p: np.float32(a) if a.dtype == np.float16 else a for p, a in host.items()}
     state = unflatten_dict(host, sep="/")
     variables = {
         "params": state.get("ema_params") or state.get("params", {}),
@@ -328,16 +337,21 @@ def load_model(workdir: str | Path, which: str = "latest") -> Loaded:
     }
     try:
         config = config_from_dict(metadata["config"])
-        model = create_model(config.model, metadata["dataset"]["num_classes"])
+        model: Model = create_model(config.model, metadata["dataset"]["num_classes"])
+        num_seeds = config.get("num_seeds", 1)
     except (ConfigError, KeyError, AttributeError) as error:
         raise CheckpointError(
             f"the checkpoint in {str(workdir)!r} does not fit this mnist_jax "
             f"{mnist_jax.__version__}: {_reason(error)}"
         ) from error
-    # As a lambda, so that not even the key and the zeros are computed.
-    expected = jax.eval_shape(
-        lambda: model.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
-    )
+
+    def init() -> PyTree:
+        return model.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+
+    expected = jax.eval_shape(init)
+    if num_seeds > 1:
+        expected = jax.eval_shape(jax.vmap(lambda _: init()), jnp.zeros(num_seeds))
+        model = Ensemble(model)
     _check_types(_types(expected), _types(variables), workdir)
     variables = jax.device_put(variables)
     return Loaded(config, model, variables, metadata, metadata["step"])

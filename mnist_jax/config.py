@@ -47,11 +47,14 @@ _FREE_GROUPS = ("model.kwargs.", "optimizer.kwargs.")
 
 FIELDS: dict[str, Field] = {
     "seed": Field(int, lambda v: 0 <= v < 2**32, "a whole number from 0 to 2**32 - 1"),
+    "num_seeds": Field(int, lambda v: 1 <= v <= 1000, "a whole number, 1 to 1000"),
     "dataset": _NAME,
     "train_split": _NAME,
     "test_split": _NAME,
     "validation": _at_least(0),
     "offline_dataset": _TEXT,
+    "styled_digits": _at_least(0),
+    "negatives": _at_least(0),
     "num_epochs": _at_least(1),
     "batch_size": Field(int, lambda v: 0 < v <= 2**20, "a whole number, 1 to 2**20"),
     "eval_batch_size": Field(
@@ -71,7 +74,13 @@ FIELDS: dict[str, Field] = {
     "augment.scale": _up_to(1),
     "augment.shear": _up_to(1),
     "augment.elastic": _up_to(28, " pixels"),
-    "augment.thickness": _up_to(1, " pixel"),
+    "augment.thickness": _up_to(2, " pixels"),
+    "augment.perspective": _up_to(0.4),
+    "augment.gaps": _up_to(1),
+    "augment.marks": _up_to(1),
+    "augment.blur": _up_to(4, " pixels"),
+    "augment.noise": _up_to(1),
+    "augment.levels": _up_to(1),
     "checkpoint_every_epochs": _at_least(1),
     "max_to_keep": _at_least(2),
 }

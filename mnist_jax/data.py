@@ -37,7 +37,7 @@ class Dataset(NamedTuple):
     """Images and their labels, on the host."""
 
     images: np.ndarray  # uint8 [N, 28, 28, 1]
-    labels: np.ndarray  # int32 [N]
+    labels: np.ndarray  # int32 [N]; -1 for a made image of what is no digit
 
 
 def load_dataset(source: DatasetSource, split: str) -> Dataset:
@@ -253,7 +253,24 @@ def load_splits(
         validation = load_dataset(source, "validation")
     elif config.validation:
         train, validation = hold_out(train, config.validation, seed=0)
-    return Splits(source, train, validation, load_dataset(source, config.test_split))
+    test = load_dataset(source, config.test_split)
+    train = _with_made_images(train, config.styled_digits, config.negatives)
+    return Splits(source, train, validation, test)
+
+
+def _with_made_images(train: Dataset, styled_digits: int, negatives: int) -> Dataset:
+    """Adds made digits, and made images of what is no digit, with label -1."""
+    parts = [train]
+    if styled_digits:
+        from mnist_jax.styles import make_styled_digits
+
+        parts.append(Dataset(*make_styled_digits(styled_digits, seed=0)))
+    if negatives:
+        from mnist_jax.negatives import make_negatives
+
+        images = make_negatives(negatives, seed=0, digits=train.images)
+        parts.append(Dataset(images, np.full(negatives, -1, np.int32)))
+    return Dataset(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def normalize(images: "ArrayT") -> "ArrayT":

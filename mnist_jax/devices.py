@@ -10,7 +10,7 @@ from mnist_jax.data import cache_dir
 from mnist_jax.errors import UserError
 
 
-def set_up(device: str | None = None) -> None:
+def set_up(device: str | None = None, *, split_cpu: bool = False) -> None:
     """Chooses the backend and turns on the persistent compilation cache.
 
     To be called once, before any other use of JAX's devices. The cache lies in
@@ -19,12 +19,15 @@ def set_up(device: str | None = None) -> None:
 
     Args:
       device: "cpu", "gpu" or "tpu"; None takes the best there is.
+      split_cpu: make a device of each core of the CPU, for many seeds at once.
 
     Raises:
       UserError: that kind of device is not there.
     """
     if device == "cpu":
         jax.config.update("jax_platforms", "cpu")
+    if split_cpu and "--xla_force_host" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", num_cores())
     try:
         found = jax.default_backend()
     except Exception as error:  # JAX_PLATFORMS names a backend that is not there
@@ -49,11 +52,18 @@ def set_up(device: str | None = None) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
+def num_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def describe() -> str:
     """One line: the versions and devices that a run uses."""
     devices = jax.devices()
     kind = devices[0].device_kind
     if devices[0].platform == "cpu":
-        kind = f"cpu with {os.cpu_count()} cores"
+        return f"cpu with {num_cores()} cores, jax {jax.__version__}"
     count = f"{len(devices)} x " if len(devices) > 1 else ""
     return f"{count}{kind}, jax {jax.__version__}"

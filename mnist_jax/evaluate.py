@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import numpy as np
 
@@ -17,6 +16,7 @@ from mnist_jax.data import (
 )
 from mnist_jax.errors import DataError
 from mnist_jax.metrics import Metrics, mean_metrics, summed_metrics
+from mnist_jax.models import Model
 
 if TYPE_CHECKING:
     from mnist_jax.checkpoint import Loaded
@@ -28,18 +28,18 @@ EvalStep = Callable[[PyTree, Batch], Metrics]
 
 # The model is static, so jit compiles once for each model, whoever asks.
 @functools.partial(jax.jit, static_argnums=0)
-def _logits(model: nn.Module, variables: PyTree, images: jax.Array) -> jax.Array:
+def _logits(model: Model, variables: PyTree, images: jax.Array) -> jax.Array:
     logits: Any = model.apply(variables, normalize(images), train=False)
     return logits
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _eval_step(model: nn.Module, variables: PyTree, batch: Batch) -> Metrics:
+def _eval_step(model: Model, variables: PyTree, batch: Batch) -> Metrics:
     logits = _logits(model, variables, batch["image"])
     return summed_metrics(logits, batch["label"], batch["mask"])
 
 
-def make_eval_step(model: nn.Module) -> EvalStep:
+def make_eval_step(model: Model) -> EvalStep:
     """Returns the jitted `(variables, batch) -> summed metrics` of a model.
 
     A batch holds `image` uint8 [B, 28, 28, 1], `label` int32 [B] and `mask` bool [B],
@@ -69,7 +69,7 @@ def evaluate(
 
 
 def predict_logits(
-    model: nn.Module, variables: PyTree, images: np.ndarray, batch_size: int
+    model: Model, variables: PyTree, images: np.ndarray, batch_size: int
 ) -> np.ndarray:
     """Runs the model on any number of images.
 

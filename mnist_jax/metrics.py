@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 Metrics = dict[str, jax.Array]
 
@@ -17,19 +16,21 @@ def cross_entropy(
 
     Args:
       logits: [B, C].
-      labels: int32 [B].
+      labels: int32 [B]; -1 for what is of no class, whose target is spread evenly over
+        all: outlier exposure (Hendrycks et al. 2019, arXiv:1812.04606).
       label_smoothing: share of the target spread evenly over all C classes
         (Szegedy et al. 2016, arXiv:1512.00567, section 7).
 
     Returns:
       float32 [B].
     """
-    if not label_smoothing:
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    targets = optax.smooth_labels(
-        jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing
-    )
-    return optax.softmax_cross_entropy(logits, targets)
+    log_probabilities = jax.nn.log_softmax(logits)
+    even = -jnp.mean(log_probabilities, axis=-1)
+    chosen = jnp.maximum(labels, 0)[:, None]
+    right = -jnp.take_along_axis(log_probabilities, chosen, axis=-1)[:, 0]
+    share = jnp.where(labels < 0, 1.0, label_smoothing)
+    # Not a weighted sum alone: 0 times an infinite loss is NaN.
+    return jnp.where(share == 0, right, (1 - share) * right + share * even)
 
 
 def summed_metrics(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Metrics:
@@ -37,13 +38,13 @@ def summed_metrics(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Met
 
     Args:
       logits: [B, C].
-      labels: int32 [B].
+      labels: int32 [B]; what is of no class, -1, does not count.
       mask: [B], 1 where the example counts, 0 where it is padding.
 
     Returns:
       `loss` float32, `correct` int32 and `count` int32: sums over the batch.
     """
-    counts = mask.astype(bool)
+    counts = mask.astype(bool) & (labels >= 0)
     loss = jnp.where(counts, cross_entropy(logits, labels), 0.0)
     correct = counts & (jnp.argmax(logits, -1) == labels)
     return {

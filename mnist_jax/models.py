@@ -6,7 +6,7 @@ images float32 [B, 28, 28, 1] in [0, 1] to logits float32 [B, num_classes].
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -117,6 +117,28 @@ class MLP(nn.Module):
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(self.num_classes)(x)
 
+
+class Ensemble(NamedTuple):
+    """Models of one kind as one: the mean of their log-probabilities.
+
+    Attributes:
+      member: the module of each. Variables have a leading axis of members.
+    """
+
+    member: nn.Module
+
+    def apply(self, variables: Any, images: jax.Array, train: bool = False) -> Any:
+        """Returns log-probabilities [B, num_classes], not normalised anew."""
+
+        def log_probabilities(own: Any) -> jax.Array:
+            logits: Any = self.member.apply(own, images, train=train)
+            return jax.nn.log_softmax(logits)
+
+        # One after the other: `vmap` would make slow, grouped convolutions.
+        return jnp.mean(jax.lax.map(log_probabilities, variables), axis=0)
+
+
+Model = nn.Module | Ensemble
 
 MODELS: dict[str, type[nn.Module]] = {"cnn": CNN, "mlp": MLP}
 

@@ -26,6 +26,8 @@ from jax import lax
 
 Arrays = tuple[jax.Array, ...]
 
+MICRO_BATCH = 64  # images, at most
+
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
@@ -34,6 +36,18 @@ def _by_platform(
 ) -> Any:
     """Runs `cpu(*args)` where the program is lowered for a CPU, else `native`."""
     return lax.platform_dependent(*args, cpu=cpu, default=native)
+
+
+def micro_batch_size(batch_size: int) -> int:
+    """How many images at a time the gradient of a batch should be summed over.
+
+    On the CPU so few that what is kept between the layers stays in the cache: the
+    largest divisor of the batch size up to `MICRO_BATCH`. Elsewhere the whole batch.
+    """
+    if jax.default_backend() != "cpu":
+        return batch_size
+    divisors = (n for n in range(MICRO_BATCH, 0, -1) if batch_size % n == 0)
+    return next((n for n in divisors if n >= MICRO_BATCH // 4), batch_size)
 
 
 def conv(

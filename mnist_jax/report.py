@@ -42,10 +42,11 @@ class Report:
         _print("", ", ".join(counts))
         _warn_of_fallback(splits.source)
 
-    def model(self, name: str, params: Any) -> None:
-        """Says how large the model is."""
-        count = sum(p.size for p in jax.tree.leaves(params))
-        _print("model", f"{name}, {count:,} parameters")
+    def model(self, name: str, params: Any, num_seeds: int = 1) -> None:
+        """Says how large the model is, and how many of it are trained."""
+        count = sum(p.size for p in jax.tree.leaves(params)) // num_seeds
+        times = f", times {num_seeds} seeds" if num_seeds > 1 else ""
+        _print("model", f"{name}, {count:,} parameters{times}")
         self._compile_started = time.perf_counter()
 
     def start(self, step: int, last_step: int, steps_per_epoch: int) -> None:
@@ -105,13 +106,8 @@ class Report:
         """Prints the result, and what to do next."""
         self.close()
         now = time.perf_counter()
-        wrong = test["count"] - test["correct"]
         print()
-        _print(
-            "test",
-            f"{test['accuracy']:.2%} of {test['count']:,} images right "
-            f"({wrong} wrong), loss {test['loss']:.4f}",
-        )
+        _print("test", _describe(test))
         _warn_of_fallback(source)
         _print(
             "time",
@@ -125,6 +121,19 @@ class Report:
         _print(
             "next", f"python scripts/predict.py --workdir={shlex.quote(str(workdir))}"
         )
+
+
+def _describe(test: dict[str, float]) -> str:
+    share, count = f"{test['accuracy']:.2%}", f"{int(test['count']):,} images"
+    if "num_seeds" not in test:
+        wrong = test["count"] - test["correct"]
+        loss = f"loss {test['loss']:.4f}"
+        return f"{share} of {count} right ({wrong} wrong), {loss}"
+    return (
+        f"{test['accuracy']:.3%} of {count} right (sd {100 * test['accuracy_sd']:.3f} "
+        f"%, n = {test['num_seeds']}), loss {test['loss']:.4f} "
+        f"(sd {test['loss_sd']:.4f})"
+    )
 
 
 def _print(label: str, text: str) -> None:

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from mnist_jax import evaluate
+from mnist_jax import evaluate, ops
 from mnist_jax.augment import augment
 from mnist_jax.checkpoint import Checkpointer
 from mnist_jax.config import (
@@ -28,9 +29,11 @@ from mnist_jax.data import Dataset, DatasetSource, Splits, load_splits, normaliz
 from mnist_jax.errors import ConfigError, Interrupted, UserError
 from mnist_jax.metric_writer import MetricWriter
 from mnist_jax.metrics import Metrics, cross_entropy, mean_metrics, summed_metrics
-from mnist_jax.models import create_model
+from mnist_jax.models import Ensemble, Model, create_model
 from mnist_jax.optimizer import create_optimizer
 from mnist_jax.report import Report
+from mnist_jax.scores import fit_temperature
+from mnist_jax.seeds import jit_for_each_seed, over_seeds, unstack
 from mnist_jax.signals import StopFlag, catch_signals
 from mnist_jax.train_state import TrainState, create_train_state
 from mnist_jax.workdir import (
@@ -43,7 +46,7 @@ from mnist_jax.workdir import (
 )
 
 Batch = dict[str, jax.Array]
-Totals = dict[str, float]
+Totals = dict[str, Any]  # numbers, or arrays [S] with several seeds
 
 NO_TOTALS: Totals = {"loss": 0.0, "correct": 0, "count": 0}
 
@@ -79,21 +82,42 @@ def train_step(
     augment_rng, dropout_rng = jax.random.split(jax.random.fold_in(rng, state.step))
     images = augment(augment_rng, normalize(batch["image"]), config.augment)
     mask = batch["mask"].astype(jnp.float32)  # [B]
+    total = jnp.sum(mask)
 
-    def loss_fn(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+    def loss_fn(params: Any, part: Batch) -> tuple[jax.Array, tuple[jax.Array, Any]]:
         logits, updated = model.apply(
             {"params": params, "batch_stats": state.batch_stats},
-            images,
+            part["image"],
             train=True,
-            mask=mask,
-            rngs={"dropout": dropout_rng},
+            mask=part["mask"],
+            rngs={"dropout": part["rng"]},
             mutable=["batch_stats"],
         )
-        losses = cross_entropy(logits, batch["label"], config.label_smoothing)  # [B]
-        loss = jnp.sum(losses * mask) / jnp.sum(mask)
+        losses = cross_entropy(logits, part["label"], config.label_smoothing)  # [B]
+        # Of the whole batch's mean, so that the parts' gradients add up to its own.
+        loss = jnp.sum(losses * part["mask"]) / total
         return loss, (logits, updated.get("batch_stats", {}))
 
-    grads, (logits, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
+    grad_fn = jax.grad(loss_fn, has_aux=True)
+    size = len(mask) if state.batch_stats else ops.micro_batch_size(len(mask))
+    parts = {
+        "image": images.reshape(-1, size, *images.shape[1:]),
+        "label": batch["label"].reshape(-1, size),
+        "mask": mask.reshape(-1, size),
+        "rng": jax.random.split(dropout_rng, len(mask) // size),
+    }
+    if size == len(mask):
+        part = jax.tree.map(lambda leaf: leaf[0], parts)
+        grads, (logits, batch_stats) = grad_fn(state.params, part)
+    else:
+
+        def add(grads: Any, part: Batch) -> tuple[Any, jax.Array]:
+            more, (logits, _) = grad_fn(state.params, part)
+            return jax.tree.map(jnp.add, grads, more), logits
+
+        zeros = jax.tree.map(jnp.zeros_like, state.params)
+        grads, logits = jax.lax.scan(add, zeros, parts)
+        logits, batch_stats = logits.reshape(len(mask), -1), state.batch_stats
     state = state.apply_gradients(grads, batch_stats, tx, config.ema_decay)
     return state, summed_metrics(logits, batch["label"], batch["mask"])
 
@@ -152,15 +176,20 @@ def epoch_indices(
 
 
 class Program(NamedTuple):
-    """What is fixed during a run: the jitted functions and what they need."""
+    """What is fixed during a run: the jitted functions and what they need.
+
+    With S > 1 seeds, states, indices, rng and metrics have a leading axis [S].
+    """
 
     train_steps: Any  # jitted, or compiled: (state, dataset, indices, rng) -> ...
+    model: Model  # with several seeds an Ensemble
     eval_step: Callable[..., Metrics]
     create_state: Callable[[], TrainState]
-    indices: Callable[[int], jax.Array]  # epoch -> int32 [steps_per_epoch, B]
+    indices: Callable[[int], jax.Array]  # epoch -> int32 [(S,) steps_per_epoch, B]
     rng: jax.Array
     batch_size: int
     steps_per_epoch: int
+    num_seeds: int
 
 
 def create_program(config: ConfigDict, num_examples: int, num_classes: int) -> Program:
@@ -172,24 +201,34 @@ def create_program(config: ConfigDict, num_examples: int, num_classes: int) -> P
     steps_per_epoch = math.ceil(num_examples / config.batch_size)
     model = create_model(config.model, num_classes)
     tx = create_optimizer(config, steps_per_epoch)
-    init_rng, order_rng, step_rng = jax.random.split(jax.random.key(config.seed), 3)
-    create_state = jax.jit(functools.partial(create_train_state, config, model, tx))
+    seeds = range(config.seed, config.seed + config.num_seeds)
+    keys = [jax.random.split(jax.random.key(seed), 3) for seed in seeds]
+    rngs = keys[0] if len(keys) == 1 else jnp.stack(keys, axis=1)  # [3, (S)]
+    init_rng, order_rng, step_rng = rngs
     step_fn = functools.partial(train_step, model=model, tx=tx, config=config)
-
-    def indices(epoch: int) -> jax.Array:
-        size = {"num_examples": num_examples, "batch_size": config.batch_size}
-        return epoch_indices(order_rng, jnp.int32(epoch), **size)
-
+    order = functools.partial(
+        epoch_indices, num_examples=num_examples, batch_size=config.batch_size
+    )
+    if len(keys) > 1:
+        order = jax.vmap(order, in_axes=(0, None))
+    create_state = jit_for_each_seed(
+        functools.partial(create_train_state, config, model, tx), (0,), len(keys)
+    )
     return Program(
-        train_steps=jax.jit(
-            functools.partial(train_steps, step_fn=step_fn), donate_argnums=0
+        train_steps=jit_for_each_seed(
+            functools.partial(train_steps, step_fn=step_fn),
+            in_axes=(0, None, 0, 0),
+            num_seeds=len(keys),
+            donate_argnums=(0,),
         ),
+        model=model if len(keys) == 1 else Ensemble(model),
         eval_step=evaluate.make_eval_step(model),
         create_state=lambda: create_state(init_rng),
-        indices=indices,
+        indices=lambda epoch: order(order_rng, jnp.int32(epoch)),
         rng=step_rng,
         batch_size=config.batch_size,
         steps_per_epoch=steps_per_epoch,
+        num_seeds=len(keys),
     )
 
 
@@ -199,16 +238,16 @@ def compile_train_steps(
     """Compiles `train_steps` ahead of time, for the lengths that an epoch needs."""
     compiled = {}
     for start in range(0, program.steps_per_epoch, steps_per_call(program)):
-        indices = program.indices(0)[start : start + steps_per_call(program)]
-        if len(indices) not in compiled:
+        indices = program.indices(0)[..., start : start + steps_per_call(program), :]
+        if indices.shape not in compiled:
             lowered = program.train_steps.lower(state, dataset, indices, program.rng)
-            compiled[len(indices)] = lowered.compile()
+            compiled[indices.shape] = lowered.compile()
 
     def train_steps(
         state: TrainState, dataset: Dataset, indices: jax.Array, rng: jax.Array
     ) -> tuple[TrainState, Metrics]:
         # A length that is not there: the run was saved by a version with other calls.
-        call = compiled.get(len(indices), program.train_steps)
+        call = compiled.get(indices.shape, program.train_steps)
         return call(state, dataset, indices, rng)
 
     return train_steps
@@ -218,7 +257,7 @@ def steps_per_call(program: Program) -> int:
     """Chooses K of `train_steps`: near `_IMAGES_PER_CALL`, and such that the calls of
     an epoch are of one length where that is possible: each length compiles anew.
     """
-    target = max(1, _IMAGES_PER_CALL // program.batch_size)
+    target = max(1, _IMAGES_PER_CALL // program.batch_size // program.num_seeds)
     if program.steps_per_epoch <= target:
         return program.steps_per_epoch
     near = range(max(1, target // 2), 2 * target)
@@ -250,23 +289,28 @@ def train_epoch(
     Raises:
       UserError: the weights became infinite or NaN.
     """
-    step = int(state.step)
-    epoch = step // program.steps_per_epoch
-    indices = program.indices(epoch)[step % program.steps_per_epoch :]
+    step = steps_done_by(state)
+    epoch, done = divmod(step, program.steps_per_epoch)
+    indices = program.indices(epoch)
     pending: list[Metrics] = []
-    for start in range(0, len(indices), steps_per_call(program)):
-        chosen = indices[start : start + steps_per_call(program)]
+    for start in range(done, program.steps_per_epoch, steps_per_call(program)):
+        chosen = indices[..., start : start + steps_per_call(program), :]
         state, metrics = program.train_steps(state, dataset, chosen, program.rng)
         pending.append(metrics)
         if len(pending) > 1:  # fetched one call late, so that the device stays busy
             totals = add_metrics(totals, pending.pop(0), step)
-        step += len(chosen)
-        steps_done(len(chosen))
+        step += chosen.shape[-2]
+        steps_done(chosen.shape[-2])
         if stop.signum:
             break
     for metrics in pending:
         totals = add_metrics(totals, metrics, step)
     return state, totals
+
+
+def steps_done_by(state: TrainState) -> int:
+    """The number of steps that a state has behind it, the same for all seeds."""
+    return int(np.max(state.step))
 
 
 def add_metrics(totals: Totals, metrics: Metrics, step: int) -> Totals:
@@ -275,12 +319,16 @@ def add_metrics(totals: Totals, metrics: Metrics, step: int) -> Totals:
     Raises:
       UserError: the weights became infinite or NaN.
     """
-    if not bool(metrics["finite"]):
+    if not np.all(metrics["finite"]):
         raise UserError(
             f"training diverged: weights became infinite or NaN by step {step}; lower "
             "config.optimizer.learning_rate, or set config.optimizer.clip_norm=1"
         )
-    return {name: value + metrics[name].item() for name, value in totals.items()}
+    # In 64 bits: sums of many batches outgrow the digits of a float32.
+    return {
+        name: value + np.asarray(metrics[name]).astype(np.float64)
+        for name, value in totals.items()
+    }
 
 
 def train_and_evaluate(
@@ -308,7 +356,8 @@ def train_and_evaluate(
       dry_run: do a few steps of everything, and write nothing into `workdir`.
 
     Returns:
-      `loss` (nats), `accuracy` (0 to 1), `correct` and `count` on the test split.
+      `loss` (nats), `accuracy` (0 to 1), `correct` and `count` on the test split; of
+      several seeds the means, with the standard deviations as `accuracy_sd` and so on.
 
     Raises:
       ConfigError, DataError, CheckpointError: before training, and nothing is lost.
@@ -368,24 +417,35 @@ def _run(
     config: ConfigDict, workdir: Path, splits: Splits, program: Program, report: Report
 ) -> dict[str, float]:
     """Does the run in a folder that is empty or holds this very run; holds its lock."""
+    num_seeds = program.num_seeds
 
-    def measure(state: TrainState, split: Dataset) -> dict[str, float]:
+    def measure(state: TrainState, split: Dataset) -> list[dict[str, float]]:
         size = config.eval_batch_size
-        return evaluate.evaluate(program.eval_step, state.variables, split, size)
+        return [
+            evaluate.evaluate(program.eval_step, variables, split, size)
+            for variables in unstack(state.variables, num_seeds)
+        ]
 
     def save(state: TrainState, totals: Totals, metrics: dict[str, float]) -> None:
         metadata = {
             "config": config.to_dict(),
             "dataset": splits.source.to_dict(),
-            "totals": totals,  # of the epoch that is under way
+            # Of the epoch that is under way.
+            "totals": {name: np.asarray(v).tolist() for name, v in totals.items()},
         }
+        if splits.validation is not None and steps_done_by(state) == last_step:
+            images, labels = splits.validation
+            logits = evaluate.predict_logits(
+                program.model, state.variables, images, config.eval_batch_size
+            )
+            metadata["temperature"] = fit_temperature(logits, labels)
         checkpointer.save(state, metadata=metadata, metrics=metrics)
 
     with Checkpointer(workdir, max_to_keep=config.max_to_keep) as checkpointer:
         state, totals = _restore_or_create(config, program, checkpointer, splits.source)
-        steps_per_epoch, step = program.steps_per_epoch, int(state.step)
+        steps_per_epoch, step = program.steps_per_epoch, steps_done_by(state)
         last_step = config.num_epochs * steps_per_epoch
-        report.model(config.model.name, state.params)
+        report.model(config.model.name, state.params, num_seeds)
         dataset = jax.device_put(splits.train)
         if step < last_step:
             compiled = compile_train_steps(program, state, dataset)
@@ -395,18 +455,20 @@ def _run(
         validation: dict[str, float] = {}
         with MetricWriter(workdir, step) as writer, catch_signals() as stop:
             while step < last_step and not stop.signum:
-                begun, before = time.perf_counter(), totals["count"]
+                begun, before = time.perf_counter(), np.sum(totals["count"])
                 state, totals = train_epoch(
                     program, state, dataset, totals, stop, report.steps_done
                 )
-                rate = (totals["count"] - before) / (time.perf_counter() - begun)
-                step = int(state.step)
+                seconds = time.perf_counter() - begun
+                rate = float(np.sum(totals["count"]) - before) / seconds
+                step = steps_done_by(state)
                 epoch, steps_over = divmod(step, steps_per_epoch)
                 validation = {}
                 if not steps_over:
-                    train = mean_metrics([totals])
+                    parts = unstack(totals, num_seeds)
+                    train = over_seeds([mean_metrics([part]) for part in parts])
                     if splits.validation is not None:
-                        validation = measure(state, splits.validation)
+                        validation = over_seeds(measure(state, splits.validation))
                     report.epoch(epoch, train, validation, rate)
                     scalars = {f"train/{k}": v for k, v in train.items()}
                     scalars |= {f"validation/{k}": v for k, v in validation.items()}
@@ -427,8 +489,12 @@ def _run(
                     stop.signum,
                 )
             # The one time that this split is looked at.
-            test = measure(state, splits.test)
-            writer.write(step, {f"test/{k}": v for k, v in test.items()})
+            each = measure(state, splits.test)
+            test = over_seeds(each)
+            scalars = {f"test/{k}": v for k, v in test.items()}
+            for seed, own in enumerate(each if num_seeds > 1 else [], config.seed):
+                scalars |= {f"test/{k}/seed_{seed}": v for k, v in own.items()}
+            writer.write(step, scalars)
     report.summary(splits.source, test, workdir)
     return test
 
@@ -457,4 +523,4 @@ def _restore_or_create(
             f"is found now is {found['name']} {found['splits']}{why}: give another "
             "--workdir"
         )
-    return state, metadata["totals"]
+    return state, {name: np.asarray(v) for name, v in metadata["totals"].items()}

@@ -60,6 +60,7 @@ def main(arguments: list[str]) -> None:
         loaded.config.eval_batch_size,
     )
     class_names = list(split.source.class_names)
+    logits /= loaded.temperature
     evaluation = scores.measure(logits, split.dataset.labels, class_names)
     note = evaluate.fallback_note(loaded)
     if _JSON.value:

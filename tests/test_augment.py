@@ -12,7 +12,17 @@ from mnist_jax.errors import ConfigError
 
 RNG = jax.random.key(0)
 AFFINE = {"shift": 2.0, "rotation": 15.0, "shear": 0.2, "scale": 0.2}
-ALL = {**AFFINE, "elastic": 1.0, "thickness": 0.5}
+ALL = {
+    **AFFINE,
+    "elastic": 1.0,
+    "thickness": 0.5,
+    "perspective": 0.2,
+    "gaps": 0.5,
+    "marks": 0.3,
+    "blur": 0.7,
+    "noise": 0.05,
+    "levels": 0.4,
+}
 
 
 @functools.cache
@@ -155,6 +165,112 @@ def test_thickness_moves_an_edge_by_the_amount_drawn():
     assert widths.mean() == pytest.approx(4.0, abs=0.1)
 
 
+def test_thickness_beyond_a_pixel_leaves_the_middle_of_every_stroke():
+    strokes = np.zeros((500, 28, 28, 1), np.float32)
+    strokes[:, :, 4:9] = 1
+    strokes[:, :, 14:16] = 1
+    strokes[:, :, 24] = 1
+    images = np.asarray(augment_lib.thickness(RNG, jnp.asarray(strokes), 1.8))[:, 14]
+    wide = images[:, :12].sum((1, 2))
+    assert 8.2 < wide.max() <= 8.6001
+    assert 1.3999 <= wide.min() < 1.7
+    assert images[:, 12:20].sum((1, 2)).min() == pytest.approx(2)
+    assert images[:, 24].min() == 1
+
+
+def test_perspective_keeps_straight_lines_and_shortens_an_edge():
+    y, x = (np.asarray(p) for p in warped_points("perspective", 0.2))
+    for i in range(20):  # the rows of the grid stay straight
+        row = np.stack([y[i, 5], x[i, 5]], 1)
+        assert np.linalg.matrix_rank(row - row.mean(0), tol=1e-3) == 1
+    tops = x[:, 0, -1] - x[:, 0, 0]
+    bottoms = x[:, -1, -1] - x[:, -1, 0]
+    assert 1.3 < (tops / bottoms).max() < 2
+    assert 0.5 < (tops / bottoms).min() < 1 / 1.3
+    centre = np.stack([y, x])[:, :, 13:15, 13:15].mean((2, 3))
+    assert np.abs(centre).max() < 0.05
+
+
+def test_gaps_take_ink_at_some_places_and_add_none():
+    full = jnp.ones((400, 28, 28, 1))
+    kept = np.asarray(augment_lib.gaps(RNG, full, 0.6))
+    assert kept.max() <= 1
+    assert 0.4 - 1e-6 <= kept.min() < 0.45
+    assert 0.4 < (kept == 1).all((1, 2, 3)).mean() < 0.6  # half have none
+    broken = kept[kept.min((1, 2, 3)) < 0.6]
+    assert 0.05 < (broken < 0.9).mean() < 0.25
+    holes, count = ndimage.label(broken[0, :, :, 0] < 0.9)
+    assert 5 < count < 40
+    assert 3 < np.bincount(holes.ravel())[1:].mean() < 25  # pixels
+
+
+def test_marks_add_a_line_and_a_speck_no_brighter_than_the_strength():
+    empty = jnp.zeros((400, 28, 28, 1))
+    marked = np.asarray(augment_lib.marks(RNG, empty, 0.4))[..., 0]
+    assert 0.38 < marked.max() <= 0.4
+    inked = (marked > 0).sum((1, 2))
+    assert 0.15 < (inked == 0).mean() < 0.4  # a quarter has neither
+    assert inked.max() < 3.5 * 28  # no more than a thin line and a speck
+    rows, columns = (marked > 0).any(2).sum(1), (marked > 0).any(1).sum(1)
+    assert (rows == 28).any()
+    assert (columns == 28).any()
+    digit = augment_lib.marks(RNG, jnp.tile(digits(), (100, 1, 1, 1)), 0.4)
+    assert (np.asarray(digit) >= np.tile(digits(), (100, 1, 1, 1))).all()
+
+
+def test_blur_equals_scipys_and_keeps_the_peak():
+    images = jnp.tile(digits(), (8, 1, 1, 1))
+    blurred = augmented(RNG, images, {"blur": 1.2})[..., 0]
+    rng = jax.random.fold_in(RNG, list(AUGMENTATIONS).index("blur"))
+    drawn = jax.random.uniform(rng, (32, 1), minval=-1.0, maxval=1.0)
+    for image, result, sigma in zip(images, blurred, 1.2 * abs(drawn), strict=True):
+        smooth = ndimage.gaussian_filter(
+            np.asarray(image[..., 0]), max(sigma[0], 1e-3), mode="constant", radius=4
+        )
+        expected = smooth * (image.max() / smooth.max())
+        np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
+def test_blur_of_an_empty_image_is_empty():
+    assert not np.asarray(augment_lib.blur(RNG, jnp.zeros((4, 28, 28, 1)), 1.0)).any()
+
+
+def test_noise_is_uniform_within_its_strength():
+    grey = jnp.full((400, 28, 28, 1), 0.5)
+    grain = np.asarray(augment_lib.noise(RNG, grey, 0.2)) - 0.5
+    assert 0.195 < np.abs(grain).max() <= 0.2001
+    assert abs(grain.mean()) < 1e-3
+    # Uniform in an amount that is uniform: a variance of a third of a third.
+    assert grain.std() == pytest.approx(0.2 / 3, rel=0.1)
+    for axis in (1, 2):
+        neighbours = np.delete(grain, 0, axis), np.delete(grain, -1, axis)
+        assert abs(np.corrcoef(*map(np.ravel, neighbours))[0, 1]) < 0.02
+
+
+def test_levels_stretch_and_never_turn_the_order_about():
+    ramp = np.broadcast_to(np.linspace(0, 1, 28)[:, None, None], (300, 28, 28, 1))
+    result = np.asarray(augment_lib.levels(RNG, jnp.asarray(ramp, jnp.float32), 0.8))
+    assert (np.diff(result, axis=1) >= 0).all()
+    assert not result[:, 0].any()
+    assert (result[:, -1] == 1).all()
+    steepest = np.diff(result, axis=1).max((1, 2, 3)) * 27
+    assert 2.5 < steepest.max() < 5.001
+    assert 0.99 < steepest.min() < 1.3
+    for off in ((result == 0).mean((1, 2, 3)), (result == 1).mean((1, 2, 3))):
+        assert off.max() < 0.45
+
+
+def test_the_random_numbers_of_older_augmentations_are_as_they_were():
+    """A new augmentation must not change what an old config trains on."""
+    oldest = ["shift", "rotation", "shear", "scale", "elastic", "thickness"]
+    assert list(AUGMENTATIONS)[:6] == oldest
+    images = augmented(RNG, digits(), {"shift": 2.0})
+    points = AUGMENTATIONS["shift"](
+        jax.random.fold_in(RNG, 0), pixel_grid(digits().shape), 2.0
+    )
+    np.testing.assert_allclose(images, resample(digits(), points), atol=1e-6)
+
+
 @pytest.mark.parametrize("name", [*AUGMENTATIONS, "all"])
 def test_values_stay_in_range_and_ink_is_roughly_kept(name):
     strengths = ALL if name == "all" else {name: ALL[name]}
@@ -164,7 +280,7 @@ def test_values_stay_in_range_and_ink_is_roughly_kept(name):
     assert result.dtype == np.float32
     assert result.min() >= 0
     assert result.max() <= 1 + 1e-6
-    assert result.sum() == pytest.approx(float(images.sum()), rel=0.1)
+    assert result.sum() == pytest.approx(float(images.sum()), rel=0.15)
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
@@ -173,7 +289,9 @@ def test_same_rng_same_result_and_each_image_its_own(name):
     strengths = {name: ALL[name]}
     result = augmented(RNG, images, strengths)
     np.testing.assert_array_equal(result, augmented(RNG, images, strengths))
-    assert len(np.unique(result.reshape(64, -1), axis=0)) == 64
+    different = len(np.unique(result.reshape(64, -1), axis=0))
+    # Of some only half of the images; a weak blur of a smooth digit is none.
+    assert different > {"gaps": 20, "marks": 40, "blur": 55}.get(name, 63)
     other = augmented(jax.random.key(1), images, strengths)
     assert not np.array_equal(result, other)
 
@@ -196,11 +314,12 @@ def test_one_augmentation_does_not_change_the_random_numbers_of_another():
 
 def test_vmap_over_seeds_of_a_scan_equals_single_calls():
     images, rngs = digits(), jax.random.split(RNG, (3, 2))
-    expected = [[augmented(rng, images, ALL) for rng in row] for row in rngs]
+    some = {"rotation": 15.0, "thickness": 1.5, "noise": 0.05}  # ALL compiles slowly
+    expected = [[augmented(rng, images, some) for rng in row] for row in rngs]
 
     def steps(rngs):
         return jax.lax.scan(
-            lambda _, rng: (None, augment(rng, images, ALL)), None, rngs
+            lambda _, rng: (None, augment(rng, images, some)), None, rngs
         )
 
     _, results = jax.jit(jax.vmap(steps))(rngs)

@@ -22,6 +22,19 @@ def test_label_smoothing_mixes_in_the_even_distribution():
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
+def test_the_target_of_no_class_is_even():
+    got = cross_entropy(LOGITS, jnp.array([-1, -1, 1]), label_smoothing=0.2)
+    expected = cross_entropy(LOGITS, LABELS, label_smoothing=1.0)
+    np.testing.assert_allclose(got[:2], expected[:2], rtol=1e-6)
+    sums = summed_metrics(LOGITS, jnp.array([-1, -1, 1]), jnp.ones(3))
+    assert int(sums["count"]) == 1
+
+
+def test_a_class_that_is_ruled_out_costs_nothing_where_it_is_wrong():
+    logits = jnp.array([[0.0, -jnp.inf]])
+    assert float(cross_entropy(logits, jnp.array([0]))[0]) == 0
+
+
 def test_sums_count_only_what_the_mask_lets_through():
     whole = summed_metrics(LOGITS, LABELS, jnp.ones(3))
     first = summed_metrics(LOGITS, LABELS, jnp.array([1, 0, 0]))

@@ -21,6 +21,16 @@ def evaluation(answered):
     return scores.measure(*answered, ["a", "b", "c", "d"])
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_temperature_is_found_again(temperature):
+    rng = np.random.default_rng(1)
+    logits = rng.normal(0, 2, (20_000, 4))
+    probabilities = np.exp(scores.log_softmax(logits))
+    labels = (probabilities.cumsum(1) > rng.random((20_000, 1))).argmax(1)
+    found = scores.fit_temperature(logits * temperature, labels)
+    assert found == pytest.approx(temperature, rel=0.05)
+
+
 def test_against_scikit_learn(answered, evaluation):
     logits, labels = answered
     answers = logits.argmax(-1)

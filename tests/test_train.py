@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 
-from mnist_jax import train
+from mnist_jax import evaluate, ops, train
 from mnist_jax.augment import AUGMENTATIONS
 from mnist_jax.checkpoint import Checkpointer
 from mnist_jax.config import CONFIGS, load_config
@@ -21,6 +21,7 @@ from mnist_jax.data import Dataset
 from mnist_jax.errors import ConfigError, Interrupted, UserError
 from mnist_jax.metric_writer import read_metrics
 from mnist_jax.report import Report
+from mnist_jax.scores import log_softmax
 
 FILES = sorted(CONFIGS.glob("[!_]*.py"))
 
@@ -101,6 +102,85 @@ def test_padding_changes_nothing(run):
     np.testing.assert_allclose(metrics_a["loss"], metrics_b["loss"], rtol=1e-5)
     for x, y in zip(jax.tree.leaves(a.params), jax.tree.leaves(b.params), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_of_micro_batches_add_up_to_the_batchs(tiny_config, monkeypatch):
+    tiny_config.optimizer.name = "sgd"
+    tiny_config.optimizer.learning_rate = 0.1
+    dataset = jax.device_put(made_dataset(60))
+    indices = jnp.arange(60, dtype=jnp.int32)[None].at[0, 50:].set(-1)
+
+    def step(micro_batch):
+        monkeypatch.setattr(ops, "MICRO_BATCH", micro_batch)
+        program = train.create_program(tiny_config, 60, 10)
+        return program.train_steps(
+            program.create_state(), dataset, indices, program.rng
+        )
+
+    whole, metrics = step(60)
+    for size in (4, 15, 30):  # of 4, three hold nothing but padding
+        parts, part_metrics = step(size)
+        assert int(part_metrics["correct"]) == int(metrics["correct"])
+        for a, b in zip(
+            jax.tree.leaves(parts.params), jax.tree.leaves(whole.params), strict=True
+        ):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "expected"), [(128, 64), (1000, 50), (32, 32), (63, 63), (127, 127)]
+)
+def test_micro_batches_divide_the_batch(batch_size, expected):
+    assert ops.micro_batch_size(batch_size) == expected
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_all_programs_lower_for_every_platform(seed_config, platform):
+    program = train.create_program(seed_config, 256, 10)
+    state = jax.eval_shape(program.create_state)
+    dataset = made_dataset(256)
+    batch = {
+        "image": dataset.images,
+        "label": dataset.labels,
+        "mask": np.ones(256, bool),
+    }
+    traced = {
+        "train_steps": program.train_steps.trace(
+            state, dataset, program.indices(0), program.rng
+        ),
+        "eval_step": program.eval_step.func.trace(
+            program.model, state.variables, batch
+        ),
+        "predict": evaluate._logits.trace(
+            program.model, state.variables, dataset.images
+        ),
+    }
+    for name, program_traced in traced.items():
+        text = program_traced.lower(lowering_platforms=(platform,)).as_text()
+        assert "stablehlo.dot_general" in text, name
+        # Training alone has convolutions of its own, and only on the CPU.
+        native = platform != "cpu" or name != "train_steps"
+        assert ("stablehlo.convolution" in text) == native, name
+
+
+def test_what_is_no_digit_teaches_doubt(tiny_config):
+    """Label -1 does not count, and brings its confidence down to chance."""
+    dataset = made_dataset(64)
+    doubtful = Dataset(dataset.images, np.where(dataset.labels < 5, dataset.labels, -1))
+    config = tiny_config
+    config.num_epochs = 30
+    config.batch_size = 16
+    program = train.create_program(config, 64, 10)
+    state = program.create_state()
+    for epoch in range(config.num_epochs):
+        state, metrics = program.train_steps(
+            state, doubtful, program.indices(epoch), program.rng
+        )
+    assert int(metrics["count"]) == (doubtful.labels >= 0).sum()
+    logits = evaluate.predict_logits(program.model, state.variables, dataset.images, 64)
+    confidence = np.exp(log_softmax(logits)).max(-1)
+    assert confidence[doubtful.labels >= 0].mean() > 0.8
+    assert confidence[doubtful.labels < 0].mean() < 0.3
 
 
 def test_golden_step(tiny_config):
