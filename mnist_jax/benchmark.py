@@ -27,8 +27,9 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 import mnist_jax
-from mnist_jax.config import ConfigDict
-from mnist_jax.data import Dataset
+from mnist_jax.checkpoint import Checkpointer
+from mnist_jax.config import CONFIGS, ConfigDict
+from mnist_jax.data import Dataset, DatasetSource
 from mnist_jax.errors import ConfigError, UserError, suggest
 from mnist_jax.evaluate import predict_logits
 from mnist_jax.flops import ModelFlops, count_model_flops
@@ -44,7 +45,7 @@ from mnist_jax.train import (
 from mnist_jax.train_state import TrainState
 
 _MATMUL_SIZE = 4096  # a product of 137 GFLOP: long against every overhead
-_INFERENCE_IMAGES = 10_000  # as many as MNIST's test split has
+INFERENCE_IMAGES = 10_000  # as many as MNIST's test split has
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,17 @@ class Workload:
 
 
 def synthetic_dataset(num_images: int) -> Dataset:
-    """Noise in ten classes, for use with no data: no speed depends on pixel values."""
+    """Noise in ten classes, for use with no data: no speed depends on pixel values.
+
+    But a net must be able to learn it, and not too well: a fifth of the labels is
+    wrong, as gradients that vanish would become subnormal numbers, which are slow.
+    """
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (num_images, 28, 28, 1), np.uint8)
-    return Dataset(images, rng.integers(0, 10, num_images, np.int32))
+    labels = rng.integers(0, 10, num_images, np.int32)
+    images[np.arange(num_images), 2 * labels + 4] = 255  # a line tells the class
+    wrong = rng.random(num_images) < 0.2
+    return Dataset(images, np.where(wrong, (labels + 1) % 10, labels))
 
 
 @dataclass(frozen=True)
@@ -141,17 +149,17 @@ def measure_training(workload: Workload) -> Training:
         per_call = _seconds_per_call(lambda: matmul(matrix, matrix), seconds)
         return 2 * _MATMUL_SIZE**3 / per_call
 
-    state, *_ = _train_for(program, state, dataset, seconds)  # the warm-up
+    state, *_ = train_for(program, state, dataset, seconds)  # the warm-up
     measure_peak()
     rates, step_times, peaks = [], [], [measure_peak()]
     for _ in range(workload.repeats):
-        state, rate, step_time = _train_for(program, state, dataset, seconds)
+        state, rate, step_time = train_for(program, state, dataset, seconds)
         rates.append(rate)
         step_times.append(step_time)
         peaks.append(measure_peak())
     if workload.profile_dir:
         with jax.profiler.trace(workload.profile_dir):
-            _train_for(program, state, dataset, seconds)
+            train_for(program, state, dataset, seconds)
     flops = count_flops(workload).training_flops_per_image
     around = (np.array(peaks[:-1]) + peaks[1:]) / 2
     return Training(
@@ -162,10 +170,16 @@ def measure_training(workload: Workload) -> Training:
     )
 
 
-def _train_for(
+def train_for(
     program: Program, state: TrainState, dataset: Dataset, seconds: float
 ) -> tuple[TrainState, float, float]:
     """Trains through `train_epoch`, to the end of the call in which the time is up.
+
+    Args:
+      program: whose `train_steps` is compiled.
+      state: the state before; it is donated.
+      dataset: on the device.
+      seconds: see above.
 
     Returns:
       The state after, images a second, and seconds a step.
@@ -183,7 +197,7 @@ def _train_for(
         state, totals = train_epoch(program, state, dataset, totals, stop, steps_done)
     jax.block_until_ready(state)
     elapsed = time.perf_counter() - started
-    return state, totals["count"] / elapsed, elapsed / steps
+    return state, float(np.sum(totals["count"])) / elapsed, elapsed / steps
 
 
 def _seconds_per_call(call: Callable[[], Any], seconds: float) -> float:
@@ -210,7 +224,7 @@ def measure_inference(workload: Workload) -> Inference:
     """Times inference on many images and on one."""
     model = create_model(workload.config.model, workload.num_classes)
     variables = workload.create_program().create_state().variables
-    images = workload.dataset.images[:_INFERENCE_IMAGES]
+    images = workload.dataset.images[:INFERENCE_IMAGES]
 
     def time_calls(images: np.ndarray, batch_size: int) -> np.ndarray:
         def predict() -> np.ndarray:
@@ -262,29 +276,63 @@ def measure_compilation(workload: Workload) -> Compilation:
 
 @dataclass(frozen=True)
 class Startup:
-    """Whole processes that import a module and end, with warm file caches."""
+    """Whole processes, with warm file caches."""
 
     import_train_seconds: Spread
     import_predict_seconds: Spread
+    predict_one_picture_seconds: Spread  # programs compiled before: see `devices`
 
 
 def measure_startup(workload: Workload) -> Startup:
-    """Times the part of every command that comes before its work."""
-    train = _import_seconds("mnist_jax.train", workload.repeats)
-    return Startup(train, _import_seconds("mnist_jax.predict", workload.repeats))
+    """Times the part of every command before its work, and one command as a whole.
+
+    That is `scripts/predict.py` on one picture, with the config's model, untrained.
+    """
+
+    def seconds(*arguments: str) -> Spread:
+        return _process_seconds([sys.executable, *arguments], workload.repeats)
+
+    with tempfile.TemporaryDirectory() as folder:
+        workdir, picture = Path(folder) / "run", Path(folder) / "one.png"
+        _save_model(workload, workdir)
+        _draw_one(picture)
+        script = CONFIGS.parent / "scripts" / "predict.py"
+        flags = (f"--device={jax.default_backend()}", f"--workdir={workdir}")
+        return Startup(
+            seconds("-c", "import mnist_jax.train"),
+            seconds("-c", "import mnist_jax.predict"),
+            seconds(str(script), *flags, str(picture)),
+        )
 
 
-def _import_seconds(module: str, repeats: int) -> Spread:
+def _process_seconds(command: Sequence[str], repeats: int) -> Spread:
     samples = []
     for _ in range(1 + repeats):
         started = time.perf_counter()
-        command = [sys.executable, "-c", f"import {module}"]
         process = subprocess.run(command, capture_output=True, text=True)
         samples.append(time.perf_counter() - started)
         if process.returncode:
             reason = process.stderr.strip().splitlines() or ["no reason given"]
-            raise UserError(f"cannot import {module}: {reason[-1]}")
+            raise UserError(f"{' '.join(command[1:])!r} failed: {reason[-1]}")
     return spread(samples[1:])
+
+
+def _save_model(workload: Workload, workdir: Path) -> None:
+    """Saves the model as training would at step 0."""
+    names = tuple(str(k) for k in range(workload.num_classes))
+    source = DatasetSource("noise", "noise", names, "none", files={}, shard_lengths={})
+    metadata = {"config": workload.config.to_dict(), "dataset": source.to_dict()}
+    with Checkpointer(workdir, max_to_keep=2) as checkpointer:
+        checkpointer.save(workload.create_program().create_state(), metadata=metadata)
+
+
+def _draw_one(path: Path) -> None:
+    """Draws a 1 in dark ink on white paper, as large as a small scan."""
+    from PIL import Image, ImageDraw
+
+    picture = Image.new("L", (200, 200), 255)
+    ImageDraw.Draw(picture).line((110, 40, 95, 160), fill=20, width=12)
+    picture.save(path)
 
 
 MEASUREMENTS: dict[str, Callable[[Workload], Any]] = {
@@ -301,7 +349,7 @@ def measure(workload: Workload, names: Sequence[str]) -> Iterator[tuple[str, Any
 
     Args:
       workload: what to measure.
-      names: which of `MEASUREMENTS`; none for all.
+      names: which of `MEASUREMENTS`.
 
     Raises:
       ConfigError: there is no measurement of that name; this before any is made.
@@ -309,7 +357,7 @@ def measure(workload: Workload, names: Sequence[str]) -> Iterator[tuple[str, Any
     for name in names:
         if name not in MEASUREMENTS:
             raise ConfigError(f"no measurement {name!r}: {suggest(name, MEASUREMENTS)}")
-    return ((name, MEASUREMENTS[name](workload)) for name in names or MEASUREMENTS)
+    return ((name, MEASUREMENTS[name](workload)) for name in names)
 
 
 HEADER = f"{'':32}{'median':>12}{'min':>12}{'25 %':>12}{'75 %':>12}"
@@ -328,12 +376,13 @@ def format_result(name: str, result: Any) -> str:
                 value.lower_quartile,
                 value.upper_quartile,
             ]
-        cells = "".join(f"{_format_number(number):>12}" for number in numbers)
+        cells = "".join(f"{format_number(number):>12}" for number in numbers)
         lines.append(f"  {field.name.replace('_', ' '):30}{cells}")
     return "\n".join(lines)
 
 
-def _format_number(number: float) -> str:
+def format_number(number: float) -> str:
+    """Three digits, or all before the point."""
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 

@@ -329,7 +329,10 @@ def load_model(workdir: str | Path, which: str = "latest") -> Loaded:
 
     metadata, host, _ = _read_intact(workdir, steps, weights)
     # Half precision is for storage only.
-    host = {p: np.float32(a) if a.dtype == np.float16 else a for p, a in host.items()}
+    host = {
+        path: array.astype(np.float32) if array.dtype == np.float16 else array
+        for path, array in host.items()
+    }
     state = unflatten_dict(host, sep="/")
     variables = {
         "params": state.get("ema_params") or state.get("params", {}),
@@ -337,7 +340,7 @@ def load_model(workdir: str | Path, which: str = "latest") -> Loaded:
     }
     try:
         config = config_from_dict(metadata["config"])
-        model: Model = create_model(config.model, metadata["dataset"]["num_classes"])
+        member = create_model(config.model, metadata["dataset"]["num_classes"])
         num_seeds = config.get("num_seeds", 1)
     except (ConfigError, KeyError, AttributeError) as error:
         raise CheckpointError(
@@ -346,12 +349,13 @@ def load_model(workdir: str | Path, which: str = "latest") -> Loaded:
         ) from error
 
     def init() -> PyTree:
-        return model.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+        return member.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
 
+    model: Model = member
     expected = jax.eval_shape(init)
     if num_seeds > 1:
         expected = jax.eval_shape(jax.vmap(lambda _: init()), jnp.zeros(num_seeds))
-        model = Ensemble(model)
+        model = Ensemble(member)
     _check_types(_types(expected), _types(variables), workdir)
     variables = jax.device_put(variables)
     return Loaded(config, model, variables, metadata, metadata["step"])

@@ -1,6 +1,7 @@
 """Which devices run the program, and where compiled programs are kept."""
 
 import contextlib
+import math
 import os
 import warnings
 
@@ -10,7 +11,7 @@ from mnist_jax.data import cache_dir
 from mnist_jax.errors import UserError
 
 
-def set_up(device: str | None = None, *, split_cpu: bool = False) -> None:
+def set_up(device: str | None = None, *, num_seeds: int = 1) -> None:
     """Chooses the backend and turns on the persistent compilation cache.
 
     To be called once, before any other use of JAX's devices. The cache lies in
@@ -19,15 +20,16 @@ def set_up(device: str | None = None, *, split_cpu: bool = False) -> None:
 
     Args:
       device: "cpu", "gpu" or "tpu"; None takes the best there is.
-      split_cpu: make a device of each core of the CPU, for many seeds at once.
+      num_seeds: how many models will train at once. On the CPU, so many devices are
+        made of its cores that each trains as many of them.
 
     Raises:
       UserError: that kind of device is not there.
     """
     if device == "cpu":
         jax.config.update("jax_platforms", "cpu")
-    if split_cpu and "--xla_force_host" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", num_cores())
+    if num_seeds > 1 and "--xla_force_host" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", math.gcd(num_seeds, num_cores()))
     try:
         found = jax.default_backend()
     except Exception as error:  # JAX_PLATFORMS names a backend that is not there

@@ -64,7 +64,7 @@ def make_negatives(
     digits = load_digits()[0] if digits is None else digits
     wide = digits[digits.any((1, 3)).sum(1) >= _WIDE, :, :, 0]
     makers: dict[str, Callable[[], np.ndarray]] = {
-        name: functools.partial(draw_by_hand, rng, strokes)
+        name: functools.partial(_written, rng, strokes)
         for name, strokes in STROKES.items()
     }
     makers |= {name: functools.partial(fill, rng) for name, fill in FILLS.items()}
@@ -77,20 +77,23 @@ def make_negatives(
     return images
 
 
-def draw_by_hand(
+def _written(
     rng: np.random.Generator, strokes: Callable[[np.random.Generator], np.ndarray]
 ) -> np.ndarray:
+    return draw_by_hand(rng, strokes(rng))
+
+
+def draw_by_hand(rng: np.random.Generator, points: np.ndarray) -> np.ndarray:
     """Draws strokes as a hand would, with a pen as wide as MNIST's.
 
     Args:
       rng: all that is random.
-      strokes: makes points (y, x) that lie close along strokes, float [n, 2], in any
-        unit.
+      points: (y, x), close along the strokes, float [n, 2], in any unit.
 
     Returns:
       uint8 [28, 28].
     """
-    points = _hand(rng, strokes(rng))
+    points = _hand(rng, points)
     low, high = points.min(0), points.max(0)
     points = (points - low) / max((high - low).max(), 1e-6)
     crossed = len(np.unique((points * INK_SIDE).astype(int) @ [INK_SIDE + 1, 1]))

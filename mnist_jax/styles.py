@@ -38,10 +38,10 @@ def make_styled_digits(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     for i in range(count):
         if rng.random() < _PRINTED:
             labels[i], points = _printed()[rng.integers(len(_printed()))]
-            images[i, ..., 0] = draw_by_hand(rng, lambda _, points=points: points)
         else:
-            labels[i], strokes = STYLES[rng.integers(len(STYLES))]
-            images[i, ..., 0] = draw_by_hand(rng, strokes)
+            labels[i], style = STYLES[rng.integers(len(STYLES))]
+            points = style(rng)
+        images[i, ..., 0] = draw_by_hand(rng, points)
     return images, labels
 
 

@@ -3,16 +3,24 @@
   python scripts/benchmark.py
   python scripts/benchmark.py --config=configs/default.py --only=training
   python scripts/benchmark.py --json > speed.json
+  python scripts/benchmark.py --compare=keras,torch,flax
+  python scripts/benchmark.py --growth=growth.png
 
 It needs no data set: the images are noise, as no speed depends on what they
 show. The table gives median, minimum and quartiles over the repeats.
 Utilisation is the model's own operations a second, as a share of what a large
 matrix product reached just before and after on the same machine.
+
+With --compare or --growth it measures that, and the rest only if --only names
+it. --compare runs the same training in other frameworks, in turn with ours, on
+the CPU, and prints how many times as fast we are. --growth draws what training
+costs against batch size, epochs, the width of the model, seeds and devices.
 """
 
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
@@ -41,6 +49,11 @@ _JSON = flags.DEFINE_bool("json", False, "Print JSON, with versions and machine.
 _PROFILE_DIR = flags.DEFINE_string(
     "profile_dir", None, "Folder for a trace of training, which xprof reads."
 )
+_COMPARE = flags.DEFINE_list("compare", [], "Some of: keras, torch, flax.")
+_PEER_PYTHON = flags.DEFINE_string(
+    "peer_python", None, "Interpreter that has keras and torch; by default this one."
+)
+_GROWTH = flags.DEFINE_string("growth", None, "File for the figure (.png, .pdf, .svg).")
 
 
 def main(arguments: list[str]) -> None:
@@ -57,9 +70,14 @@ def main(arguments: list[str]) -> None:
             raise UserError(
                 f"cannot write to --profile_dir={_PROFILE_DIR.value}: {error.strerror}"
             ) from error
-    from mnist_jax import benchmark, devices, train
+    from mnist_jax import benchmark, compare, devices, growth, plots, train
 
-    devices.set_up(_DEVICE.value)
+    if _COMPARE.value:
+        compare.check(config, _COMPARE.value)
+        if _DEVICE.value not in (None, "cpu"):
+            raise ConfigError("--compare is on the CPU: leave --device out")
+    device = "cpu" if _COMPARE.value else _DEVICE.value
+    devices.set_up(device, num_seeds=config.num_seeds)
     num_classes = 10
     if _DATA.value == "config":
         splits = train.load_splits(config, None, None)
@@ -69,20 +87,40 @@ def main(arguments: list[str]) -> None:
     workload = benchmark.Workload(
         config, dataset, num_classes, _REPEATS.value, _SECONDS.value, _PROFILE_DIR.value
     )
-    measurements = benchmark.measure(workload, _ONLY.value)
+    names = _ONLY.value
+    if not names and not (_COMPARE.value or _GROWTH.value):
+        names = list(benchmark.MEASUREMENTS)
+    measurements = benchmark.measure(workload, names)
     machine = benchmark.describe_machine()
-    if not _JSON.value:
-        print(f"device   {devices.describe()}")
-        print(f"cpu      {machine['machine']['cpu']}")
-        config_file = config_flags.get_config_filename(flags.FLAGS["config"])
-        print(f"config   {Path(config_file).stem}, batch size {config.batch_size}")
-        print(f"repeats  {workload.repeats} of about {workload.seconds:g} s\n")
-        print(benchmark.HEADER, flush=True)
-    results = {}
+
+    def show(text: str) -> None:
+        if not _JSON.value:
+            print(text, flush=True)
+
+    show(f"device   {devices.describe()}")
+    show(f"cpu      {machine['machine']['cpu']}")
+    config_file = config_flags.get_config_filename(flags.FLAGS["config"])
+    show(f"config   {Path(config_file).stem}, batch size {config.batch_size}")
+    show(f"repeats  {workload.repeats} of about {workload.seconds:g} s")
+    results: dict[str, Any] = {}
+    if names:
+        show(f"\n{benchmark.HEADER}")
     for name, result in measurements:
         results[name] = dataclasses.asdict(result)
-        if not _JSON.value:
-            print(benchmark.format_result(name, result), flush=True)
+        show(benchmark.format_result(name, result))
+    if _COMPARE.value:
+        comparison = compare.compare(workload, _COMPARE.value, _PEER_PYTHON.value)
+        results["compare"] = dataclasses.asdict(comparison)
+        show(f"\n{compare.format_comparison(comparison)}")
+    if _GROWTH.value:
+        show(f"\n{growth.HEADER}")
+        curves = []
+        for curve in growth.measure_growth(workload):
+            curves.append(curve)
+            show(growth.format_curve(curve))
+        results["growth"] = [dataclasses.asdict(curve) for curve in curves]
+        plots.save(growth.draw(curves), _GROWTH.value)
+        show(f"figure   {_GROWTH.value}")
     if _JSON.value:
         settings = {
             "config": config.to_dict(),

@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> None:
     cli.refuse_arguments(arguments)
     from mnist_jax import devices, train
 
-    devices.set_up(_DEVICE.value, split_cpu=_CONFIG.value.num_seeds > 1)
+    devices.set_up(_DEVICE.value, num_seeds=_CONFIG.value.num_seeds)
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     train.train_and_evaluate(
         _CONFIG.value,

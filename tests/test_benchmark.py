@@ -32,9 +32,9 @@ def run_script(*flags):
 
 
 def test_every_measurement(workload, monkeypatch):
-    monkeypatch.setattr(benchmark, "_import_seconds", lambda *_: benchmark.spread([1]))
+    monkeypatch.setattr(benchmark, "_process_seconds", lambda *_: benchmark.spread([1]))
     cache_dir = jax.config.values["jax_compilation_cache_dir"]
-    results = dict(benchmark.measure(workload, []))
+    results = dict(benchmark.measure(workload, list(benchmark.MEASUREMENTS)))
     assert list(results) == list(benchmark.MEASUREMENTS)
     for name, result in results.items():
         for value in dataclasses.asdict(result).values():
@@ -58,7 +58,7 @@ def test_utilisation_is_flops_over_the_peak_around_them(workload, monkeypatch):
     monkeypatch.setattr(
         benchmark, "_seconds_per_call", lambda *_: 2 * 32**3 / (next(peaks) or 1)
     )
-    monkeypatch.setattr(benchmark, "_train_for", lambda p, state, *_: (state, 7.0, 0.5))
+    monkeypatch.setattr(benchmark, "train_for", lambda p, state, *_: (state, 7.0, 0.5))
     training = benchmark.measure_training(dataclasses.replace(workload, repeats=2))
     flops = benchmark.count_flops(workload).training_flops_per_image
     assert training.utilisation.max == pytest.approx(flops * 7 / 2e6)
@@ -71,7 +71,7 @@ def test_padding_is_no_image(workload):
     assert len(workload.dataset.labels) < workload.config.batch_size  # step is epoch
     program = workload.create_program()
     state, dataset = program.create_state(), jax.device_put(workload.dataset)
-    state, rate, step_time = benchmark._train_for(program, state, dataset, 0.01)
+    state, rate, step_time = benchmark.train_for(program, state, dataset, 0.01)
     assert int(state.step) >= 1
     assert rate * step_time == pytest.approx(50)
 
@@ -86,11 +86,16 @@ def test_spread():
     assert benchmark.spread([4, 1, 3, 2, 5]) == Spread(3, 1, 2, 4, 5, 5)
 
 
-def test_startup_is_that_of_a_whole_process():
-    seconds = benchmark._import_seconds("mnist_jax.errors", repeats=1)
-    assert seconds.min > 0
-    with pytest.raises(UserError, match=r"mnist_jax\.nothing"):
-        benchmark._import_seconds("mnist_jax.nothing", repeats=1)
+def test_startup_is_that_of_whole_processes(workload):
+    startup = benchmark.measure_startup(workload)
+    assert startup.predict_one_picture_seconds.min > 0
+    assert startup.import_train_seconds.repeats == 1
+
+
+def test_a_process_that_fails_is_one_line():
+    command = [sys.executable, "-c", "import mnist_jax.nothing"]
+    with pytest.raises(UserError, match=r"No module named 'mnist_jax\.nothing'"):
+        benchmark._process_seconds(command, repeats=1)
 
 
 def test_synthetic_dataset():
@@ -99,6 +104,12 @@ def test_synthetic_dataset():
     assert dataset.images.dtype == np.uint8
     assert dataset.labels.dtype == np.int32
     assert set(dataset.labels) <= set(range(10))
+
+
+def test_synthetic_dataset_can_be_learned_but_not_wholly():
+    images, labels = benchmark.synthetic_dataset(2000)
+    lines = images[:, 4:24:2, :, 0].astype(int).sum(axis=2).argmax(axis=1)
+    assert 0.75 < np.mean(lines == labels) < 0.85
 
 
 def test_profile(workload, tmp_path):
@@ -150,6 +161,8 @@ def test_help_is_for_people():
         (["--profile_dir=" + str(SCRIPT)], "cannot write"),
         (["--config.batch_size=0"], "config.batch_size"),
         (["fast"], "unexpected argument 'fast'"),
+        (["--compare=kera"], "did you mean 'keras'"),
+        (["--compare=keras", "--config.batch_size=64"], "config.batch_size"),
     ],
 )
 def test_script_refuses_in_one_line(flags, message):

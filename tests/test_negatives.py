@@ -96,7 +96,7 @@ def test_numbers_are_made_of_the_digits_given(monkeypatch):
     for image in make_negatives(30, seed=0, digits=block)[..., 0]:
         _, pieces = ndimage.label(image > 100)
         assert pieces in (2, 3)
-        assert np.count_nonzero(image.any(0)) >= 18
+        assert np.ptp(np.flatnonzero(image.any(0))) >= 17
 
 
 def test_a_nearest_neighbour_tells_them_from_digits(images):

@@ -1,0 +1,55 @@
+"""This project, as `scripts/train.py` trains and `scripts/predict.py` predicts."""
+
+import jax
+import numpy as np
+
+from mnist_jax import benchmark, devices
+from mnist_jax.config import config_from_dict
+from mnist_jax.data import Dataset
+from mnist_jax.evaluate import predict_logits
+from mnist_jax.models import create_model
+from mnist_jax.peers import Work
+from mnist_jax.train import compile_train_steps
+
+
+class Ours:
+    """See `peers.Peer`."""
+
+    version = f"jax {jax.__version__}"
+
+    def __init__(self, work: Work) -> None:
+        devices.set_up("cpu")
+        config, dataset = config_from_dict(work.config), Dataset(*work[1:])
+        workload = benchmark.Workload(config, dataset, 10, repeats=1, seconds=0.0)
+        program = workload.create_program()
+        self._state = program.create_state()
+        params = jax.tree.leaves(self._state.params)
+        self.num_parameters = sum(param.size for param in params)
+        self._model = create_model(config.model, workload.num_classes)
+        self._eval_batch_size = config.eval_batch_size
+        self._images, self._dataset = work.images, jax.device_put(dataset)
+        compiled = compile_train_steps(program, self._state, self._dataset)
+        self._program = program._replace(train_steps=compiled)
+
+    def first_step(self) -> None:
+        """See `peers.Peer`."""
+        self.train(0.0)
+
+    def train(self, seconds: float) -> float:
+        """See `peers.Peer`."""
+        self._state, images_per_second, _ = benchmark.train_for(
+            self._program, self._state, self._dataset, seconds
+        )
+        return images_per_second
+
+    def predict(self, count: int) -> np.ndarray:
+        """See `peers.Peer`."""
+        return predict_logits(
+            self._model,
+            self._state.variables,
+            self._images[:count],
+            min(count, self._eval_batch_size),
+        )
+
+
+create = Ours
