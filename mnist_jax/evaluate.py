@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
+from mnist_jax.config import ConfigDict
 from mnist_jax.data import (
     Dataset,
     DatasetSource,
     load_dataset,
+    load_splits,
     normalize,
     resolve_dataset,
 )
-from mnist_jax.errors import DataError
+from mnist_jax.errors import ConfigError, DataError
 from mnist_jax.metrics import Metrics, mean_metrics, summed_metrics
 from mnist_jax.models import Model
 
@@ -150,6 +152,25 @@ def load_split(
         )
     split = split or loaded.config.test_split
     return LabelledSplit(source, f"{source.name}/{split}", load_dataset(source, split))
+
+
+def load_held_out(
+    loaded: "Loaded", data_dir: str | None = None, manual_dir: str | None = None
+) -> Dataset:
+    """Loads the images that the run of a model held out of training.
+
+    Raises:
+      ConfigError: it held none out.
+      DataError: the data cannot be had.
+    """
+    config = ConfigDict(loaded.config.to_dict())
+    config.styled_digits = config.negatives = 0
+    held_out = load_splits(config, data_dir, manual_dir).validation
+    if held_out is None:
+        raise ConfigError(
+            "the run held no images out of training: train with config.validation"
+        )
+    return held_out
 
 
 def fallback_note(loaded: "Loaded") -> str:

@@ -34,10 +34,16 @@ def export_model(loaded: Loaded, source: Path, workdir: Path) -> None:
     weights = jax.tree.map(lambda v: jnp.asarray(v, jnp.float16), loaded.variables)
     state = {"step": jnp.int32(loaded.step), **weights}
     metadata = {k: loaded.metadata[k] for k in _KEPT if k in loaded.metadata}
+    # Where the data lay is of no use elsewhere, and no one else's business.
+    dataset = metadata["dataset"]
+    description = dataset["description"].partition(" from ")[0]
+    metadata["dataset"] = {**dataset, "description": description}
     with Checkpointer(workdir, max_to_keep=2) as checkpointer:
         metrics = loaded.metadata["metrics"]
         checkpointer.save(state, metadata=metadata, metrics=metrics)
         checkpointer.verify(loaded.step)
+    for note in workdir.rglob("commit_success.txt"):  # Orbax's, with the path
+        note.write_text("Checkpoint commit was successful\n")
     write_config(workdir, loaded.config)
     if (source / "metrics.jsonl").exists():
         shutil.copy(source / "metrics.jsonl", workdir)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 
 import numpy as np
 
-from mnist_jax.errors import UserError
+from mnist_jax.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,6 +85,20 @@ def save(figure: "Figure", path: str | Path) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise UserError(f"cannot write the figure {str(path)!r}: {reason}") from error
+
+
+def check_format(path: str | Path) -> None:
+    """Checks, before there is a figure, that `save` knows the suffix of its file.
+
+    Raises:
+      ConfigError: it does not.
+    """
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    suffix = Path(path).suffix.lower().removeprefix(".")
+    known = FigureCanvasBase.get_supported_filetypes()
+    if suffix not in known:
+        raise ConfigError(f"cannot draw into {str(path)!r}: end it with .png or .pdf")
 
 
 @_styled
@@ -192,27 +206,26 @@ def mistakes(evaluation: "Evaluation", images: np.ndarray, data: str) -> "Figure
 
 
 @_styled
-def predictions(
-    predicted: Sequence["Prediction"], class_names: Sequence[str]
-) -> "Figure":
-    """Images as the model saw them, with its answers; a known wrong one in red.
+def predictions(predicted: Sequence["Prediction"]) -> "Figure":
+    """Digits as the model saw them, with its answers; known wrong ones first, in red.
 
     Args:
-      predicted: those in error have no image and are left out.
-      class_names: the names of all classes.
+      predicted: those that are blank or in error have no image and are left out.
     """
     tiles = []
-    for p in predicted:
-        if p.image is None:
-            continue
-        first, colour = p.guesses[0], _INK
-        above = first.name
-        if p.label is not None:
-            colour = _GREEN if p.label == p.digit else _RED
-            if p.label != p.digit:
-                above += f", not {class_names[p.label]}"
-        below = f"{_sure(first.confidence)}\n{_shorten(p.source, 20)}"
-        tiles.append(Tile(p.image[..., 0], above, below, colour))
+    for p in sorted(predicted, key=lambda p: p.label is None or p.is_right):
+        for digit in p.digits:
+            lines = [_sure(digit.confidence), _shorten(p.source, 20)]
+            above, colour = digit.guesses[0].name, _INK
+            if p.label is not None:
+                colour = _GREEN if p.is_right else _RED
+            wrong = f", not {p.label}" if colour == _RED else ""
+            if len(p.digits) > 1:
+                lines.insert(1, f"in {_shorten(p.text + wrong, 20)}")
+            else:
+                above += wrong
+            below = "\n".join(lines)
+            tiles.append(Tile(digit.image[..., 0], above, below, colour))
     title = "What the model read"
     if len(tiles) > _MAX_TILES:
         title += f": {_MAX_TILES} of {len(tiles):,}"

@@ -1,23 +1,35 @@
-"""Pictures to digits: a row for each picture, and the rows as text, JSON or CSV."""
+"""Pictures to digits: what each picture was read as, how surely, or why it was not."""
 
-import csv
+import collections
 import dataclasses
-import io
-import json
+import math
 import os
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+import re
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mnist_jax.errors import PictureError
-from mnist_jax.evaluate import LabelledSplit, predict_logits
-from mnist_jax.scores import log_softmax, show_confidence
+from mnist_jax.errors import ConfigError, PictureError, UserError
+from mnist_jax.picture_paths import Source
+from mnist_jax.scores import log_softmax
 
 if TYPE_CHECKING:
-    from mnist_jax.checkpoint import Loaded
+    from PIL import Image
 
-_BATCH_SIZE = 1024
+    from mnist_jax.checkpoint import Loaded
+    from mnist_jax.evaluate import LabelledSplit
+    from mnist_jax.layout import Mode, Reading
+
+Box = tuple[int, int, int, int]
+
+_BATCH_SIZE, _SMALL_BATCH = 1024, 8
+_UNCALIBRATED = {"temperature": 1.0, "min_confidence": 0.5}
+_WORKERS = min(8, os.cpu_count() or 1)
+_AHEAD = 4 * _WORKERS  # pictures in memory at once, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +38,32 @@ class Guess:
 
     digit: int  # the label
     name: str  # the label's name: for digits, the same
-    confidence: float  # probability, 0 to 1
+    confidence: float  # calibrated probability, 0 to 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Digit:
+    """What one digit was read as.
+
+    Attributes:
+      status: "ok", or "unsure" where the confidence is too low.
+      guesses: the likeliest digits, the likeliest first.
+      image: uint8 [28, 28, 1], what the model saw.
+      box: left, top, right, bottom in the upright picture's pixels, the last two just
+        outside; None of an image of a data set.
+      line: of text, from 0 at the top.
+    """
+
+    status: str
+    guesses: tuple[Guess, ...]
+    image: np.ndarray = dataclasses.field(repr=False, compare=False)
+    box: Box | None = None
+    line: int = 0
+
+    @property
+    def confidence(self) -> float:
+        """That of the likeliest digit."""
+        return self.guesses[0].confidence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,33 +72,228 @@ class Prediction:
 
     Attributes:
       source: the file, or the image as `mnist/test[123]`.
-      status: "ok", or "error" where it could not be read.
-      guesses: the likeliest digits, the likeliest first; none in an error.
+      status: "ok"; "unsure" if a digit is; "blank" if there is no ink; or "error".
+      digits: in reading order; none if it is blank or in error.
       error: why it could not be read, or "".
-      label: what it shows, where that is known.
-      image: uint8 [28, 28, 1], what the model saw; None in an error.
+      label: what it shows, where that is known, as `text` would say it.
+      is_number: whether it is of several digits, or was to be read as if it were.
     """
 
     source: str
     status: str
-    guesses: tuple[Guess, ...] = ()
+    digits: tuple[Digit, ...] = ()
     error: str = ""
-    label: int | None = None
-    image: np.ndarray | None = dataclasses.field(default=None, repr=False)
+    label: str | None = None
+    is_number: bool = False
 
     @property
-    def digit(self) -> int | None:
-        """The likeliest digit."""
-        return self.guesses[0].digit if self.guesses else None
+    def text(self) -> str:
+        """The names of all digits, with a space between lines."""
+        lines: dict[int, list[str]] = {}
+        for digit in self.digits:
+            lines.setdefault(digit.line, []).append(digit.guesses[0].name)
+        return " ".join("".join(names) for names in lines.values())
 
     @property
     def confidence(self) -> float | None:
-        """The probability of `digit`, 0 to 1."""
-        return self.guesses[0].confidence if self.guesses else None
+        """The probability that all digits are right, 0 to 1."""
+        if not self.digits:
+            return None
+        return math.prod(digit.confidence for digit in self.digits)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the text is that of the label, line breaks aside."""
+        return self.label is not None and self.label == self.text.replace(" ", "")
+
+
+class Reader:
+    """Reads pictures with one model.
+
+    Args:
+      loaded: from `checkpoint.load_model`.
+      read: "digit" takes all ink of a picture for one digit, "number" looks for
+        several, and "auto" does so too, but in doubt takes all for one.
+      top_k: how many guesses to give for each digit.
+      min_confidence: what is less sure is "unsure"; None for the checkpoint's own.
+      stages_dir: folder to draw the stages of each picture's preparation into.
+
+    Raises:
+      ConfigError: `min_confidence` is no probability, or numbers are asked for, of a
+        model that does not read digits.
+    """
+
+    def __init__(
+        self,
+        loaded: "Loaded",
+        *,
+        read: "Mode" = "auto",
+        top_k: int = 1,
+        min_confidence: float | None = None,
+        stages_dir: Path | None = None,
+    ) -> None:
+        self.class_names: list[str] = loaded.metadata["dataset"]["class_names"]
+        if any(len(name) > 1 for name in self.class_names):
+            if read == "number":
+                trained_on = loaded.metadata["dataset"]["name"]
+                raise ConfigError(f"--read=number: {trained_on} has no digits")
+            read = "digit"
+        if min_confidence is None:
+            min_confidence = _calibration(loaded)["min_confidence"]
+        if not 0 <= min_confidence <= 1:  # nor is it NaN
+            raise ConfigError(f"--min_confidence={min_confidence} is not from 0 to 1")
+        self._loaded = loaded
+        self._min_confidence = min_confidence
+        self._read = read
+        self._top_k = top_k
+        self._stages_dir = stages_dir
+        self._lock = threading.Lock()
+
+    def classify(self, images: np.ndarray) -> np.ndarray:
+        """As `predict`, of images [N, 28, 28] too; threads wait for each other."""
+        with self._lock:  # XLA uses all cores by itself
+            return predict(self._loaded, images.reshape(-1, 28, 28, 1))
+
+    def read_files(
+        self, sources: Iterable[Source], labels: Mapping[str, str] | None = None
+    ) -> Iterator[Prediction]:
+        """Reads pictures, several at once; one that cannot be read stops no other.
+
+        Args:
+          sources: from `picture_paths.find_pictures`.
+          labels: {name of a source: what it shows}, of any of them.
+
+        Yields:
+          One for each source, in order.
+
+        Raises:
+          UserError: the stages of a picture cannot be written.
+        """
+        pool = ThreadPoolExecutor(_WORKERS)
+        waiting: collections.deque[Future[Prediction]] = collections.deque()
+        labels = labels or {}
+        try:
+            for index, source in enumerate(sources, 1):
+                label = labels.get(source.name)
+                waiting.append(pool.submit(self._read_file, index, source, label))
+                if len(waiting) == _AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def read_samples(
+        self, split: "LabelledSplit", count: int, seed: int
+    ) -> list[Prediction]:
+        """Reads some images of a data set, whose labels are known.
+
+        Args:
+          split: from `evaluate.load_split`.
+          count: how many images; all, if there are fewer.
+          seed: which images; the same seed chooses the same ones.
+        """
+        images, labels = split.dataset
+        count = min(count, len(labels))
+        chosen = np.random.default_rng(seed).choice(len(labels), count, replace=False)
+        rows = self.classify(images[chosen])
+        return [
+            self._answer(
+                f"{split.name}[{i}]",
+                [self._digit(row, images[i])],
+                self.class_names[labels[i]],
+            )
+            for i, row in zip(chosen, rows, strict=True)
+        ]
+
+    def _read_file(self, index: int, source: Source, label: str | None) -> Prediction:
+        from mnist_jax import pictures
+
+        def failed(status: str, error: str) -> Prediction:
+            as_number = self._read == "number"
+            return Prediction(source.name, status, (), error, label, as_number)
+
+        if source.error:
+            return failed("error", source.error)
+        try:
+            picture = load_picture(source)
+        except PictureError as error:
+            return failed("error", str(error))
+        if self._stages_dir:
+            self._draw_stages(picture, index, source)
+        try:
+            readings = self._read_ink(pictures.find_ink(picture))
+        except pictures.BlankError:
+            return failed("blank", "")
+        except Exception as error:  # the others go on
+            reason = f"{type(error).__name__}: {error}"
+            return failed("error", f"cannot be read ({' '.join(reason.split())[:100]})")
+        scale = picture.info["full_size"][0] / picture.width
+        digits = [
+            self._digit(
+                reading.probabilities,
+                reading.image[..., None],
+                _scale(reading.region.box, scale),
+                reading.region.line,
+            )
+            for reading in readings
+        ]
+        return self._answer(source.name, digits, label)
+
+    def _read_ink(self, ink: np.ndarray) -> "list[Reading]":
+        from mnist_jax import layout, pictures
+
+        if self._read != "digit":
+            readings = layout.read_digits(ink, self.classify, self._read)
+            if len(readings) > 1 or self._read == "number":
+                return readings
+        # Of one digit, what else is on the paper is not a part.
+        return layout.read_digits(pictures.main_digit(ink), self.classify, "digit")
+
+    def _digit(
+        self,
+        probabilities: np.ndarray,
+        image: np.ndarray,
+        box: Box | None = None,
+        line: int = 0,
+    ) -> Digit:
+        order = np.argsort(-probabilities, kind="stable")[: self._top_k]
+        guesses = tuple(
+            Guess(int(k), self.class_names[k], float(probabilities[k])) for k in order
+        )
+        sure = guesses[0].confidence >= self._min_confidence
+        return Digit("ok" if sure else "unsure", guesses, image, box, line)
+
+    def _answer(
+        self, source: str, digits: Sequence[Digit], label: str | None
+    ) -> Prediction:
+        sure = all(digit.status == "ok" for digit in digits)
+        status = "ok" if sure else "unsure"
+        is_number = len(digits) > 1 or self._read == "number"
+        return Prediction(source, status, tuple(digits), "", label, is_number)
+
+    def _draw_stages(self, picture: "Image.Image", index: int, source: Source) -> None:
+        from mnist_jax import pictures
+
+        assert self._stages_dir is not None
+        stem = re.sub(r"[^\w.-]", "_", Path(source.name).stem, flags=re.ASCII)[:80]
+        path = self._stages_dir / f"{index:05d}_{stem}.png"
+        try:
+            strip = pictures.stages_strip(picture)
+        except Exception:  # the row will say so
+            strip = picture
+        try:
+            strip.save(path)
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(f"cannot write {str(path)!r}: {reason}") from error
 
 
 def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:
-    """The probability of each class.
+    """The probability of each class, calibrated if the checkpoint is.
+
+    The logits are divided by a temperature that was fitted on validation data (Guo et
+    al., 2017, arXiv:1706.04599).
 
     Args:
       loaded: from `checkpoint.load_model`.
@@ -70,178 +302,32 @@ def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:
     Returns:
       float64 [N, C]; each row sums to 1.
     """
-    if not len(images):
-        return np.zeros((0, len(class_names(loaded))))
+    from mnist_jax.evaluate import predict_logits
+
+    count = len(images)
+    if count < _SMALL_BATCH:  # so that one program serves all pictures of one digit
+        images = np.pad(images, [(0, _SMALL_BATCH - count)] + [(0, 0)] * 3)
     logits = predict_logits(loaded.model, loaded.variables, images, _BATCH_SIZE)
-    return np.exp(log_softmax(logits))
+    return np.exp(log_softmax(logits[:count] / _calibration(loaded)["temperature"]))
 
 
-def predict_files(
-    loaded: "Loaded", paths: Sequence[str | os.PathLike[str]], top_k: int = 1
-) -> list[Prediction]:
-    """Reads picture files, each of one digit.
-
-    Args:
-      loaded: from `checkpoint.load_model`.
-      paths: picture files. One that cannot be read does not keep the others from it.
-      top_k: how many guesses to give for each.
-
-    Returns:
-      One for each path, in order.
-    """
-    from mnist_jax import pictures
-
-    read: list[np.ndarray | PictureError] = []
-    for path in paths:
-        try:
-            read.append(pictures.load_digit(path)[..., None])
-        except PictureError as error:
-            read.append(error)
-    images = [image for image in read if isinstance(image, np.ndarray)]
-    rows = iter(predict(loaded, np.array(images)))
-    names = class_names(loaded)
-    return [
-        Prediction(os.fsdecode(path), "error", error=str(image))
-        if isinstance(image, PictureError)
-        else Prediction(
-            os.fsdecode(path), "ok", _guesses(next(rows), names, top_k), image=image
-        )
-        for path, image in zip(paths, read, strict=True)
-    ]
+def _calibration(loaded: "Loaded") -> dict[str, float]:
+    return _UNCALIBRATED | loaded.metadata.get("calibration", {})
 
 
-def predict_samples(
-    loaded: "Loaded", split: LabelledSplit, count: int, seed: int, top_k: int = 1
-) -> list[Prediction]:
-    """Reads some images of a data set, whose labels are known.
+def load_picture(source: Source) -> "Image.Image":
+    """Reads the picture of a source; returns and raises as `read_picture`."""
+    from mnist_jax.picture_files import read_picture
 
-    Args:
-      loaded: from `checkpoint.load_model`.
-      split: from `evaluate.load_split`.
-      count: how many images; all, if there are fewer.
-      seed: which images; the same seed chooses the same ones.
-      top_k: how many guesses to give for each.
-    """
-    images, labels = split.dataset
-    count = min(count, len(labels))
-    chosen = np.random.default_rng(seed).choice(len(labels), count, replace=False)
-    rows = predict(loaded, images[chosen])
-    return [
-        Prediction(
-            source=f"{split.name}[{i}]",
-            status="ok",
-            guesses=_guesses(row, class_names(loaded), top_k),
-            label=int(labels[i]),
-            image=images[i],
-        )
-        for i, row in zip(chosen, rows, strict=True)
-    ]
+    return read_picture(source.name if source.content is None else source.content)
 
 
-def class_names(loaded: "Loaded") -> list[str]:
-    """The name of each class of a model."""
-    return loaded.metadata["dataset"]["class_names"]
-
-
-def _guesses(
-    probabilities: np.ndarray, names: list[str], top_k: int
-) -> tuple[Guess, ...]:
-    order = np.argsort(-probabilities, kind="stable")[:top_k]
-    return tuple(Guess(int(k), names[k], float(probabilities[k])) for k in order)
-
-
-def to_text(predictions: Sequence[Prediction], names: Sequence[str]) -> str:
-    """A line for each prediction, in columns.
-
-    Args:
-      predictions: one or more.
-      names: the names of all classes.
-    """
-    source_width = min(50, max(len(_printable(p.source)) for p in predictions))
-    width = max(5, *(len(name) for name in names))
-    labelled = any(p.label is not None for p in predictions)
-    head = f"{'image':{source_width}}  {'digit':>{width}}  confidence"
-    lines = [head + (f"  {'label':>{width}}" if labelled else "")]
-    for p in predictions:
-        source = f"{_printable(p.source):{source_width}}  "
-        if p.status == "error":
-            lines.append(f"{source}{'-':>{width}}  error: {_printable(p.error)}")
-            continue
-        first, *others = p.guesses
-        line = f"{source}{first.name:>{width}}  {show_confidence(first.confidence):>10}"
-        if p.label is not None:
-            wrong = "" if p.label == first.digit else "wrong"
-            line += f"  {names[p.label]:>{width}}  {wrong:5}"
-        if others:
-            then = ", ".join(
-                f"{g.name} {show_confidence(g.confidence)}" for g in others
-            )
-            line += f"  then {then}"
-        lines.append(line.rstrip())
-    if labelled:
-        right = sum(p.label == p.digit for p in predictions)
-        lines.append(f"{right} of {len(predictions)} right")
-    return "\n".join(lines)
-
-
-def to_json(predictions: Sequence[Prediction], names: Sequence[str]) -> str:
-    """A JSON array with an object for each prediction; arguments as in `to_text`."""
-    return json.dumps([_to_dict(p, names) for p in predictions], indent=2)
-
-
-def to_csv(predictions: Sequence[Prediction], names: Sequence[str]) -> str:
-    """A head and a line for each prediction; arguments as in `to_text`.
-
-    With several guesses, the second is in columns `digit_2` and `confidence_2`, and so
-    on.
-    """
-    rows = []
-    for prediction in predictions:
-        row = _to_dict(prediction, names)
-        for place, guess in enumerate(row.pop("top_k")[1:], 2):
-            row |= {f"{key}_{place}": value for key, value in guess.items()}
-        rows.append(row)
-    fields = dict.fromkeys(key for row in rows for key in row)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(fields), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().rstrip("\n")
-
-
-def _to_dict(prediction: Prediction, names: Sequence[str]) -> dict[str, Any]:
-    """What JSON and CSV say; names of classes only where they are not the digits."""
-    named = any(name != str(k) for k, name in enumerate(names))
-
-    def describe(guess: Guess) -> dict[str, Any]:
-        name = {"name": guess.name} if named else {}
-        return {"digit": guess.digit, **name, "confidence": guess.confidence}
-
-    first: dict[str, Any] = {"digit": None, "confidence": None}
-    if prediction.guesses:
-        first = describe(prediction.guesses[0])
-    return {
-        "source": _encodable(prediction.source),
-        "status": prediction.status,
-        **first,
-        **({} if prediction.label is None else {"label": prediction.label}),
-        "top_k": [describe(guess) for guess in prediction.guesses],
-        "error": _encodable(prediction.error) or None,
-    }
-
-
-def _encodable(text: str) -> str:
-    """File names may hold bytes that are no UTF-8: these become backslash escapes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _printable(text: str) -> str:
-    """Such that a file name cannot break a line or command the terminal."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-FORMATS: dict[str, Callable[[Sequence[Prediction], Sequence[str]], str]] = {
-    "text": to_text,
-    "json": to_json,
-    "csv": to_csv,
-}
+def _scale(box: Box, scale: float) -> Box:
+    """From pixels of a reduced picture to those of the file."""
+    left, top, right, bottom = box
+    return (
+        math.floor(left * scale),
+        math.floor(top * scale),
+        math.ceil(right * scale),
+        math.ceil(bottom * scale),
+    )

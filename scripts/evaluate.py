@@ -3,8 +3,11 @@
   python scripts/evaluate.py
   python scripts/evaluate.py --workdir=checkpoints/mine --split=train[:5000]
   python scripts/evaluate.py --json > evaluation.json
+  python scripts/evaluate.py --pictures=100
 
 Only the workdir is needed: model and data set are stored beside the weights.
+With --pictures it reads made pictures instead: photos, scans and drawings under many
+conditions, of digits that were held out of training, and of what is no digit.
 """
 
 import json
@@ -34,6 +37,9 @@ _DATASET = flags.DEFINE_string(
     "dataset", None, "A data set; by default the one that the run was trained on."
 )
 _JSON = flags.DEFINE_bool("json", False, "Print JSON in place of the table.")
+_PICTURES = flags.DEFINE_integer(
+    "pictures", None, "Read so many made pictures of each condition.", lower_bound=1
+)
 _FIGURES = flags.DEFINE_bool("figures", True, "Draw figures into WORKDIR/figures.")
 _DEVICE = cli.define_device_flag()
 _DATA_DIR, _MANUAL_DIR = cli.define_data_dir_flags()
@@ -46,6 +52,13 @@ def main(arguments: list[str]) -> None:
 
     devices.set_up(_DEVICE.value)
     loaded = checkpoint.load_model(_WORKDIR.value, _CHECKPOINT.value)
+    if _PICTURES.value:
+        from mnist_jax import simulator
+
+        held_out = evaluate.load_held_out(loaded, _DATA_DIR.value, _MANUAL_DIR.value)
+        found = simulator.measure(loaded, *held_out, _PICTURES.value)
+        print(simulator.to_text(found))
+        return
     split = evaluate.load_split(
         loaded,
         _DATASET.value,

@@ -10,9 +10,9 @@ from mnist_fixture import make_dataset
 
 from mnist_jax import evaluate
 from mnist_jax.checkpoint import load_model
-from mnist_jax.config import CONFIGS
-from mnist_jax.data import Dataset, normalize
-from mnist_jax.errors import DataError
+from mnist_jax.config import CONFIGS, ConfigDict
+from mnist_jax.data import Dataset, load_splits, normalize
+from mnist_jax.errors import ConfigError, DataError
 from mnist_jax.models import MLP
 
 SCRIPT = CONFIGS.parent / "scripts" / "evaluate.py"
@@ -142,3 +142,23 @@ def test_help():
     assert done.returncode == 0
     assert "python scripts/evaluate.py" in done.stdout
     assert "--[no]figures" in done.stdout
+
+
+def test_made_pictures_are_read_by_condition(trained_workdir):
+    command = [sys.executable, str(SCRIPT), f"--workdir={trained_workdir}"]
+    done = subprocess.run([*command, "--pictures=1"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0].split()[0] == "condition"
+    assert lines[-2].startswith("all digits")
+    assert all(len(line) <= 80 for line in lines)
+
+
+def test_held_out_images_are_those_of_the_run(trained_workdir, tiny_config):
+    loaded = load_model(trained_workdir)
+    held_out = evaluate.load_held_out(loaded)
+    expected = load_splits(tiny_config, None, None).validation
+    np.testing.assert_array_equal(held_out.images, expected.images)
+    config = ConfigDict({**tiny_config.to_dict(), "validation": 0})
+    with pytest.raises(ConfigError, match="held no images out"):
+        evaluate.load_held_out(loaded._replace(config=config))

@@ -30,6 +30,18 @@ def test_an_exported_model_answers_alike_and_is_small(trained_workdir, tmp_path)
         assert (tmp_path / "small" / file).read_text() == text
 
 
+def test_no_path_of_the_machine_goes_along(trained_workdir, tmp_path):
+    loaded = checkpoint.load_model(trained_workdir)
+    dataset = {**loaded.metadata["dataset"], "description": "mnist from /my/own/folder"}
+    loaded = loaded._replace(metadata={**loaded.metadata, "dataset": dataset})
+    export_model(loaded, trained_workdir, tmp_path / "small")
+    for file in (tmp_path / "small").rglob("*"):
+        if file.is_file():
+            data = file.read_bytes()
+            assert b"/my/own" not in data, file
+            assert str(tmp_path).encode() not in data, file
+
+
 def test_no_run_is_written_over(trained_workdir):
     loaded = checkpoint.load_model(trained_workdir)
     with pytest.raises(ConfigError, match="holds a run"):

@@ -5,8 +5,8 @@ from mnist_fixture import make_dataset
 from PIL import Image
 
 from mnist_jax import plots, scores
-from mnist_jax.errors import UserError
-from mnist_jax.predict import Guess, Prediction
+from mnist_jax.errors import ConfigError, UserError
+from mnist_jax.predict import Digit, Guess, Prediction
 
 
 @pytest.fixture(scope="module")
@@ -86,21 +86,32 @@ def test_reliability_diagram(tmp_path, evaluation):
 
 
 def test_predictions(tmp_path, dataset):
-    names = list("0123456789")
-    guess = (Guess(7, "7", 0.99),)
     image = dataset.images[0]
+    seven = Digit("ok", (Guess(7, "7", 0.99),), image)
     rows = [
-        Prediction("a/$x_1$/very/long/path/to/seven.png", "ok", guess, image=image),
+        Prediction("a/$x_1$/very/long/path/to/seven.png", "ok", (seven,)),
         Prediction("b.png", "error", error="is empty"),
-        Prediction("mnist/test[1]", "ok", guess, label=7, image=image),
-        Prediction("mnist/test[2]", "ok", guess, label=1, image=image),
+        Prediction("mnist/test[1]", "ok", (seven,), label="7"),
+        Prediction("mnist/test[2]", "ok", (seven,), label="1"),
+        Prediction("c.png", "ok", (seven, seven), label="77", is_number=True),
+        Prediction("d.png", "ok", (seven, seven), label="71", is_number=True),
     ]
-    figure = plots.predictions(rows, names)
+    figure = plots.predictions(rows)
     titles = [axes.get_title() for axes in figure.axes]
-    assert titles[:3] == ["7", "7", "7, not 1"]
+    assert titles[:5] == ["7, not 1", "7", "7", "7", "7"]
+    assert "99.0%\nin 77, not 71\nd.png" in texts(figure)
     check(figure, tmp_path / "figure.png")
-    many = plots.predictions(rows[:1] * 100, names)
+    many = plots.predictions(rows[:1] * 100)
     assert "What the model read: 96 of 100" in texts(many)
+    check(plots.predictions(rows[1:2]), tmp_path / "empty.png")
+
+
+def test_suffixes_are_checked_before_there_is_a_figure():
+    plots.check_format("a/b.png")
+    plots.check_format("a.PDF")
+    for name in ("answers", "answers.xyz", "png"):
+        with pytest.raises(ConfigError, match=r"end it with \.png"):
+            plots.check_format(name)
 
 
 def test_callers_style_is_left_alone(evaluation):
