@@ -72,8 +72,8 @@ def _from_mask(mask: np.ndarray) -> Glyph:
     crop = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     scale = _SIDE / max(crop.shape)
     size = [max(2, round(side * scale)) for side in crop.shape[::-1]]
-    crop = Image.fromarray(crop.astype(np.float32))
-    solid = np.asarray(crop.resize((size[0], size[1]), Image.Resampling.BILINEAR))
+    picture = Image.fromarray(crop.astype(np.float32))
+    solid = np.asarray(picture.resize((size[0], size[1]), Image.Resampling.BILINEAR))
     return Glyph(solid, _trace(thin(solid > 0.5)))
 
 

@@ -93,7 +93,7 @@ def read_digits(
     Returns:
       One or more readings.
     """
-    ink = np.asarray(ink, np.float32)
+    ink = np.asarray(ink / ink.max(), np.float32)
     if mode == "digit":
         return _read([_main(ink)], classify)
     page = divide(ink)

@@ -79,10 +79,10 @@ def bounds(pieces: Sequence[Piece]) -> tuple[int, int, int, int]:
 
 
 def divide(ink: np.ndarray) -> Page:
-    """Divides ink into what hangs together, without specks."""
+    """Divides ink [H, W], of at most 1, into what hangs together, without specks."""
     from scipy import ndimage
 
-    strong = ink > min(_INKED, ink.max() / 2)
+    strong = ink > _INKED
     labels, _ = ndimage.label(strong, np.ones((3, 3)))
     area = np.bincount(labels.ravel())
     area[0] = 0

@@ -124,7 +124,7 @@ def _frame(rng: Rng, glyph: Glyph) -> Image.Image:
     height, width = colours.shape[:2]
     thickness = int(max(1, rng.uniform(0.005, 0.05) * min(height, width)))
     inset = int(rng.choice([0, 0, 0.02, 0.05]) * min(height, width))
-    framed = np.tile(np.float32(scenes.BLACK), (height, width, 1))
+    framed = np.tile(np.array(scenes.BLACK, np.float32), (height, width, 1))
     framed[thickness:-thickness, thickness:-thickness] = colours[
         thickness:-thickness, thickness:-thickness
     ]
@@ -410,7 +410,7 @@ def _greek_letter(rng: Rng) -> Image.Image:
 
 
 def _on_paper(rng: Rng, glyph: Glyph) -> Image.Image:
-    width = rng.choice([None, 0.02, 0.05, 0.09, 0.13])
+    width = (None, 0.02, 0.05, 0.09, 0.13)[rng.integers(5)]
     paper = scenes.WHITE
     colours = scenes.scene(rng, glyph, width=width, paper=paper)
     return scenes.to_picture(scenes.grain(rng, colours, rng.uniform(0, 0.02)))
@@ -467,7 +467,7 @@ class Score(NamedTuple):
     """How pictures of one condition were read."""
 
     condition: str
-    count: int
+    num_pictures: int
     accuracy: float | None  # blank counts as wrong; None where there is no digit
     confidence: float  # mean of what was not blank; NaN if all was
     wrong_and_sure: float  # share wrong, or no digit, with a confidence above 0.9
@@ -535,7 +535,7 @@ def _score(
     right, inked = (answers == truth) & (truth >= 0), answers >= 0
     return Score(
         condition=name,
-        count=len(truth),
+        num_pictures=len(truth),
         accuracy=None if truth[0] < 0 else float(right.mean()),
         confidence=float(confidences[inked].mean()) if inked.any() else float("nan"),
         wrong_and_sure=float((~right & (confidences > 0.9)).mean()),
@@ -558,13 +558,13 @@ def to_text(scores: Sequence[Score]) -> str:
 def _row(score: Score, width: int) -> str:
     accuracy = "" if score.accuracy is None else f"{score.accuracy:.1%}"
     return (
-        f"{score.condition:{width}}  {score.count:5}  {accuracy:>8}"
+        f"{score.condition:{width}}  {score.num_pictures:5}  {accuracy:>8}"
         f"  {score.confidence:10.3f}  {score.wrong_and_sure:11.1%}  {score.blank:6.1%}"
     )
 
 
 def _total(name: str, scores: Sequence[Score]) -> Score:
-    counts = np.array([s.count for s in scores])
+    counts = np.array([s.num_pictures for s in scores])
     inked = counts * (1 - np.array([s.blank for s in scores]))
     known = np.nan_to_num([s.confidence for s in scores]) @ inked
 

@@ -25,6 +25,7 @@ from absl import flags
 from mnist_jax import cli
 from mnist_jax.config import CONFIGS
 from mnist_jax.errors import ConfigError, DataError, UserError
+from mnist_jax.predict import MIN_CONFIDENCE
 
 if TYPE_CHECKING:
     from mnist_jax.checkpoint import Loaded
@@ -52,8 +53,8 @@ _TOP_K = flags.DEFINE_integer(
 )
 _MIN_CONFIDENCE = flags.DEFINE_float(
     "min_confidence",
-    None,
-    'What is less sure is "unsure"; by default the model\'s own, from validation.',
+    MIN_CONFIDENCE,
+    'What is less sure is "unsure".',
     lower_bound=0,
     upper_bound=1,
 )

@@ -191,15 +191,15 @@ def test_the_recogniser_is_called_once(digits, classify):
 
 def _scribble():
     t = np.linspace(0, 200, 60_000)
-    page = np.zeros((1024, 1024))
-    y, x = 512 + 500 * np.sin(1.1 * t), 512 + 500 * np.cos(1.7 * t)
+    page = np.zeros((512, 512))
+    y, x = 256 + 250 * np.sin(1.1 * t), 256 + 250 * np.cos(1.7 * t)
     page[y.astype(int), x.astype(int)] = 1
     return ndimage.binary_dilation(page, iterations=2)
 
 
 def _texture(grain, share):
     noise = ndimage.gaussian_filter(
-        np.random.default_rng(0).normal(size=(1024, 1024)), grain
+        np.random.default_rng(0).normal(size=(512, 512)), grain
     )
     return noise > np.quantile(noise, 1 - share)
 
@@ -209,10 +209,10 @@ ODD = {
     "dust": lambda: _texture(0, 0.02),
     "marbling": lambda: _texture(5, 0.3),
     "scribble": _scribble,
-    "all ink": lambda: np.ones((1024, 1024)),
-    "bars": lambda: np.indices((1024, 1024))[0] % 40 < 25,
-    "hatching": lambda: np.indices((1024, 1024))[1] % 8 < 1,
-    "chequers": lambda: np.indices((1024, 1024)).sum(0) % 2,
+    "all ink": lambda: np.ones((512, 512)),
+    "bars": lambda: np.indices((512, 512))[0] % 40 < 25,
+    "hatching": lambda: np.indices((512, 512))[1] % 8 < 1,
+    "chequers": lambda: np.indices((512, 512)).sum(0) % 2,
     "one pixel": lambda: np.ones((1, 1)),
     "a row": lambda: np.ones((1, 1000)),
     "a column": lambda: np.ones((1000, 1)),
