@@ -273,11 +273,12 @@ def _paper(levels: np.ndarray, dark: bool, widest: float) -> np.ndarray:
         paper = (levels > _otsu(levels)) == dark
         return np.median(levels[paper] if paper.any() else levels)
     side = max(3, round(min(widest * long, 0.9 * short)))
+    size = tuple(min(side, length) for length in levels.shape)
     filters = [ndimage.grey_dilation, ndimage.grey_erosion]
     for filter_ in filters if dark else filters[::-1]:
         # So that no square that lies partly outside ever counts.
         outside = np.inf if dark else -np.inf
-        levels = filter_(levels, (side, side), mode="constant", cval=outside)
+        levels = filter_(levels, size, mode="constant", cval=outside)
     return levels
 
 

@@ -137,12 +137,12 @@ def to_mnist(ink: np.ndarray) -> np.ndarray:
     thinner or thicker than MNIST's are first brought to a width that it has.
 
     Args:
-      ink: float [H, W], 0 for paper and 1 for ink; not all 0.
+      ink: float [H, W], 0 for paper, the most for full ink; not all 0.
 
     Returns:
       uint8 [28, 28].
     """
-    ink = _crop(ink)
+    ink = _crop(ink) / ink.max()
     if max(ink.shape) == INK_SIDE:
         return _stretch(_centre(_resize(ink)))
     return _stretch(_centre(_resize(_crop(_adjust_strokes(_bitmap(ink))))))

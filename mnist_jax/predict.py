@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     from mnist_jax.checkpoint import Loaded
     from mnist_jax.evaluate import LabelledSplit
-    from mnist_jax.layout import Mode, Reading
+    from mnist_jax.layout import Mode
 
 Box = tuple[int, int, int, int]
 
-_BATCH_SIZE, _SMALL_BATCH = 1024, 8
+_BATCH_SIZES = (8, 64, 1024)
 # Of the pretrained weights on made pictures held out of training (README): it refuses
 # .7 % of digits, and all but .1 of letters, scribbles and textures.
 MIN_CONFIDENCE = 0.5
@@ -207,7 +207,7 @@ class Reader:
         ]
 
     def _read_file(self, index: int, source: Source, label: str | None) -> Prediction:
-        from mnist_jax import pictures
+        from mnist_jax import layout, pictures
 
         def failed(status: str, error: str) -> Prediction:
             as_number = self._read == "number"
@@ -222,7 +222,8 @@ class Reader:
         if self._stages_dir:
             self._draw_stages(picture, index, source)
         try:
-            readings = self._read_ink(pictures.find_ink(picture))
+            ink = pictures.find_ink(picture)
+            readings = layout.read_digits(ink, self.classify, self._read)
         except pictures.BlankError:
             return failed("blank", "")
         except Exception as error:  # the others go on
@@ -239,16 +240,6 @@ class Reader:
             for reading in readings
         ]
         return self._answer(source.name, digits, label)
-
-    def _read_ink(self, ink: np.ndarray) -> "list[Reading]":
-        from mnist_jax import layout, pictures
-
-        if self._read != "digit":
-            readings = layout.read_digits(ink, self.classify, self._read)
-            if len(readings) > 1 or self._read == "number":
-                return readings
-        # Of one digit, what else is on the paper is not a part.
-        return layout.read_digits(pictures.main_digit(ink), self.classify, "digit")
 
     def _digit(
         self,
@@ -305,9 +296,10 @@ def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:
     from mnist_jax.evaluate import predict_logits
 
     count = len(images)
-    if count < _SMALL_BATCH:  # so that one program serves all pictures of one digit
-        images = np.pad(images, [(0, _SMALL_BATCH - count)] + [(0, 0)] * 3)
-    logits = predict_logits(loaded.model, loaded.variables, images, _BATCH_SIZE)
+    # Padded to few sizes, as each compiles anew; the first serves one digit.
+    size = next((size for size in _BATCH_SIZES if size >= count), count)
+    images = np.pad(images, [(0, size - count)] + [(0, 0)] * 3)
+    logits = predict_logits(loaded.model, loaded.variables, images, _BATCH_SIZES[-1])
     return np.exp(log_softmax(logits[:count] / loaded.temperature))
 
 
