@@ -16,6 +16,7 @@ from PIL import Image, ImageFilter
 
 from mnist_jax import glyphs, scenes
 from mnist_jax.glyphs import Glyph
+from mnist_jax.predict import MIN_CONFIDENCE
 from mnist_jax.scenes import Rng
 
 if TYPE_CHECKING:
@@ -469,8 +470,8 @@ class Score(NamedTuple):
     condition: str
     num_pictures: int
     accuracy: float | None  # blank counts as wrong; None where there is no digit
-    confidence: float  # mean of what was not blank; NaN if all was
     wrong_and_sure: float  # share wrong, or no digit, with a confidence above 0.9
+    unsure: float  # share that `predict.MIN_CONFIDENCE` refuses
     blank: float  # share in which no ink was found
 
 
@@ -511,13 +512,11 @@ def measure(
     seed: int = 0,
 ) -> list[Score]:
     """Reads pictures of every condition with a model; arguments as in `samples`."""
-    from mnist_jax.evaluate import predict_logits
-    from mnist_jax.scores import log_softmax
+    from mnist_jax.predict import predict
 
     made = list(samples(images, labels, per_condition, seed))
     prepared, inked = prepare_all([sample.picture for sample in made])
-    logits = predict_logits(loaded.model, loaded.variables, prepared, 1024)
-    probabilities = np.exp(log_softmax(logits))
+    probabilities = predict(loaded, prepared)
     answers = np.where(inked, probabilities.argmax(1), -1)
     confidences = np.where(inked, probabilities.max(1), np.nan)
     conditions = np.array([sample.condition for sample in made])
@@ -532,21 +531,21 @@ def measure(
 def _score(
     name: str, truth: np.ndarray, answers: np.ndarray, confidences: np.ndarray
 ) -> Score:
-    right, inked = (answers == truth) & (truth >= 0), answers >= 0
+    right = (answers == truth) & (truth >= 0)
     return Score(
         condition=name,
         num_pictures=len(truth),
         accuracy=None if truth[0] < 0 else float(right.mean()),
-        confidence=float(confidences[inked].mean()) if inked.any() else float("nan"),
         wrong_and_sure=float((~right & (confidences > 0.9)).mean()),
-        blank=float(1 - inked.mean()),
+        unsure=float((confidences < MIN_CONFIDENCE).mean()),
+        blank=float((answers < 0).mean()),
     )
 
 
 def to_text(scores: Sequence[Score]) -> str:
     """A table: a line for each condition, then digits and others in all."""
     width = max(len(score.condition) for score in scores)
-    head = f"{'condition':{width}}  count  accuracy  confidence  wrong, sure   blank"
+    head = f"{'condition':{width}}  count  accuracy  wrong, sure  unsure   blank"
     rows = [_row(score, width) for score in scores]
     for name, digits in (("all digits", True), ("all others", False)):
         group = [s for s in scores if (s.accuracy is not None) == digits]
@@ -559,14 +558,12 @@ def _row(score: Score, width: int) -> str:
     accuracy = "" if score.accuracy is None else f"{score.accuracy:.1%}"
     return (
         f"{score.condition:{width}}  {score.num_pictures:5}  {accuracy:>8}"
-        f"  {score.confidence:10.3f}  {score.wrong_and_sure:11.1%}  {score.blank:6.1%}"
+        f"  {score.wrong_and_sure:11.1%}  {score.unsure:6.1%}  {score.blank:6.1%}"
     )
 
 
 def _total(name: str, scores: Sequence[Score]) -> Score:
     counts = np.array([s.num_pictures for s in scores])
-    inked = counts * (1 - np.array([s.blank for s in scores]))
-    known = np.nan_to_num([s.confidence for s in scores]) @ inked
 
     def mean(values: Sequence[float]) -> float:
         return float(np.average(values, weights=counts))
@@ -576,7 +573,7 @@ def _total(name: str, scores: Sequence[Score]) -> Score:
         name,
         int(counts.sum()),
         mean(accuracies) if accuracies else None,
-        float(known / inked.sum()) if inked.any() else float("nan"),
         mean([s.wrong_and_sure for s in scores]),
+        mean([s.unsure for s in scores]),
         mean([s.blank for s in scores]),
     )

@@ -24,7 +24,7 @@ def draw(digit, pen=(0, 0, 0), paper=(255, 255, 255), scale=8, margin=0):
 
 
 def prepare(picture):
-    return pictures.to_mnist(pictures.find_ink(picture.convert("RGB")))
+    return pictures.prepare(picture.convert("RGB"))
 
 
 def distance(a, b):
@@ -147,3 +147,74 @@ def test_noisy_images_of_28_pixels_are_read():
     for image in make_dataset(10, seed=0).images[..., 0]:
         prepared = prepare(Image.fromarray(image))
         assert 0 < (prepared > 127).mean() < 0.3
+
+
+@pytest.mark.parametrize("width", [1, 2, 12, 100])
+def test_strokes_get_a_width_that_mnist_has(width):
+    ink = np.zeros((500, 500), np.float32)
+    ink[50:450, 250 - width // 2 : 250 + (width + 1) // 2] = 1
+    ink[50 : 50 + width, 100:400] = 1
+    image = pictures.to_mnist(ink)
+    stroke = (image[18] / 255).sum()  # pixels across the stem
+    assert 1.4 < stroke < 5.2
+
+
+def test_ordinary_strokes_keep_their_width():
+    ink = np.zeros((200, 200), np.float32)
+    ink[:, 80:120] = ink[:40] = 1
+    image = pictures.to_mnist(ink)
+    assert (image[18] / 255).sum() == pytest.approx(4, abs=0.3)
+
+
+def test_the_main_digit_is_kept_whole_and_alone():
+    ink = np.zeros((200, 300), np.float32)
+    ink[50:150, 100:110] = 1  # a stem
+    ink[50:60, 120:160] = 1  # its bar, a little away
+    ink[20:60, 280:290] = 1  # something else
+    ink[180:200, 100:130] = 1  # cut by the border
+    kept = pictures.main_digit(ink)
+    assert kept[100, 105] == kept[55, 140] == 1
+    assert kept[40, 285] == kept[190, 110] == 0
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize("scale", [1, 13])
+def test_pictures_of_8_pixels(inverted, scale):
+    """As in the data that scikit-learn has, black ink or white, enlarged or not."""
+    import sklearn.datasets
+
+    digits = sklearn.datasets.load_digits().images[:20] * 255 / 16
+    expected = offline_digits.load_digits()[0][:20, :, :, 0]
+    distances = []
+    for levels, image in zip(digits.astype(np.uint8), expected, strict=True):
+        picture = Image.fromarray(255 - levels if inverted else levels)
+        side = 8 * scale
+        large = picture.resize((side, side), Image.Resampling.NEAREST)
+        distances.append(distance(prepare(large), image))
+    assert np.median(distances) < 0.25
+    assert max(distances) < 0.6
+
+
+def test_stages_end_with_what_the_model_sees(digits):
+    picture = draw(digits[3], margin=40)
+    stages = pictures.stages(picture)
+    names = [name for name, _ in stages]
+    assert names == ["picture", "contrast", "levelled", "ink", "28x28"]
+    assert all(levels.dtype == np.uint8 for _, levels in stages)
+    np.testing.assert_array_equal(stages[0][1], np.asarray(picture))
+    np.testing.assert_array_equal(stages[-1][1], pictures.prepare(picture))
+
+
+def test_stages_of_a_blank_picture():
+    blank = Image.new("RGB", (50, 40), "white")
+    assert [name for name, _ in pictures.stages(blank)] == ["picture"]
+    assert pictures.stages_strip(blank).mode == "RGB"
+
+
+def test_strip_shows_all_stages_side_by_side(digits):
+    picture = draw(digits[3], margin=40)
+    strip = pictures.stages_strip(picture)
+    assert strip.width == 5 * 232 + 8
+    assert strip.height < 300
+    last = np.asarray(strip)[24:248, -232:-8]
+    np.testing.assert_array_equal(last[4::8, 4::8, 0], pictures.prepare(picture))

@@ -81,13 +81,14 @@ def test_measure(monkeypatch, digits):
     monkeypatch.setattr(simulator, "CONDITIONS", conditions)
     monkeypatch.setattr(simulator, "NEGATIVES", negatives)
     monkeypatch.setattr(glyphs, "STYLES", styles)
-    loaded = types.SimpleNamespace(model=None, variables=None)
+    loaded = types.SimpleNamespace(model=None, variables=None, temperature=1.0)
     scores = {s.condition: s for s in simulator.measure(loaded, *digits, 4)}
     assert list(scores) == [*conditions, *styles, *negatives]
     assert scores["barred 7"].accuracy == 1
     assert scores["barred 7"].wrong_and_sure == 0
     assert scores["plain 1"].accuracy == 0
     assert scores["plain 1"].wrong_and_sure == 1
+    assert scores["plain 1"].unsure == 0
     assert scores["scribble"].accuracy is None
     assert scores["scribble"].wrong_and_sure == 1
     assert scores["blank, plain"].blank == 1
