@@ -23,7 +23,7 @@ _WORKING = 640  # pixels: larger pictures are reduced to it
 # that were read right, half had less than 0.23, and 99.5 % less than 1.45.
 _CLEAR, _UNCLEAR, _HOPELESS = 0.25, 0.7, 3.0
 _WEAK = 0.25  # contrast that a texture may have
-_TINY = 24  # pixels: smaller pictures come without light, lines and frames
+_TINY, _SMALL = 24, 64  # pixels: pictures with few that tell light, lines and frames
 _EVERY_SIDE = np.ones((3, 3), bool)  # neighbours
 
 
@@ -61,25 +61,37 @@ def ink_stages(picture: Image.Image) -> dict[str, np.ndarray]:
         picture = picture.copy()
         picture.thumbnail((_WORKING, _WORKING), Image.Resampling.BOX)
     likely, sure = _darker(picture)
-    clear = 2 * _CLEAR if sure else _CLEAR
-    rounds = ((0.5, False, clear), (0.5, True, _UNCLEAR), (0.25, True, 2 * _UNCLEAR))
     best: dict[str, np.ndarray] = {}
     doubt = np.inf
-    for widest, sloped, enough in rounds:
-        if doubt <= enough:
-            break
-        inked = False
+    for widest, sloped, enough in _rounds(max(picture.size), sure):
+        inked = doubt <= enough
         for darker in (likely, ~likely):
-            if doubt > enough and (stages := _stages(picture, darker, widest, sloped)):
-                inked = True
+            if doubt > enough:
+                stages = _stages(picture, darker, widest, sloped)
+                inked |= bool(stages)
                 # The likelier ones come first; only what is clearly better counts.
-                if (other := _doubt(stages)) < 0.8 * doubt:
+                if stages and (other := _doubt(stages)) < 0.8 * doubt:
                     best, doubt = stages, other
         if not inked and sloped:  # nor was it before, but for the slope of the light
             doubt = np.inf
     if doubt > _HOPELESS:
         raise BlankError("is blank: no ink stands out from the paper")
     return best
+
+
+def _rounds(side: int, sure: bool) -> list[tuple[float | None, bool, float]]:
+    """What to try in turn: `widest` and `sloped` of `_stages`.
+
+    Each comes with the doubt that is low enough to do without it. The paper of small
+    pictures is mostly of one tone, and their strokes may be as wide as anything.
+    """
+    clear = 2 * _CLEAR if sure else _CLEAR
+    if side < _TINY:
+        return [(None, False, clear)]
+    uneven = [(0.5, True, _UNCLEAR), (0.25, True, 2 * _UNCLEAR)]
+    if side < _SMALL:
+        return [(None, False, clear), (0.5, False, 1.0), *uneven]
+    return [(0.5, False, clear), *uneven]
 
 
 def _own_pixels(picture: Image.Image) -> Image.Image:
@@ -100,20 +112,22 @@ def _own_pixels(picture: Image.Image) -> Image.Image:
 
 
 def _stages(
-    picture: Image.Image, darker: np.ndarray, widest: float, sloped: bool
+    picture: Image.Image, darker: np.ndarray, widest: float | None, sloped: bool
 ) -> dict[str, np.ndarray] | None:
     """The stages if ink is darker than paper in some colours, and lighter in others.
 
     None if there is no ink then. No stroke is wider than `widest`, as a share of the
-    picture's longer side.
+    picture's longer side; if that is None, all paper is of one tone. With `sloped`, the
+    light may fall off to one side.
     """
     contrast = _contrast(picture, darker, widest, sloped)
     stages = {"contrast": contrast}
     if max(picture.size) < _TINY:
         ink = np.clip(contrast / max(float(contrast.max()), 1e-6), 0, 1)
     else:
-        contrast = _surround(_unrule(_level(contrast)))
-        contrast = stages["levelled"] = _level(contrast)
+        if widest is not None:
+            contrast = _surround(_unrule(_level(contrast)))
+            contrast = stages["levelled"] = _level(contrast)
         ink = _to_ink(contrast)
     stages["ink"] = ink
     return None if _is_blank(contrast, ink) else stages
@@ -175,7 +189,7 @@ def _doubt(stages: dict[str, np.ndarray]) -> float:
     width = 4 * ndimage.distance_transform_edt(pieces)[pieces == largest].mean()
     contrast = stages.get("levelled", stages["contrast"])
     level = float(np.median(contrast[stages["ink"] > 0.5]))
-    return (width / length + border.mean()) / max(level, 0.1)
+    return (width / length + border.mean()) / np.clip(level, 0.1, 1)
 
 
 # The paper.
@@ -223,7 +237,7 @@ def _otsu(levels: np.ndarray) -> float:
 
 
 def _contrast(
-    picture: Image.Image, darker: np.ndarray, widest: float, sloped: bool
+    picture: Image.Image, darker: np.ndarray, widest: float | None, sloped: bool
 ) -> np.ndarray:
     """How far each pixel is from paper, towards the ink's colour: float32 [H, W].
 
@@ -263,13 +277,15 @@ def _slope(picture: Image.Image) -> np.ndarray:
             terms.T @ (weights * terms), terms.T @ (weights[:, 0] * tones.ravel())
         )
         fitted = terms @ plane
-    _, down, across = plane / max(plane[0], 0.1)
+    if plane[0] < 0.25:  # of what is dark, light says little
+        return np.ones((1, 1, 1), np.float32)
+    _, down, across = plane / plane[0]
     y, x = np.linspace(-1, 1, picture.height), np.linspace(-1, 1, picture.width)
     light = np.maximum(1 + down * y[:, None] + across * x, 0.3)
     return light[..., None].astype(np.float32)
 
 
-def _paper(levels: np.ndarray, dark: bool, widest: float) -> np.ndarray:
+def _paper(levels: np.ndarray, dark: bool, widest: float | None) -> np.ndarray:
     """The level of the paper at each pixel [H, W], in the light that falls on it.
 
     What a square wider than any stroke sees, wherever it fits into the picture: a
@@ -277,7 +293,7 @@ def _paper(levels: np.ndarray, dark: bool, widest: float) -> np.ndarray:
     shadows, as no smooth surface does.
     """
     short, long = sorted(levels.shape)
-    if long < _TINY:
+    if widest is None:
         paper = (levels > _otsu(levels)) == dark
         return np.median(levels[paper] if paper.any() else levels)
     side = max(3, round(min(widest * long, 0.9 * short)))
