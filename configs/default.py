@@ -17,8 +17,9 @@ def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.seed = 0
     config.num_seeds = 1  # models of seed, seed + 1, ... trained side by side
+    config.num_shards = 1  # parts of a batch, which devices share; enters the result
 
-    config.dataset = "mnist"  # or fashion_mnist, kmnist, digits
+    config.dataset = "mnist"  # or fashion_mnist, kmnist, emnist/balanced, digits
     config.train_split = "train"  # any split expression of tfds
     config.test_split = "test"
     config.validation = 5000  # images held out of train_split; 0 for none

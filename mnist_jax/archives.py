@@ -10,6 +10,8 @@ import hashlib
 import http.client
 import os
 import socket
+import string
+import struct
 import sys
 import threading
 import time
@@ -17,10 +19,11 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -29,6 +32,7 @@ from mnist_jax.errors import DataError
 CONNECT_TIMEOUT = 5.0  # seconds, for all mirrors together: they are tried at once
 READ_TIMEOUT = 15.0  # seconds without a byte
 MIN_RATE = 20_000.0  # bytes/s; a mirror that is slower on the whole has stalled
+MAX_CONTENT = 28 * 28 * 700_000 + 16  # bytes unpacked; the largest is EMNIST ByClass
 
 SPLIT_FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
@@ -37,7 +41,7 @@ SPLIT_FILES = {
 
 
 class Archives(NamedTuple):
-    """The four published archives of a data set.
+    """The published archives of a data set: four, or of EMNIST one zip file of all.
 
     `files` maps a file's name to its bytes and SHA-256, as in tfds's url_checksums;
     `builder` is the class in `tensorflow_datasets.image_classification`.
@@ -100,16 +104,39 @@ DATASETS = {
 }
 # fmt: on
 
+# One zip file for all six. Labels are as in its mapping files, letters' from 1 on;
+# Balanced and ByMerge take alike letters, as c and C, for one class.
+_LETTERS, _MERGED = string.ascii_uppercase, string.digits + string.ascii_uppercase
+for _name, _classes in {
+    "balanced": _MERGED + "abdefghnqrt",
+    "byclass": _MERGED + string.ascii_lowercase,
+    "bymerge": _MERGED + "abdefghnqrt",
+    "digits": string.digits,
+    "letters": _LETTERS,
+    "mnist": string.digits,
+}.items():
+    DATASETS[f"emnist/{_name}"] = Archives(
+        builder="EMNIST",
+        class_names=tuple(_classes),
+        mirrors=("https://biometrics.nist.gov/cs_links/EMNIST/",),
+        files={
+            "gzip.zip": (
+                561_753_746,
+                "fb9bb67e33772a9cc0b895e4ecf36d2cf35be8b709693c3564cea2a019fcda8e",
+            )
+        },
+    )
+
 
 class DownloadError(DataError):
     """No mirror gave the archives; nothing is wrong with what is on this machine."""
 
 
 def check_archives(name: str, folder: Path) -> dict[str, str]:
-    """Compares the four archives in `folder` with the published sizes and SHA-256.
+    """Compares the archives in `folder` with the published sizes and SHA-256.
 
     Returns:
-      {file name: what is wrong with it}; empty when all four are as published.
+      {file name: what is wrong with it}; empty when all are as published.
     """
     problems = {}
     for filename, (size, sha256) in DATASETS[name].files.items():
@@ -194,7 +221,7 @@ def _probe(mirror: str) -> Future[None]:
     return future
 
 
-def _fetch(url: str, size: int, sha256: str) -> bytes:
+def _fetch(url: str, size: int, sha256: str) -> bytearray:
     """Returns what `url` serves if it has this size and SHA-256.
 
     Raises:
@@ -225,7 +252,7 @@ def _fetch(url: str, size: int, sha256: str) -> bytes:
         raise ValueError(f"sent {found} bytes instead of {size:,}")
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ValueError("sent a file with the wrong SHA-256")
-    return bytes(content)
+    return content
 
 
 def reason(error: BaseException) -> str:
@@ -265,20 +292,97 @@ def read_archives(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     images_file, labels_file = SPLIT_FILES[split]
     images = _read_idx(folder / images_file, ndim=3)
     labels = _read_idx(folder / labels_file, ndim=1)
+    return _checked(images, labels, folder, split)
+
+
+def _checked(
+    images: np.ndarray, labels: np.ndarray, where: Path, split: str
+) -> tuple[np.ndarray, np.ndarray]:
     if images.shape[1:] != (28, 28) or len(images) != len(labels):
         raise DataError(
-            f"{folder}: {split} images {images.shape} do not fit labels {labels.shape}"
+            f"{where}: {split} images {images.shape} do not fit labels {labels.shape}"
         )
     return images[..., None], labels.astype(np.int32)
 
 
-def _read_idx(path: Path, ndim: int) -> np.ndarray:
-    """Reads a gzipped IDX file (http://yann.lecun.com/exdb/mnist/) of uint8."""
+def is_zipped(name: str) -> bool:
+    """Whether a data set is one of several in a zip file, as EMNIST's are."""
+    return name.startswith("emnist/")
+
+
+def as_mnist(
+    name: str, images: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Brings stored images and labels into MNIST's convention.
+
+    EMNIST's archives, and tfds's copy of them, hold each image with its rows and
+    columns exchanged, and count letters from 1 (arXiv:1702.05373); all else is left.
+
+    Args:
+      name: as in `DATASETS`, or any other.
+      images: [N, 28, 28, 1].
+      labels: [N].
+
+    Returns:
+      Both, upright and counted from 0.
+    """
+    if is_zipped(name):
+        images = np.ascontiguousarray(images.swapaxes(1, 2))
+    return images, labels - 1 if name == "emnist/letters" else labels
+
+
+def unzip(name: str, folder: Path, target: Path) -> None:
+    """Writes one data set of a checked zip file as MNIST's four archives.
+
+    Images are upright and labels counted from 0, see `as_mnist`. Only four members
+    are read, by name and up to `MAX_CONTENT` bytes; no name out of the zip file is
+    ever a file's. Files that are in `target` already are taken to be these.
+
+    Raises:
+      DataError: the zip file is damaged, or `target` cannot be written.
+    """
+    if all((target / f).is_file() for files in SPLIT_FILES.values() for f in files):
+        return
+    path = folder / next(iter(DATASETS[name].files))
+    prefix = "gzip/" + name.replace("/", "-")
+    for split, filenames in SPLIT_FILES.items():
+        images = _read_idx(path, 3, f"{prefix}-{split}-images-idx3-ubyte.gz")
+        labels = _read_idx(path, 1, f"{prefix}-{split}-labels-idx1-ubyte.gz")
+        arrays = as_mnist(name, *_checked(images, labels, path, split))
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            for filename, array in zip(filenames, arrays, strict=True):
+                array = array.reshape(array.shape[:3]).astype(np.uint8)
+                header = struct.pack(
+                    f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape
+                )
+                with atomic_file(target / filename) as file:
+                    content = header + array.tobytes()
+                    file.write(gzip.compress(content, compresslevel=1, mtime=0))
+        except OSError as error:
+            raise DataError(f"{target}: {reason(error)}") from error
+
+
+def _read_idx(path: Path, ndim: int, member: str = "") -> np.ndarray:
+    """Reads a gzipped IDX file (http://yann.lecun.com/exdb/mnist/) of uint8.
+
+    Args:
+      path: the file, or a zip file that has it as `member`.
+      ndim: how many dimensions it must have.
+      member: its name in the zip file.
+    """
     try:
-        with gzip.open(path, "rb") as file:
-            content = file.read()
-    except Exception as error:  # gzip raises OSError, EOFError and zlib.error
+        with contextlib.ExitStack() as stack:
+            raw: Any = stack.enter_context(open(path, "rb"))
+            if member:
+                zipped = stack.enter_context(zipfile.ZipFile(raw))
+                raw = stack.enter_context(zipped.open(member))
+                path = path / member  # for messages
+            content = stack.enter_context(gzip.open(raw)).read(MAX_CONTENT + 1)
+    except Exception as error:  # gzip and zipfile raise of many kinds
         raise DataError(f"{path}: damaged archive ({reason(error)})") from error
+    if len(content) > MAX_CONTENT:
+        raise DataError(f"{path}: unpacks to more than {MAX_CONTENT:,} bytes")
     start = 4 + 4 * ndim  # magic 0, 0, 8 (uint8), ndim; then each dimension
     shape = tuple(np.frombuffer(content[4:start], ">u4")) if len(content) > 4 else ()
     count = int(np.prod(shape, dtype=np.int64))

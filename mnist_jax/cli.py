@@ -58,14 +58,33 @@ def run(main: Callable[[list[str]], int | None]) -> NoReturn:
         sys.exit(code)
     except UserError as error:
         label = "stopped" if isinstance(error, Interrupted) else "error"
-        print(f"{label}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _fail(f"{label}: {error}", error.exit_code)
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:  # stdout on a full disk, a path that is too long ...
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        _fail(f"error: {error}", 1)
+    except Exception as error:
+        if not _is_distributed():
+            raise
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
+        _fail(f"error: stopped, most likely as another process has: {reason}", 1)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(message, file=sys.stderr, flush=True)
+    if _is_distributed():
+        # An exit in order would wait for processes that wait for this one.
+        os._exit(code)
+    sys.exit(code)
+
+
+def _is_distributed() -> bool:
+    if "jax" not in sys.modules:
+        return False
+    from mnist_jax.devices import is_distributed
+
+    return is_distributed()
 
 
 def _leave(signum: int, frame: FrameType | None) -> None:

@@ -48,6 +48,7 @@ _FREE_GROUPS = ("model.kwargs.", "optimizer.kwargs.")
 FIELDS: dict[str, Field] = {
     "seed": Field(int, lambda v: 0 <= v < 2**32, "a whole number from 0 to 2**32 - 1"),
     "num_seeds": Field(int, lambda v: 1 <= v <= 1000, "a whole number, 1 to 1000"),
+    "num_shards": Field(int, lambda v: 1 <= v <= 4096, "a whole number, 1 to 4096"),
     "dataset": _NAME,
     "train_split": _NAME,
     "test_split": _NAME,

@@ -3,15 +3,56 @@
 import contextlib
 import math
 import os
+import sys
 import warnings
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 
 from mnist_jax.data import cache_dir
 from mnist_jax.errors import UserError
 
+_HEARTBEAT_SECONDS = 10  # of jax.distributed; its own 100 let a dead run hang
 
-def set_up(device: str | None = None, *, num_seeds: int = 1) -> None:
+
+@contextlib.contextmanager
+def _thread_pool_of(num_shards: int) -> Iterator[None]:
+    """Fixes the size of the CPU backend's thread pool, while that backend is made.
+
+    XLA splits sums by the number of its threads, so it enters the last digits. By
+    itself it takes as many as cores or devices; for shards it shall be the same
+    wherever they are. The variable is XLA's (`DefaultThreadPoolSize` in its source).
+    """
+    if num_shards == 1 or "NPROC" in os.environ:
+        yield
+        return
+    os.environ["NPROC"] = str(num_shards)
+    try:
+        yield
+    finally:
+        del os.environ["NPROC"]
+
+
+class Processes(NamedTuple):
+    """How the processes of one run find each other.
+
+    All None: as SLURM, Open MPI, Kubernetes or a TPU pod says.
+    """
+
+    coordinator_address: str | None  # HOST:PORT of the first, which listens there only
+    num_processes: int | None
+    process_id: int | None  # of this one, from 0
+
+
+def set_up(
+    device: str | None = None,
+    *,
+    num_seeds: int = 1,
+    num_shards: int = 1,
+    num_cpu_devices: int | None = None,
+    processes: Processes | None = None,
+) -> None:
     """Chooses the backend and turns on the persistent compilation cache.
 
     To be called once, before any other use of JAX's devices. The cache lies in
@@ -22,18 +63,31 @@ def set_up(device: str | None = None, *, num_seeds: int = 1) -> None:
       device: "cpu", "gpu" or "tpu"; None takes the best there is.
       num_seeds: how many models will train at once. On the CPU, so many devices are
         made of its cores that each trains as many of them.
+      num_shards: into how many shards a batch is cut, likewise.
+      num_cpu_devices: how many devices to make of the CPU's cores in any case.
+      processes: the processes to join, where there are several: those after the first
+        print nothing to stdout, and one that hangs ends them all in some ten seconds.
 
     Raises:
-      UserError: that kind of device is not there.
+      UserError: that kind of device is not there, or the processes did not meet.
     """
     if device == "cpu":
         jax.config.update("jax_platforms", "cpu")
-    if num_seeds > 1 and "--xla_force_host" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", math.gcd(num_seeds, num_cores()))
+    num_parts = max(num_seeds, num_shards)
+    if num_cpu_devices:
+        jax.config.update("jax_num_cpu_devices", num_cpu_devices)
+    elif num_parts > 1 and "--xla_force_host" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", math.gcd(num_parts, num_cores()))
+    if processes:
+        _join(processes)
     try:
-        found = jax.default_backend()
+        with _thread_pool_of(num_shards):
+            found = jax.default_backend()
     except Exception as error:  # JAX_PLATFORMS names a backend that is not there
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        asked = os.environ.get("JAX_PLATFORMS")
+        reason = " ".join(str(error).split())[:200] or (
+            f"JAX_PLATFORMS={asked} is not there: unset it, or install its driver"
+        )
         raise UserError(f"JAX found no device to run on: {reason}") from error
     if device and found != device:
         extra = {"gpu": "cuda", "tpu": "tpu"}.get(device, "")
@@ -41,6 +95,8 @@ def set_up(device: str | None = None, *, num_seeds: int = 1) -> None:
             f"--device={device}: JAX found only {found}; install the driver and "
             f"'pip install -e \".[{extra}]\"', or leave --device out"
         )
+    if jax.process_index() > 0:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  open as long as the process
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         folder = cache_dir() / "jax"
         with contextlib.suppress(OSError):  # without a cache, then
@@ -52,6 +108,32 @@ def set_up(device: str | None = None, *, num_seeds: int = 1) -> None:
     # Every program of this project is worth keeping: none is small in start-up time.
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def _join(processes: Processes) -> None:
+    address, count, process_id = processes
+    try:
+        jax.distributed.initialize(
+            address,
+            count,
+            process_id,
+            initialization_timeout=60,
+            heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=60,
+            # JAX itself would listen on every network interface.
+            coordinator_bind_address=address if process_id == 0 else None,
+        )
+    except Exception as error:  # of several kinds, with traces of C++
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(
+            f"process {process_id} could not join the others at "
+            f"{address or 'the address that the cluster names'}: {reason}"
+        ) from error
+
+
+def is_distributed() -> bool:
+    """Whether this process is one of several of a run."""
+    return jax.distributed.is_initialized()
 
 
 def num_cores() -> int:

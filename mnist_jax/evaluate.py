@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
+from mnist_jax import sharding
 from mnist_jax.config import ConfigDict
 from mnist_jax.data import (
     Dataset,
@@ -48,6 +50,20 @@ def make_eval_step(model: Model) -> EvalStep:
     False for padding; the sums are those of `metrics.summed_metrics`.
     """
     return functools.partial(_eval_step, model)
+
+
+def make_sharded_eval_step(model: Model, num_shards: int, mesh: Mesh) -> EvalStep:
+    """As `make_eval_step`, with each batch spread over the devices of a mesh."""
+
+    def eval_step(variables: PyTree, batch: Batch) -> Metrics:
+        def of_shard(shard: Batch, _: jax.Array) -> Metrics:
+            return _eval_step(model, variables, shard)
+
+        sums: Metrics = sharding.sum_over_shards(of_shard, num_shards, batch)
+        return sums
+
+    sharded: EvalStep = sharding.jit_over_shards(eval_step, mesh)
+    return sharded
 
 
 def evaluate(

@@ -131,7 +131,7 @@ def measure_seeds(workload: Workload) -> Curve:
     def cost(value: float) -> Spread:
         if jax.default_backend() == "cpu":
             _simulate_devices(num_cores() if value > 1 else 1)
-        _, step_times = _train(_change(workload, num_seeds=int(value)))
+        _, step_times = _train(_change(workload, num_shards=1, num_seeds=int(value)))
         return spread(1e3 * step_times)
 
     with _devices_restored():
@@ -143,7 +143,7 @@ def measure_devices(workload: Workload) -> Curve:
 
     No more of them than there are cores can be of use.
     """
-    workload = _change(workload, num_seeds=max(_DEVICES))
+    workload = _change(workload, num_shards=1, num_seeds=max(_DEVICES))
 
     def cost(value: float) -> Spread:
         _simulate_devices(int(value))
@@ -200,7 +200,7 @@ def _change(workload: Workload, **fields: Any) -> Workload:
 
 def _compile(workload: Workload) -> tuple[Program, TrainState, Dataset]:
     program = workload.create_program()
-    state, dataset = program.create_state(), jax.device_put(workload.dataset)
+    state, dataset = program.create_state(), program.place(workload.dataset)
     compiled = compile_train_steps(program, state, dataset)
     return program._replace(train_steps=compiled), state, dataset
 

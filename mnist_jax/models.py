@@ -93,6 +93,55 @@ class CNN(nn.Module):
         return nn.Dense(self.num_classes)(x)
 
 
+class VGG(nn.Module):
+    """Stages of several 3x3 convolutions with relu, each stage ending in a 2x2 max
+    pooling; then dense layers (Simonyan and Zisserman 2014, arXiv:1409.1556).
+
+    Attributes:
+      num_classes: number of logits.
+      features: channels of each stage.
+      depths: convolutions of each stage, 1 or more.
+      dense: widths of the hidden dense layers.
+      dropout: rate of dropout before every dense layer.
+    """
+
+    num_classes: int
+    features: Sequence[int]
+    depths: Sequence[int]
+    dense: Sequence[int]
+    dropout: float
+
+    @nn.compact
+    def __call__(
+        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """Returns logits [B, num_classes]; arguments as in `CNN`."""
+        x = images
+        for features, depth in zip(self.features, self.depths, strict=True):
+            for _ in range(depth - 1):
+                x = Conv3x3(features)(x)
+            x = ConvStage(features, 3, "SAME", batch_norm=False)(x, train, mask)
+        x = x.reshape(x.shape[0], -1)
+        for features in self.dense:
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            x = nn.relu(nn.Dense(features, kernel_init=_kernel_init)(x))
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.num_classes)(x)
+
+
+class Conv3x3(nn.Module):
+    """Convolution with "SAME" padding and relu, through `ops`."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [B, H, W, C] to [B, H, W, features]."""
+        kernel = self.param("kernel", _kernel_init, (3, 3, x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return nn.relu(ops.conv(x, kernel, bias, "SAME"))
+
+
 class MLP(nn.Module):
     """Dense layers with relu on the flattened image.
 
@@ -140,7 +189,7 @@ class Ensemble(NamedTuple):
 
 Model = nn.Module | Ensemble
 
-MODELS: dict[str, type[nn.Module]] = {"cnn": CNN, "mlp": MLP}
+MODELS: dict[str, type[nn.Module]] = {"cnn": CNN, "vgg": VGG, "mlp": MLP}
 
 
 def create_model(model_config: ConfigDict, num_classes: int) -> nn.Module:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mnist_jax.archives import reason
+from mnist_jax.archives import as_mnist, reason
 from mnist_jax.errors import DataError
 
 MEND = "remove the data set's folder to have it made anew"
@@ -24,7 +24,7 @@ def read_shard(path: Path, file_format: str) -> tuple[np.ndarray, np.ndarray]:
       file_format: "array_record" or "tfrecord".
 
     Returns:
-      images uint8 [N, 28, 28, 1] and labels int32 [N].
+      images uint8 [N, 28, 28, 1] and labels int32 [N], in MNIST's convention.
 
     Raises:
       DataError: it cannot be read, is damaged, or holds other pictures than 28x28.
@@ -45,7 +45,9 @@ def read_shard(path: Path, file_format: str) -> tuple[np.ndarray, np.ndarray]:
         except Exception as error:  # protobuf and Pillow too
             why = f"record {i}: {reason(error)}"
             raise DataError(f"{path} cannot be read ({why}); {MEND}") from error
-    return images, labels
+    # DATA_DIR/emnist/letters/3.1.0/emnist-train...: stored as it was published.
+    name = "/".join(path.parts[-4:-2]) if path.name.startswith("emnist-") else ""
+    return as_mnist(name, images, labels)
 
 
 def _decode_image(encoded: bytes) -> np.ndarray:

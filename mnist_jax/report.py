@@ -63,7 +63,7 @@ class Report:
             initial=step,
             unit="step",
             leave=False,
-            disable=not sys.stderr.isatty(),
+            disable=not sys.stderr.isatty() or jax.process_index() > 0,
             dynamic_ncols=True,
         )
         self._training_started = now

@@ -92,10 +92,11 @@ def over_seeds(metrics: Sequence[dict[str, float]]) -> dict[str, float]:
       metrics: of each seed.
 
     Returns:
-      For several seeds `name` and `name_sd`, and `num_seeds`; for one, its own.
+      For several seeds `name` and `name_sd`, and `num_seeds`; for one, its own; for
+      none, nothing.
     """
-    if len(metrics) == 1:
-        return dict(metrics[0])
+    if len(metrics) < 2:
+        return dict(metrics[0]) if metrics else {}
     result: dict[str, float] = {}
     for name in metrics[0]:
         values = np.array([each[name] for each in metrics])

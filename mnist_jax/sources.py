@@ -73,8 +73,9 @@ def resolve_dataset(
     """Finds a data set; else prepares it from its archives; else downloads these.
 
     Args:
-      name: "mnist", "fashion_mnist", "kmnist", "digits", or the name of any data set
-        of 28x28 grey images that tfds has prepared in `data_dir`.
+      name: "mnist", "fashion_mnist", "kmnist", "emnist/balanced" (or another of
+        EMNIST's), "digits", or the name of any data set of 28x28 grey images that
+        tfds has prepared in `data_dir`.
       data_dir: tfds's folder; else $TFDS_DATA_DIR, else ~/tensorflow_datasets.
       manual_dir: a folder with the original archives; else
         DATA_DIR/downloads/manual/NAME, which is also where they are downloaded to.
@@ -105,6 +106,10 @@ def resolve_dataset(
         files = ", ".join(archives.DATASETS[name].files)
         manual = _manual_dir(name, root)
         raise DataError(f"{why}: put {files} from {urls} into {manual}") from error
+    if archives.is_zipped(name):  # tfds would keep its images lying on their side
+        unzipped = cache_dir() / "archives" / name.replace("/", "-")
+        archives.unzip(name, folder, unzipped)
+        return _archives_source(name, unzipped, f"out of {_short(folder)}")
     if not _writable(root):
         return _archives_source(name, folder, f"{_short(root)} cannot be written")
     if not tfds_builders.can_prepare():
@@ -187,13 +192,13 @@ def _class_names(name: str, folder: Path) -> tuple[str, ...]:
 
 def _manual_dir(name: str, root: Path) -> Path:
     """Where tfds looks for archives; in a folder each, as their file names collide."""
-    return root / "downloads" / "manual" / name
+    return root / "downloads" / "manual" / name.split("/")[0]
 
 
 def _find_or_download_archives(
     name: str, root: Path, manual_dir: str | os.PathLike[str] | None
 ) -> Path:
-    """The folder of the four archives, checked."""
+    """The folder of the archives, checked."""
     if manual_dir:  # asked for by name, so never passed over for another place
         folder = Path(manual_dir).expanduser().absolute()
         problems = archives.check_archives(name, folder)
@@ -201,7 +206,8 @@ def _find_or_download_archives(
             files = ", ".join(archives.DATASETS[name].files)
             raise DataError(f"{folder / filename} {problem}: {name} needs {files}")
         return folder
-    folder, cached = _manual_dir(name, root), cache_dir() / "archives" / name
+    folder = _manual_dir(name, root)
+    cached = cache_dir() / "archives" / folder.name
     for place in (folder, cached):
         if not archives.check_archives(name, place):
             return place

@@ -1,5 +1,6 @@
 """Training: one pure step, many of them in one program, and the whole run."""
 
+import contextlib
 import functools
 import json
 import math
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mnist_jax import evaluate, ops
+from mnist_jax import evaluate, ops, sharding
 from mnist_jax.augment import augment
 from mnist_jax.checkpoint import Checkpointer
 from mnist_jax.config import (
@@ -46,6 +47,7 @@ from mnist_jax.workdir import (
 )
 
 Batch = dict[str, jax.Array]
+PyTree = Any
 Totals = dict[str, Any]  # numbers, or arrays [S] with several seeds
 
 NO_TOTALS: Totals = {"loss": 0.0, "correct": 0, "count": 0}
@@ -73,16 +75,58 @@ def train_step(
       rng: key of the run; the step's own randomness is `fold_in(rng, state.step)`.
       model: the linen module.
       tx: the optimizer.
-      config: only `augment`, `label_smoothing` and `ema_decay` are read.
+      config: only `augment`, `label_smoothing`, `ema_decay` and `num_shards` are read;
+        more than one shard needs `sharding.jit_over_shards`.
 
     Returns:
       The state after, and the sums of `summed_metrics` on the batch as it was trained
       on, with augmentation and dropout.
     """
-    augment_rng, dropout_rng = jax.random.split(jax.random.fold_in(rng, state.step))
+    rng = jax.random.fold_in(rng, state.step)
+    total = jnp.sum(batch["mask"], dtype=jnp.float32)
+    gradients = functools.partial(
+        batch_gradients, state, total=total, model=model, config=config
+    )
+    if config.num_shards == 1:
+        grads, metrics, batch_stats = gradients(batch, rng)
+    else:
+
+        def of_shard(shard: Batch, index: jax.Array) -> tuple[PyTree, Metrics]:
+            return gradients(shard, jax.random.fold_in(rng, index))[:2]
+
+        grads, metrics = sharding.sum_over_shards(of_shard, config.num_shards, batch)
+        batch_stats = state.batch_stats
+    state = state.apply_gradients(grads, batch_stats, tx, config.ema_decay)
+    return state, metrics
+
+
+def batch_gradients(
+    state: TrainState,
+    batch: Batch,
+    rng: jax.Array,
+    *,
+    total: jax.Array,
+    model: nn.Module,
+    config: ConfigDict,
+) -> tuple[PyTree, Metrics, PyTree]:
+    """The gradients of a batch, or of a shard of it.
+
+    Args:
+      state: the state before.
+      batch: as in `train_step`.
+      rng: key of the augmentation and the dropout.
+      total: how many examples count in the whole batch: gradients of its shards add up
+        to those of its mean loss.
+      model: the linen module.
+      config: see `train_step`.
+
+    Returns:
+      The gradients, as `state.params`; the sums of `summed_metrics`; and the new
+      running statistics of batch norm.
+    """
+    augment_rng, dropout_rng = jax.random.split(rng)
     images = augment(augment_rng, normalize(batch["image"]), config.augment)
     mask = batch["mask"].astype(jnp.float32)  # [B]
-    total = jnp.sum(mask)
 
     def loss_fn(params: Any, part: Batch) -> tuple[jax.Array, tuple[jax.Array, Any]]:
         logits, updated = model.apply(
@@ -118,8 +162,8 @@ def train_step(
         zeros = jax.tree.map(jnp.zeros_like, state.params)
         grads, logits = jax.lax.scan(add, zeros, parts)
         logits, batch_stats = logits.reshape(len(mask), -1), state.batch_stats
-    state = state.apply_gradients(grads, batch_stats, tx, config.ema_decay)
-    return state, summed_metrics(logits, batch["label"], batch["mask"])
+    metrics = summed_metrics(logits, batch["label"], batch["mask"])
+    return grads, metrics, batch_stats
 
 
 def train_steps(
@@ -140,8 +184,8 @@ def train_steps(
       step_fn: `train_step` with its keywords bound.
 
     Returns:
-      The state after K steps, and the metrics summed over them, with `finite`: whether
-      all weights are.
+      The state after K steps, and the metrics summed over them, with `finite`: bool
+      [K, L + 1], whether each of the L arrays of weights was, and the loss.
     """
 
     def body(state: TrainState, chosen: jax.Array) -> tuple[TrainState, Metrics]:
@@ -150,12 +194,19 @@ def train_steps(
             "label": dataset.labels[chosen],
             "mask": chosen >= 0,
         }
-        return step_fn(state, batch, rng)
+        state, metrics = step_fn(state, batch, rng)
+        # A loss can stay finite when weights are not: relu and pooling may drop NaN.
+        leaves = [*jax.tree.leaves(state.params), metrics["loss"]]
+        # Of sums, which are cheap: they are infinite or NaN if one of the terms is.
+        finite = jnp.stack([jnp.isfinite(jnp.sum(jnp.abs(leaf))) for leaf in leaves])
+        return state, {**metrics, "finite": finite}
 
     state, metrics = jax.lax.scan(body, state, indices)
-    metrics = jax.tree.map(lambda m: jnp.sum(m, axis=0), metrics)
-    # A loss can stay finite when weights are not: relu and pooling may drop NaN.
-    return state, {**metrics, "finite": jnp.isfinite(optax.tree.norm(state.params))}
+    finite = metrics.pop("finite")
+    return state, {
+        **{k: jnp.sum(m, axis=0) for k, m in metrics.items()},
+        "finite": finite,
+    }
 
 
 @functools.partial(jax.jit, static_argnames=("num_examples", "batch_size"))
@@ -187,6 +238,7 @@ class Program(NamedTuple):
     create_state: Callable[[], TrainState]
     indices: Callable[[int], jax.Array]  # epoch -> int32 [(S,) steps_per_epoch, B]
     rng: jax.Array
+    place: Callable[[PyTree], PyTree]  # puts arrays onto the devices
     batch_size: int
     steps_per_epoch: int
     num_seeds: int
@@ -201,35 +253,68 @@ def create_program(config: ConfigDict, num_examples: int, num_classes: int) -> P
     steps_per_epoch = math.ceil(num_examples / config.batch_size)
     model = create_model(config.model, num_classes)
     tx = create_optimizer(config, steps_per_epoch)
-    seeds = range(config.seed, config.seed + config.num_seeds)
-    keys = [jax.random.split(jax.random.key(seed), 3) for seed in seeds]
-    rngs = keys[0] if len(keys) == 1 else jnp.stack(keys, axis=1)  # [3, (S)]
-    init_rng, order_rng, step_rng = rngs
-    step_fn = functools.partial(train_step, model=model, tx=tx, config=config)
+    num_seeds, num_shards = config.num_seeds, config.num_shards
+    _check_parallel(config)
+    mesh = sharding.make_mesh(num_shards)
+    # Of one device nothing is said: arrays that are bound to it compile once more.
+    where = sharding.replicated(mesh) if num_shards > 1 else None
+
+    def make_rngs() -> jax.Array:  # [3, (S)]
+        seeds = range(config.seed, config.seed + num_seeds)
+        keys = [jax.random.split(jax.random.key(seed), 3) for seed in seeds]
+        return keys[0] if num_seeds == 1 else jnp.stack(keys, axis=1)
+
+    init_rng, order_rng, step_rng = jax.jit(make_rngs, out_shardings=where)()
+    steps = functools.partial(
+        train_steps,
+        step_fn=functools.partial(train_step, model=model, tx=tx, config=config),
+    )
+    create = functools.partial(create_train_state, config, model, tx)
     order = functools.partial(
         epoch_indices, num_examples=num_examples, batch_size=config.batch_size
     )
-    if len(keys) > 1:
-        order = jax.vmap(order, in_axes=(0, None))
-    create_state = jit_for_each_seed(
-        functools.partial(create_train_state, config, model, tx), (0,), len(keys)
-    )
+    eval_step = evaluate.make_eval_step(model)
+    if num_shards > 1:
+        jitted = sharding.jit_over_shards(steps, mesh, donate_argnums=(0,))
+        create_state = jax.jit(create, out_shardings=where)
+        eval_step = evaluate.make_sharded_eval_step(model, num_shards, mesh)
+    else:
+        jitted = jit_for_each_seed(
+            steps, (0, None, 0, 0), num_seeds, donate_argnums=(0,)
+        )
+        create_state = jit_for_each_seed(create, (0,), num_seeds)
+        if num_seeds > 1:
+            order = jax.vmap(order, in_axes=(0, None))
     return Program(
-        train_steps=jit_for_each_seed(
-            functools.partial(train_steps, step_fn=step_fn),
-            in_axes=(0, None, 0, 0),
-            num_seeds=len(keys),
-            donate_argnums=(0,),
-        ),
-        model=model if len(keys) == 1 else Ensemble(model),
-        eval_step=evaluate.make_eval_step(model),
+        train_steps=jitted,
+        model=model if num_seeds == 1 else Ensemble(model),
+        eval_step=eval_step,
         create_state=lambda: create_state(init_rng),
-        indices=lambda epoch: order(order_rng, jnp.int32(epoch)),
+        indices=lambda epoch: order(order_rng, np.int32(epoch)),
         rng=step_rng,
+        place=functools.partial(jax.device_put, device=where),
         batch_size=config.batch_size,
         steps_per_epoch=steps_per_epoch,
-        num_seeds=len(keys),
+        num_seeds=num_seeds,
     )
+
+
+def _check_parallel(config: ConfigDict) -> None:
+    if config.num_shards > 1 and config.num_seeds > 1:
+        raise ConfigError(
+            "config.num_seeds and config.num_shards cannot both be above 1: seeds are "
+            "spread over devices with nothing to add up"
+        )
+    if config.num_shards > 1 and config.model.kwargs.get("batch_norm"):
+        raise ConfigError(
+            "config.model.kwargs.batch_norm needs the statistics of whole batches: "
+            "set config.num_shards=1"
+        )
+    if jax.process_count() > 1 and config.num_shards == 1:
+        raise ConfigError(
+            f"{jax.process_count()} processes need config.num_shards, a multiple of "
+            f"their {jax.device_count()} devices"
+        )
 
 
 def compile_train_steps(
@@ -298,13 +383,13 @@ def train_epoch(
         state, metrics = program.train_steps(state, dataset, chosen, program.rng)
         pending.append(metrics)
         if len(pending) > 1:  # fetched one call late, so that the device stays busy
-            totals = add_metrics(totals, pending.pop(0), step)
+            totals = add_metrics(totals, pending.pop(0), step, state.params)
         step += chosen.shape[-2]
         steps_done(chosen.shape[-2])
-        if stop.signum:
+        if sharding.agreed(stop.signum):
             break
     for metrics in pending:
-        totals = add_metrics(totals, metrics, step)
+        totals = add_metrics(totals, metrics, step, state.params)
     return state, totals
 
 
@@ -313,16 +398,32 @@ def steps_done_by(state: TrainState) -> int:
     return int(np.max(state.step))
 
 
-def add_metrics(totals: Totals, metrics: Metrics, step: int) -> Totals:
-    """Adds the sums of one call, once it is done; `step` is for the error's message.
+def add_metrics(totals: Totals, metrics: Metrics, end: int, params: PyTree) -> Totals:
+    """Adds the sums of one call, once it is done.
+
+    Args:
+      totals: the sums so far.
+      metrics: from `train_steps`.
+      end: the number of steps done at the end of that call.
+      params: for the names of its leaves.
 
     Raises:
-      UserError: the weights became infinite or NaN.
+      UserError: weights or the loss became infinite or NaN, where and when.
     """
-    if not np.all(metrics["finite"]):
+    finite = np.asarray(metrics["finite"])  # [(S,) K, L + 1]
+    finite = finite.reshape(-1, *finite.shape[-2:]).all(axis=0)
+    if not finite.all():
+        paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+        names = [jax.tree_util.keystr(p, simple=True, separator="/") for p in paths]
+        first = int(finite.all(axis=1).argmin())
+        bad = [
+            n for n, ok in zip([*names, "loss"], finite[first], strict=True) if not ok
+        ]
+        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
         raise UserError(
-            f"training diverged: weights became infinite or NaN by step {step}; lower "
-            "config.optimizer.learning_rate, or set config.optimizer.clip_norm=1"
+            f"training diverged: {bad[0]}{more} became infinite or NaN at step "
+            f"{end - len(finite) + first + 1}; lower config.optimizer.learning_rate, "
+            "or set config.optimizer.clip_norm=1"
         )
     # In 64 bits: sums of many batches outgrow the digits of a float32.
     return {
@@ -340,6 +441,7 @@ def train_and_evaluate(
     resume: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
+    read_test: bool = True,
 ) -> dict[str, float]:
     """Trains as the config says, saves into `workdir`, and evaluates once on test.
 
@@ -354,10 +456,13 @@ def train_and_evaluate(
       resume: go on with the run in `workdir`, if there is one.
       overwrite: delete the run in `workdir`, if there is one.
       dry_run: do a few steps of everything, and write nothing into `workdir`.
+      read_test: False for a trial whose result a choice will depend on: the test split
+        is not looked at.
 
     Returns:
-      `loss` (nats), `accuracy` (0 to 1), `correct` and `count` on the test split; of
-      several seeds the means, with the standard deviations as `accuracy_sd` and so on.
+      `loss` (nats), `accuracy` (0 to 1), `correct` and `count` on the test split, or on
+      validation where `read_test` is False; of several seeds the means, with the
+      standard deviations as `accuracy_sd` and so on.
 
     Raises:
       ConfigError, DataError, CheckpointError: before training, and nothing is lost.
@@ -372,12 +477,16 @@ def train_and_evaluate(
     workdir = Path(workdir)
     if resume and overwrite:
         raise ConfigError("--resume and --overwrite exclude each other: give one")
-    if has_run(workdir) and not (resume or overwrite or dry_run):
+    if not (read_test or config.validation):
+        raise ConfigError("config.validation=0 leaves nothing to choose by: raise it")
+    # What is in the folder is for one process to say, before it begins to change it.
+    primary = sharding.is_primary()
+    if primary and has_run(workdir) and not (resume or overwrite or dry_run):
         raise ConfigError(
             f"{str(workdir)!r} holds a run: add --resume to go on with it, --overwrite "
             "to delete it and start again, or name another --workdir"
         )
-    if resume:
+    if primary and resume:
         check_resumable(workdir, config)
     report = Report(dry_run)
     splits = load_splits(config, data_dir, manual_dir)
@@ -391,10 +500,13 @@ def train_and_evaluate(
     )
     scratch = tempfile.TemporaryDirectory() if dry_run else nullcontext(workdir)
     try:
-        with scratch as folder, lock_workdir(Path(folder)):
-            if overwrite:
-                clear_run(Path(folder))
-            return _run(config, Path(folder), splits, program, report)
+        with scratch as folder:
+            lock = lock_workdir(Path(folder)) if primary else nullcontext()
+            with lock:
+                if primary and overwrite:
+                    clear_run(Path(folder))
+                sharding.wait_for_all("the folder is ready")
+                return _run(config, Path(folder), splits, program, report, read_test)
     except BrokenPipeError:
         raise  # of the terminal, not of the workdir
     except jax.errors.JaxRuntimeError as error:
@@ -414,10 +526,15 @@ def train_and_evaluate(
 
 
 def _run(
-    config: ConfigDict, workdir: Path, splits: Splits, program: Program, report: Report
+    config: ConfigDict,
+    workdir: Path,
+    splits: Splits,
+    program: Program,
+    report: Report,
+    read_test: bool,
 ) -> dict[str, float]:
     """Does the run in a folder that is empty or holds this very run; holds its lock."""
-    num_seeds = program.num_seeds
+    num_seeds, primary = program.num_seeds, sharding.is_primary()
 
     def measure(state: TrainState, split: Dataset) -> list[dict[str, float]]:
         size = config.eval_batch_size
@@ -435,8 +552,9 @@ def _run(
         }
         if splits.validation is not None and steps_done_by(state) == last_step:
             images, labels = splits.validation
+            variables = jax.device_get(state.variables)
             logits = evaluate.predict_logits(
-                program.model, state.variables, images, config.eval_batch_size
+                program.model, variables, images, config.eval_batch_size
             )
             metadata["temperature"] = fit_temperature(logits, labels)
         checkpointer.save(state, metadata=metadata, metrics=metrics)
@@ -446,15 +564,29 @@ def _run(
         steps_per_epoch, step = program.steps_per_epoch, steps_done_by(state)
         last_step = config.num_epochs * steps_per_epoch
         report.model(config.model.name, state.params, num_seeds)
-        dataset = jax.device_put(splits.train)
+        dataset = program.place(splits.train)
         if step < last_step:
             compiled = compile_train_steps(program, state, dataset)
             program = program._replace(train_steps=compiled)
         report.start(step, last_step, steps_per_epoch)
-        write_config(workdir, config)
-        validation: dict[str, float] = {}
-        with MetricWriter(workdir, step) as writer, catch_signals() as stop:
-            while step < last_step and not stop.signum:
+        validation: list[dict[str, float]] = []
+        with contextlib.ExitStack() as stack:
+            stop = stack.enter_context(catch_signals())
+            if primary:
+                write_config(workdir, config)
+                writer = stack.enter_context(MetricWriter(workdir, step))
+
+            def write(
+                train: dict[str, float],
+                name: str,
+                each: list[dict[str, float]],
+                rates: dict[str, float] | None = None,
+            ) -> None:
+                if primary:
+                    scalars = {f"train/{k}": v for k, v in train.items()}
+                    writer.write(step, scalars | _scalars(name, each, config), rates)
+
+            while step < last_step and not sharding.agreed(stop.signum):
                 begun, before = time.perf_counter(), np.sum(totals["count"])
                 state, totals = train_epoch(
                     program, state, dataset, totals, stop, report.steps_done
@@ -463,40 +595,48 @@ def _run(
                 rate = float(np.sum(totals["count"]) - before) / seconds
                 step = steps_done_by(state)
                 epoch, steps_over = divmod(step, steps_per_epoch)
-                validation = {}
+                validation = []
                 if not steps_over:
                     parts = unstack(totals, num_seeds)
                     train = over_seeds([mean_metrics([part]) for part in parts])
                     if splits.validation is not None:
-                        validation = over_seeds(measure(state, splits.validation))
-                    report.epoch(epoch, train, validation, rate)
-                    scalars = {f"train/{k}": v for k, v in train.items()}
-                    scalars |= {f"validation/{k}": v for k, v in validation.items()}
-                    writer.write(step, scalars, {"images_per_second": rate})
+                        validation = measure(state, splits.validation)
+                    report.epoch(epoch, train, over_seeds(validation), rate)
+                    write(train, "validation", validation, {"images_per_second": rate})
                     totals = dict(NO_TOTALS)
                     if step == last_step or epoch % config.checkpoint_every_epochs == 0:
-                        save(state, totals, validation)
+                        save(state, totals, over_seeds(validation))
             report.trained()
             if step < last_step:
                 # Stopped by a signal, wherever in the loop it came; what is saved
                 # already is left as it is.
-                save(state, totals, validation)
+                save(state, totals, over_seeds(validation))
             checkpointer.verify(step)
             if step < last_step:
                 raise Interrupted(
                     f"at step {step} of {last_step}, which is saved in {workdir}; "
                     "to go on, repeat the command with --resume and no --overwrite",
-                    stop.signum,
+                    sharding.agreed(stop.signum),
                 )
+            if not read_test:
+                assert splits.validation is not None
+                return over_seeds(validation or measure(state, splits.validation))
             # The one time that this split is looked at.
             each = measure(state, splits.test)
             test = over_seeds(each)
-            scalars = {f"test/{k}": v for k, v in test.items()}
-            for seed, own in enumerate(each if num_seeds > 1 else [], config.seed):
-                scalars |= {f"test/{k}/seed_{seed}": v for k, v in own.items()}
-            writer.write(step, scalars)
+            write({}, "test", each)
     report.summary(splits.source, test, workdir)
     return test
+
+
+def _scalars(
+    name: str, each: list[dict[str, float]], config: ConfigDict
+) -> dict[str, float]:
+    """What the log says of a split: over the seeds and, of several, of each."""
+    scalars = {f"{name}/{k}": v for k, v in over_seeds(each).items()}
+    for seed, own in enumerate(each if len(each) > 1 else [], config.seed):
+        scalars |= {f"{name}/{k}/seed_{seed}": v for k, v in own.items()}
+    return scalars
 
 
 def _restore_or_create(
@@ -514,6 +654,7 @@ def _restore_or_create(
     if checkpointer.latest_step() is None:
         return program.create_state(), dict(NO_TOTALS)
     state, _, metadata = checkpointer.restore(jax.eval_shape(program.create_state))
+    state = program.place(state)
     check_same_config(metadata["config"], config)  # `config.json` may be lost
     saved, found = metadata["dataset"], source.to_dict()
     if (saved["name"], saved["splits"]) != (found["name"], found["splits"]):

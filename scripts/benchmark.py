@@ -77,7 +77,7 @@ def main(arguments: list[str]) -> None:
         if _DEVICE.value not in (None, "cpu"):
             raise ConfigError("--compare is on the CPU: leave --device out")
     device = "cpu" if _COMPARE.value else _DEVICE.value
-    devices.set_up(device, num_seeds=config.num_seeds)
+    devices.set_up(device, num_seeds=config.num_seeds, num_shards=config.num_shards)
     num_classes = 10
     if _DATA.value == "config":
         splits = train.load_splits(config, None, None)

@@ -15,6 +15,7 @@ from ml_collections import config_flags
 
 from mnist_jax import cli
 from mnist_jax.config import CONFIGS
+from mnist_jax.errors import ConfigError
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", str(CONFIGS / "default.py"), "The config file."
@@ -29,6 +30,23 @@ _OVERWRITE = flags.DEFINE_bool(
 _DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Do a few steps of everything and save nothing."
 )
+_NUM_CPU_DEVICES = flags.DEFINE_integer(
+    "num_cpu_devices", None, "Make so many devices of the CPU's cores.", lower_bound=1
+)
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed",
+    False,
+    "Join the processes that SLURM, Open MPI, Kubernetes or a TPU pod has started.",
+)
+_COORDINATOR_ADDRESS = flags.DEFINE_string(
+    "coordinator_address", None, "Without those: HOST:PORT of the first process."
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "How many processes there are.", lower_bound=1
+)
+_PROCESS_ID = flags.DEFINE_integer(
+    "process_id", None, "Which of them this one is, from 0.", lower_bound=0
+)
 _DEVICE = cli.define_device_flag()
 _DATA_DIR, _MANUAL_DIR = cli.define_data_dir_flags()
 
@@ -38,10 +56,26 @@ def main(arguments: list[str]) -> None:
     cli.refuse_arguments(arguments)
     from mnist_jax import devices, train
 
-    devices.set_up(_DEVICE.value, num_seeds=_CONFIG.value.num_seeds)
+    config = _CONFIG.value
+    processes = devices.Processes(
+        _COORDINATOR_ADDRESS.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+    )
+    num_given = sum(value is not None for value in processes)
+    if num_given not in (0, 3) or (num_given and _DISTRIBUTED.value):
+        raise ConfigError(
+            "give --coordinator_address, --num_processes and --process_id, all three; "
+            "or --distributed alone, where a cluster names them"
+        )
+    devices.set_up(
+        _DEVICE.value,
+        num_seeds=config.num_seeds,
+        num_shards=config.num_shards,
+        num_cpu_devices=_NUM_CPU_DEVICES.value,
+        processes=processes if num_given or _DISTRIBUTED.value else None,
+    )
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     train.train_and_evaluate(
-        _CONFIG.value,
+        config,
         _WORKDIR.value or Path("checkpoints") / name,
         data_dir=_DATA_DIR.value,
         manual_dir=_MANUAL_DIR.value,

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,35 @@ def write_archives(folder: Path, splits: dict[str, Dataset]) -> dict:
     return published
 
 
+def write_emnist(
+    folder: Path, name: str, splits: dict[str, Dataset], extra: dict[str, bytes]
+) -> dict:
+    """Writes gzip.zip with one of EMNIST's data sets, stored as EMNIST stores it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(folder / "gzip.zip", "w") as file:
+        for split, (images, labels) in as_emnist(name, splits).items():
+            for kind, header, array in (
+                ("images-idx3", struct.pack(">4I", 0x803, len(images), 28, 28), images),
+                ("labels-idx1", struct.pack(">2I", 0x801, len(labels)), labels),
+            ):
+                raw = header + array.astype(np.uint8).tobytes()
+                member = f"gzip/{name.replace('/', '-')}-{split}-{kind}-ubyte.gz"
+                file.writestr(member, gzip.compress(raw, mtime=0))
+        for member, content in extra.items():
+            file.writestr(member, content)
+    content = (folder / "gzip.zip").read_bytes()
+    return {"gzip.zip": (len(content), hashlib.sha256(content).hexdigest())}
+
+
+def as_emnist(name: str, splits: dict[str, Dataset]) -> dict[str, Dataset]:
+    """Each image with rows and columns exchanged, and letters counted from 1."""
+    first = 1 if name == "emnist/letters" else 0
+    return {
+        split: Dataset(images.transpose(0, 2, 1, 3), labels + np.int32(first))
+        for split, (images, labels) in splits.items()
+    }
+
+
 def encode_example(image: np.ndarray, label: int) -> bytes:
     """One record as tfds writes it: a tf.train.Example with a PNG."""
     from tensorflow_datasets.proto import tf_example_pb2
@@ -98,6 +128,7 @@ def write_prepared(
     num_shards: int = 1,
 ) -> Path:
     """Writes DATA_DIR/NAME/3.0.1 as tfds would; returns that folder."""
+    dataset = name.split("/")[0]  # the rest is tfds's "config"
     folder = data_dir / name / "3.0.1"
     folder.mkdir(parents=True)
     write = {"tfrecord": write_tfrecord, "array_record": write_array_record}
@@ -106,7 +137,7 @@ def write_prepared(
         examples = [encode_example(*pair) for pair in zip(images, labels, strict=True)]
         shards = np.array_split(np.arange(len(examples)), num_shards)
         for i, shard in enumerate(shards):
-            shard_name = f"{name}-{split}.{file_format}-{i:05d}-of-{num_shards:05d}"
+            shard_name = f"{dataset}-{split}.{file_format}-{i:05d}-of-{num_shards:05d}"
             write[file_format](folder / shard_name, [examples[k] for k in shard])
         split_infos.append({
             "name": split,
@@ -117,7 +148,7 @@ def write_prepared(
     info = {
         "fileFormat": file_format,
         "moduleName": "tensorflow_datasets.image_classification.mnist",
-        "name": name,
+        "name": dataset,
         "splits": split_infos,
         "version": "3.0.1",
     }

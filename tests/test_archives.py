@@ -9,6 +9,7 @@ import urllib.request
 
 import numpy as np
 import pytest
+from mnist_fixture import write_emnist
 
 from mnist_jax import archives
 from mnist_jax.errors import DataError
@@ -97,9 +98,16 @@ def test_the_published_checksums_are_those_of_tfds():
 
     for name, published in archives.DATASETS.items():
         builder = getattr(tfds.image_classification, published.builder)
-        assert builder.name == name
+        assert builder.name == name.split("/")[0]
         infos = {i.filename: (i.size, i.checksum) for i in builder.url_infos.values()}
         assert infos == published.files
+        if archives.is_zipped(name):
+            config = builder.builder_configs[name.split("/")[1]]
+            unused = 11 if name == "emnist/letters" else 0  # of its 37 labels
+            assert len(published.class_names) == config.class_number - unused
+            size = 28 * 28 * config.train_examples + 16
+            assert size <= archives.MAX_CONTENT
+            continue
         assert list(published.files) == [f for s in archives.SPLIT_FILES.values() for f in s]  # noqa: E501 # fmt: skip
         assert len(published.mirrors) >= 2
         assert len(published.class_names) == 10
@@ -229,3 +237,41 @@ def test_a_damaged_archive(made_archives):
     path.write_bytes((made_archives / "train-images-idx3-ubyte.gz").read_bytes())
     with pytest.raises(DataError, match=r"\(300, 28, 28\) do not fit labels \(100,\)"):
         archives.read_archives(made_archives, "test")
+
+
+NAMES = [file for files in archives.SPLIT_FILES.values() for file in files]
+
+
+@pytest.mark.parametrize("name", ["emnist/letters", "emnist/balanced"])
+def test_unzip(name, tmp_path, made_splits):
+    """What the zip file holds besides is neither read nor written anywhere."""
+    extra = {"../../evil": b"x", "gzip/mapping.txt": b"x"}
+    write_emnist(tmp_path / "zip", name, made_splits, extra)
+    archives.unzip(name, tmp_path / "zip", tmp_path / "out")
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == sorted(NAMES)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["out", "zip"]
+    for split, (images, labels) in made_splits.items():
+        read_images, read_labels = archives.read_archives(tmp_path / "out", split)
+        np.testing.assert_array_equal(read_images, images)
+        np.testing.assert_array_equal(read_labels, labels)
+
+
+def test_a_bad_zip_file(tmp_path, made_splits, monkeypatch):
+    def unzip():
+        archives.unzip("emnist/digits", tmp_path, tmp_path / "out")
+
+    write_emnist(tmp_path, "emnist/letters", made_splits, {})
+    with pytest.raises(DataError, match=r"no item named.*emnist-digits-train-images"):
+        unzip()
+    write_emnist(tmp_path, "emnist/digits", made_splits, {})
+    good = (tmp_path / "gzip.zip").read_bytes()
+    for bad in (good[:-30], b"", good[:5000] + b"?" + good[5001:]):
+        (tmp_path / "gzip.zip").write_bytes(bad)
+        with pytest.raises(DataError, match="damaged archive") as caught:
+            unzip()
+        assert "\n" not in str(caught.value)
+    (tmp_path / "gzip.zip").write_bytes(good)
+    monkeypatch.setattr(archives, "MAX_CONTENT", 10_000)  # a bomb is read so far only
+    with pytest.raises(DataError, match="unpacks to more than 10,000 bytes"):
+        unzip()
+    assert not (tmp_path / "out").exists()

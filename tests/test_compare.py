@@ -212,6 +212,7 @@ def test_peers_that_are_always_there(seed_config, name):
         seed_config.model.kwargs = ConfigDict({"dense": (16,), "dropout": 0.0})
         num_parameters = 785 * 16 + 17 * 10
     seed_config.batch_size = 15
+    seed_config.num_shards = 1  # the number of devices is fixed in this process
     work = Work(seed_config.to_dict(), *benchmark.synthetic_dataset(30))
 
     def loss(logits):

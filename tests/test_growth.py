@@ -61,7 +61,9 @@ def test_curves(workload, devices):
 
 
 def test_training_with_two_seeds(workload):
-    rates, step_times = growth._train(growth._change(workload, num_seeds=2))
+    rates, step_times = growth._train(
+        growth._change(workload, num_shards=1, num_seeds=2)
+    )
     # 30 images are 3 batches of 8 and one of 6, for each seed.
     np.testing.assert_allclose(rates * step_times, 2 * 30 / 4)
 

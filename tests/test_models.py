@@ -21,6 +21,12 @@ def model_config(name="cnn", **changes):
             "batch_norm": False,
         },
         "mlp": {"dense": (16,), "dropout": 0.0},
+        "vgg": {
+            "features": (4, 8),
+            "depths": (1, 2),
+            "dense": (16,),
+            "dropout": 0.0,
+        },
     }[name]
     return ConfigDict({"name": name, "kwargs": {**kwargs, **changes}})
 

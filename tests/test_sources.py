@@ -4,12 +4,15 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
-from mnist_fixture import write_prepared
+from mnist_fixture import as_emnist, write_archives, write_emnist, write_prepared
 
 from mnist_jax import archives, sources, tfds_builders
-from mnist_jax.data import load_dataset, resolve_dataset
+from mnist_jax.checkpoint import load_model
+from mnist_jax.data import Dataset, load_dataset, resolve_dataset
 from mnist_jax.errors import ConfigError, DataError
+from mnist_jax.train import train_and_evaluate
 
 
 @pytest.fixture(autouse=True)
@@ -182,3 +185,62 @@ def test_a_source_cannot_be_changed(mnist_data_dir):
     source = resolve_dataset("mnist", data_dir=mnist_data_dir)
     with pytest.raises(dataclasses.FrozenInstanceError):
         source.name = "other"
+
+
+@pytest.mark.parametrize("name", ["emnist/letters", "emnist/digits"])
+def test_emnist_is_upright_from_its_zip_file_and_from_tfds(
+    name, tmp_path, made_splits, monkeypatch
+):
+    files = write_emnist(tmp_path / "zip", name, made_splits, {})
+    made = archives.DATASETS[name]._replace(mirrors=(), files=files)
+    monkeypatch.setitem(archives.DATASETS, name, made)
+    direct = resolve_dataset(name, data_dir=tmp_path / "a", manual_dir=tmp_path / "zip")
+    assert direct.description.startswith(f"{name} from its archives in ")
+    assert not (tmp_path / "a").exists()
+
+    as_tfds = {}  # in tfds's order, and as published
+    for split, dataset in as_emnist(name, made_splits).items():
+        order = tfds_builders.tfds_order(len(dataset.labels), split)
+        as_tfds[split] = Dataset(dataset.images[order], dataset.labels[order])
+    write_prepared(tmp_path / "b", as_tfds, name=name)
+    prepared = resolve_dataset(name, data_dir=tmp_path / "b")
+    assert prepared.file_format == "array_record"
+    assert direct.num_classes == prepared.num_classes == len(made.class_names)
+    for split, stored in made_splits.items():
+        order = tfds_builders.tfds_order(len(stored.labels), split)
+        for source in (direct, prepared):
+            images, labels = load_dataset(source, split)
+            np.testing.assert_array_equal(images, stored.images[order])
+            np.testing.assert_array_equal(labels, stored.labels[order])
+
+
+def test_mnist_in_a_folder_that_is_called_emnist(tmp_path, made_splits):
+    write_prepared(tmp_path / "emnist", made_splits)
+    source = resolve_dataset("mnist", data_dir=tmp_path / "emnist")
+    images, _ = load_dataset(source, "test")
+    np.testing.assert_array_equal(images, made_splits["test"].images)
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist", "kmnist", "emnist/letters"])
+def test_other_datasets_train_by_a_flag(
+    name, tmp_path, made_splits, monkeypatch, tiny_config
+):
+    if name == "emnist/letters":
+        files = write_emnist(tmp_path / "archives", name, made_splits, {})
+    else:
+        files = write_archives(tmp_path / "archives", made_splits)
+    made = archives.DATASETS[name]._replace(mirrors=(), files=files)
+    monkeypatch.setitem(archives.DATASETS, name, made)
+    tiny_config.dataset, tiny_config.train_split = name, "train"
+    tiny_config.validation, tiny_config.num_epochs = 50, 2
+    train_and_evaluate(
+        tiny_config,
+        tmp_path / "run",
+        data_dir=tmp_path / "data",
+        manual_dir=tmp_path / "archives",
+    )
+    loaded = load_model(tmp_path / "run")
+    assert loaded.metadata["dataset"]["name"] == name
+    images = made_splits["test"].images.astype(np.float32) / 255
+    logits = loaded.model.apply(loaded.variables, images)
+    assert logits.shape == (100, len(made.class_names))

@@ -18,8 +18,8 @@ class Ours:
     version = f"jax {jax.__version__}"
 
     def __init__(self, work: Work) -> None:
-        devices.set_up("cpu")
         config, dataset = config_from_dict(work.config), Dataset(*work[1:])
+        devices.set_up("cpu", num_shards=config.num_shards)
         workload = benchmark.Workload(config, dataset, 10, repeats=1, seconds=0.0)
         program = workload.create_program()
         self._state = program.create_state()
@@ -27,7 +27,7 @@ class Ours:
         self.num_parameters = sum(param.size for param in params)
         self._model = create_model(config.model, workload.num_classes)
         self._eval_batch_size = config.eval_batch_size
-        self._images, self._dataset = work.images, jax.device_put(dataset)
+        self._images, self._dataset = work.images, program.place(dataset)
         compiled = compile_train_steps(program, self._state, self._dataset)
         self._program = program._replace(train_steps=compiled)
 
@@ -46,7 +46,8 @@ class Ours:
         """See `peers.Peer`."""
         return predict_logits(
             self._model,
-            self._state.variables,
+            # From the host: else each of several devices would predict everything.
+            jax.device_get(self._state.variables),
             self._images[:count],
             min(count, self._eval_batch_size),
         )

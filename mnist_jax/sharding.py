@@ -1,0 +1,138 @@
+"""Data parallelism whose result does not depend on the devices.
+
+A batch is cut into `config.num_shards` logical shards. Each has randomness of its own,
+a device takes one or more of them in turn, and their gradients are gathered and added
+in the order of the shards. So the number of devices and of processes decides only
+where arrays live: the weights are the same, bit for bit. (A plain mean over devices
+adds in another order on another number of them, and after some hundred steps nothing
+agrees any more.)
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from mnist_jax.errors import ConfigError
+
+PyTree = Any
+
+_AXIS = "data"
+
+
+def make_mesh(num_shards: int) -> Mesh:
+    """The devices that take part, in one axis `data`.
+
+    All of them, over all processes; of one process so many as divide `num_shards`.
+
+    Raises:
+      ConfigError: several processes have devices that the shards do not spread over.
+    """
+    devices = jax.devices()
+    counts = [n for n in range(1, len(devices) + 1) if num_shards % n == 0]
+    if jax.process_count() > 1 and counts[-1] != len(devices):
+        raise ConfigError(
+            f"config.num_shards = {num_shards} does not spread over the {len(devices)} "
+            f"devices of {jax.process_count()} processes: it must be a multiple of "
+            f"{len(devices)}"
+        )
+    return Mesh(np.array(devices[: counts[-1]]), (_AXIS,))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding of what every device has a copy of: state, data set, metrics."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def jit_over_shards(
+    fn: Callable[..., PyTree], mesh: Mesh, donate_argnums: tuple[int, ...] = ()
+) -> Any:
+    """Jits a function that calls `sum_over_shards`.
+
+    Args:
+      fn: pure; its arguments and results are replicated.
+      mesh: from `make_mesh`.
+      donate_argnums: as for `jax.jit`.
+    """
+    everywhere = PartitionSpec()
+    sharded = jax.shard_map(
+        fn, mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False
+    )
+    options: dict[str, Any] | None = None
+    if jax.default_backend() == "cpu" and len(mesh.local_devices) > 1:
+        # A core is a device: splitting each operation over all the cores would make
+        # the devices wait for each other.
+        options = {"xla_cpu_multi_thread_eigen": False}
+    return jax.jit(sharded, donate_argnums=donate_argnums, compiler_options=options)
+
+
+def sum_over_shards(
+    fn: Callable[[PyTree, jax.Array], PyTree], num_shards: int, batch: PyTree
+) -> PyTree:
+    """Sums a function of shards over all of a batch; within `jit_over_shards`.
+
+    Args:
+      fn: maps (shard, index), a batch of ceil(B / num_shards) and an int32 [], to a
+        tree of sums.
+      num_shards: V, a multiple of the devices.
+      batch: leaves [B, ...]. Zeros are added where V does not divide B: a `mask` in it
+        must make them count for nothing.
+
+    Returns:
+      As `fn`: the sum over the V shards, bit-equal on any number of devices.
+    """
+
+    def cut(leaf: jax.Array) -> jax.Array:  # [V, ceil(B / V), ...]
+        padding = -len(leaf) % num_shards
+        leaf = jnp.pad(leaf, [(0, padding)] + [(0, 0)] * (leaf.ndim - 1))
+        return leaf.reshape(num_shards, -1, *leaf.shape[1:])
+
+    def one(index: jax.Array) -> PyTree:
+        return fn(jax.tree.map(lambda leaf: leaf[index], shards), index)
+
+    def add(index: jax.Array, parts: PyTree) -> PyTree:
+        return jax.tree.map(
+            lambda all, part: all.at[index - first].set(part), parts, one(index)
+        )
+
+    shards = jax.tree.map(cut, batch)
+    own = num_shards // jax.lax.axis_size(_AXIS)
+    first = jax.lax.axis_index(_AXIS).astype(jnp.int32) * own
+    shapes = jax.eval_shape(one, first)
+    parts = jax.tree.map(lambda x: jnp.zeros((own, *x.shape), x.dtype), shapes)
+    # The bounds are not constants: XLA would take a loop of one shard apart, compile
+    # its body together with what surrounds it, and round otherwise than in a loop.
+    parts = jax.lax.fori_loop(first, first + own, add, parts)
+    parts = jax.lax.all_gather(parts, _AXIS, tiled=True)  # [V, ...]
+    # Else XLA may add up in the loop above what of the parts is this device's.
+    parts = jax.lax.optimization_barrier(parts)
+    return jax.tree.map(
+        lambda part: functools.reduce(jnp.add, [part[i] for i in range(num_shards)]),
+        parts,
+    )
+
+
+def is_primary() -> bool:
+    """Whether this process is the one that prints and writes."""
+    return jax.process_index() == 0
+
+
+def agreed(signum: int) -> int:
+    """The largest of a number over all processes, which must all ask at that point.
+
+    A signal reaches processes at different steps: they must stop at one.
+    """
+    if jax.process_count() == 1:
+        return signum
+    return int(np.max(multihost_utils.process_allgather(np.int32(signum))))
+
+
+def wait_for_all(name: str) -> None:
+    """Returns when all processes have come to the point of that name."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)

@@ -1,0 +1,115 @@
+"""What README says under "Security", sentence by sentence."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mnist_jax.checkpoint import load_model
+from mnist_jax.errors import CheckpointError, ConfigError, PictureError
+from mnist_jax.models import MODELS, create_model
+from mnist_jax.picture_files import FORMATS, read_picture
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = [p for d in ("mnist_jax", "scripts", "configs") for p in (ROOT / d).rglob("*.py")]  # noqa: E501 # fmt: skip
+UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml"}  # noqa: E501 # fmt: skip
+
+
+def test_nothing_is_unpickled_and_no_text_is_run():
+    assert len(SOURCES) > 40
+    runs_code = set()
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                names = {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names = {(node.module or "").split(".")[0]}
+            else:
+                names = set()
+            assert not names & UNPICKLERS, f"{path}:{node.lineno}"
+            if isinstance(node, ast.keyword):
+                assert node.arg != "allow_pickle" or (
+                    isinstance(node.value, ast.Constant) and node.value.value is False
+                ), f"{path}:{node.value.lineno}"
+            if isinstance(node, ast.Call):
+                name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+                bare = isinstance(node.func, ast.Name)
+                assert not (bare and name in {"eval", "exec", "compile"}), path
+                if name == "exec_module":
+                    runs_code.add(path.name)
+    assert runs_code == {"config.py"}  # config files are Python
+
+
+def test_a_strangers_model_name_and_arguments_run_nothing(default_config, tmp_path):
+    model = default_config.model
+    for name in ("os.system", "__import__", "../cnn", "nn.Module"):
+        assert name not in MODELS
+        model.name = name
+        with pytest.raises(ConfigError, match=r"config.model.name") as caught:
+            create_model(model, 10)
+        assert "\n" not in str(caught.value)
+    model.name = "cnn"
+    model.kwargs["__class__"] = "os.system"
+    with pytest.raises(ConfigError, match="__class__ is unknown"):
+        create_model(model, 10)
+
+
+def test_an_altered_checkpoint_is_refused_and_leaves_no_file(trained_workdir):
+    for path in trained_workdir.glob("checkpoints/*/metadata/metadata"):
+        metadata = json.loads(path.read_text())
+        metadata["leaves"]["params/../../../evil"] = metadata["leaves"]["step"]
+        path.write_text(json.dumps(metadata))
+    before = sorted(trained_workdir.parent.rglob("*"))
+    with pytest.raises(CheckpointError) as caught:
+        load_model(trained_workdir)
+    assert "\n" not in str(caught.value)
+    assert sorted(trained_workdir.parent.rglob("*")) == before
+
+
+def test_pictures_of_other_formats_are_not_decoded(tmp_path):
+    assert not {"EPS", "PDF", "WMF", "PSD"} & set(FORMATS)
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png", "EPS")
+    with pytest.raises(PictureError, match="not a BMP"):
+        read_picture(tmp_path / "a.png")
+
+
+def test_training_opens_no_listening_socket(tmp_path):
+    """Nor does it look for a data set that is at hand on the network."""
+    program = """
+import socket, sys
+def refused(*args):
+    raise AssertionError("a socket was opened")
+for name in ("bind", "listen", "connect", "connect_ex"):
+    setattr(socket.socket, name, refused)
+socket.create_connection = socket.getaddrinfo = refused
+from pathlib import Path
+from mnist_jax.config import load_config
+from mnist_jax.train import train_and_evaluate
+config = load_config("smoke").unlock()
+config.optimizer.warmup_epochs = 0.0
+config.model.kwargs.features = (4,)
+for name in config.augment:
+    config.augment[name] = 0.0
+train_and_evaluate(config, Path(sys.argv[1]))
+tables = [Path("/proc/self/net/tcp"), Path("/proc/self/net/tcp6")]
+inodes = {
+    row.split()[9]
+    for table in tables if table.exists()
+    for row in table.read_text().splitlines()[1:] if row.split()[3] == "0A"
+}
+import os
+own = set()
+for fd in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else []:
+    try:
+        own.add(os.readlink(f"/proc/self/fd/{fd}"))
+    except OSError:
+        pass
+assert not own & {f"socket:[{inode}]" for inode in inodes}
+"""
+    subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "run")], cwd=ROOT, check=True
+    )
