@@ -410,8 +410,8 @@ def add_metrics(totals: Totals, metrics: Metrics, end: int, params: PyTree) -> T
     Raises:
       UserError: weights or the loss became infinite or NaN, where and when.
     """
-    finite = np.asarray(metrics["finite"])  # [(S,) K, L + 1]
-    finite = finite.reshape(-1, *finite.shape[-2:]).all(axis=0)
+    each = np.asarray(metrics["finite"])  # [(S,) K, L + 1]
+    finite = np.all(each.reshape(-1, *each.shape[-2:]), axis=0)
     if not finite.all():
         paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
         names = [jax.tree_util.keystr(p, simple=True, separator="/") for p in paths]
