@@ -5,6 +5,7 @@ from pathlib import Path
 os.environ["JAX_PLATFORMS"] = "cpu"  # for subprocesses too; before jax is imported
 
 import pytest
+from faults.client import Server
 from mnist_fixture import (  # noqa: F401  fixtures for all tests
     cache_dir,
     made_archives,
@@ -23,6 +24,13 @@ def _cache(tmp_path_factory):
     from mnist_jax import devices
 
     devices.set_up("cpu")
+
+
+@pytest.fixture(scope="session")
+def fork_server(_cache, tmp_path_factory):
+    """Runs scripts as processes, quickly."""
+    with Server(tmp_path_factory.mktemp("server")) as server:
+        yield server
 
 
 @pytest.fixture

@@ -1,0 +1,189 @@
+"""Runs scripts as processes of their own, in a tenth of the time that it would take to
+start them, and with faults: killed at an instant, file operations that fail, limits.
+
+    with Server(folder) as server:
+        done = server.run("train.py", "--workdir=somewhere", "--resume")
+        assert (done.returncode, done.errors) == (0, "")
+"""
+
+import itertools
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+FAULTS = Path(__file__).resolve().parent
+
+# What a fault does: see shim.c.
+COUNT, KILL, TEAR, FAIL, FAIL_ON = range(5)
+
+
+class Fault(NamedTuple):
+    """What happens to a process at its `number`-th operation that changes `folder`.
+
+    `number` 0 is the start. With KILL, `seconds` of its processor time later.
+    """
+
+    folder: Path
+    number: int = 0
+    mode: int = COUNT
+    error: int = 0  # an errno
+    seconds: float = 0.0
+    log: Path | None = None  # gets a line for each such operation
+
+
+class Done(NamedTuple):
+    """What a process left behind."""
+
+    returncode: int  # as `subprocess` has it: -9 where it was killed
+    output: str
+    errors: str
+    memory: float  # the most it used, in MiB
+    seconds: float  # of processor time
+
+
+class Process:
+    """A script that is running."""
+
+    def __init__(self, server: "Server", pid: int, output: Path, errors: Path) -> None:
+        self.pid = pid
+        self.output, self.errors = output, errors  # files
+        self._server = server
+
+    def kill(self, signum: int = signal.SIGKILL) -> None:
+        os.kill(self.pid, signum)
+
+    def wait(self, timeout: float = 300) -> Done:
+        """Waits for its end.
+
+        Raises:
+          TimeoutError: it did not end; it is killed then.
+        """
+        hung = False
+        self._server.send({"wait": self.pid})
+        if not self._server.has_answer(timeout):
+            hung = True
+            self.kill()
+        answer = self._server.answer()
+        if hung:
+            raise TimeoutError(f"{self.errors} and {self.output}: {timeout} s")
+        return Done(
+            output=self.output.read_text("utf-8", "replace"),
+            errors=self.errors.read_text("utf-8", "replace"),
+            **answer,
+        )
+
+
+class Server:
+    """A process that has imported everything, and forks for each script to be run.
+
+    Several may run at once. What they print is kept in files in `folder`.
+    """
+
+    def __init__(self, folder: Path, env: dict[str, str] | None = None) -> None:
+        """Starts it; `env` is added to the environment."""
+        self._folder = folder
+        self._numbers = itertools.count()
+        preload = {}
+        if (shim := compile_shim(folder)) is not None:
+            preload = {"LD_PRELOAD": str(shim)}
+        self.has_shim = bool(preload)
+        self._process = subprocess.Popen(
+            [sys.executable, str(FAULTS / "server.py")],
+            env={
+                **os.environ,
+                "PYTHONPATH": str(FAULTS.parents[1]),
+                "JAX_PLATFORMS": "cpu",
+                # Its threads would be lost by the fork.
+                "OPENBLAS_NUM_THREADS": "1",
+                **preload,
+                **(env or {}),
+            },
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self.answer()  # it is ready
+
+    def start(
+        self,
+        script: str,
+        *arguments: str,
+        cwd: Path | None = None,
+        env: dict[str, str] | None = None,
+        input: Path | None = None,
+        limits: dict[str, int] | None = None,
+        fault: Fault | None = None,
+    ) -> Process:
+        """Starts a script.
+
+        Args:
+          script: its name in scripts/.
+          arguments: of the command line.
+          cwd: the current folder; by default the repository's.
+          env: is added to the environment, too late for what is read at an import.
+          input: a file for its standard input; by default that is empty.
+          limits: of `resource.setrlimit`, such as {"RLIMIT_FSIZE": 100_000}.
+          fault: needs `has_shim`.
+        """
+        number = next(self._numbers)
+        output = self._folder / f"{number}.out"
+        errors = self._folder / f"{number}.err"
+        order = {
+            "script": script,
+            "arguments": arguments,
+            "cwd": cwd,
+            "env": env or {},
+            "input": input,
+            "output": output,
+            "errors": errors,
+            "limits": limits or {},
+            "fault": fault._asdict() if fault else None,
+        }
+        self.send({"start": order})
+        return Process(self, self.answer(), output, errors)
+
+    def run(self, script: str, *arguments: str, **options: Any) -> Done:
+        """Runs a script to its end: see `start`."""
+        return self.start(script, *arguments, **options).wait()
+
+    def send(self, order: dict[str, Any]) -> None:
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps(order, default=str).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def has_answer(self, timeout: float) -> bool:
+        return bool(select.select([self._process.stdout], [], [], timeout)[0])
+
+    def answer(self) -> Any:
+        assert self._process.stdout
+        return json.loads(self._process.stdout.readline())
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._process.communicate(timeout=60)
+
+
+def compile_shim(folder: Path) -> Path | None:
+    """Compiles shim.c; None where that cannot be: not on Linux, or no C compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None or sys.platform != "linux":
+        return None
+    shim = folder / "shim.so"
+    command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(shim)]
+    done = subprocess.run(
+        [*command, str(FAULTS / "shim.c"), "-ldl", "-lrt"], capture_output=True
+    )
+    return shim if done.returncode == 0 else None

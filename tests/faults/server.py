@@ -1,0 +1,125 @@
+"""Runs the scripts in forked processes, so that none has to import anything.
+
+Orders come on stdin, one JSON object a line, and each is answered by one on stdout:
+
+    {"start": {...}}  forks and runs a script, as `faults.client.Server.start` says; the
+                      answer is the process's id
+    {"wait": ID}      when that process has ended: its return code, as `subprocess` has
+                      it, the most memory it used (MiB) and its processor time (seconds)
+
+Only imports have happened before the fork: no backend of JAX has been started, so that
+this process has one thread. What a script reads while it is imported, JAX the
+environment for example, is the server's.
+"""
+
+import atexit
+import ctypes
+import gc
+import importlib
+import json
+import os
+import resource
+import runpy
+import sys
+import threading
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MODULES = (
+    "ml_collections.config_flags",
+    "matplotlib.pyplot",
+    "mnist_jax.annotate",
+    "mnist_jax.answers",
+    "mnist_jax.checkpoint",
+    "mnist_jax.devices",
+    "mnist_jax.evaluate",
+    "mnist_jax.export",
+    "mnist_jax.predict",
+    "mnist_jax.simulator",
+    "mnist_jax.train",
+    "PIL.Image",
+    "sklearn.datasets",
+    "tensorboardX",
+    "tensorstore",
+    "tqdm",
+)
+
+
+def run(order: dict[str, Any]) -> None:
+    """Becomes the script, in the child."""
+    write = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    os.dup2(os.open(order["input"] or os.devnull, os.O_RDONLY), 0)
+    os.dup2(os.open(order["output"], write), 1)
+    os.dup2(os.open(order["errors"], write), 2)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115  as long as the process
+    os.chdir(order["cwd"] or REPOSITORY)
+    os.environ.update(order["env"])
+    for name, limit in order["limits"].items():
+        resource.setrlimit(getattr(resource, name), (limit, limit))
+    sys.argv = [str(REPOSITORY / "scripts" / order["script"]), *order["arguments"]]
+    if fault := order["fault"]:
+        ctypes.CDLL(os.environ["LD_PRELOAD"]).shim_arm(
+            os.fsencode(fault["folder"]),
+            ctypes.c_long(fault["number"]),
+            fault["mode"],
+            fault["error"],
+            ctypes.c_double(fault["seconds"]),
+            os.open(fault["log"], write) if fault["log"] else -1,
+        )
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def leave(code: Any) -> None:
+    """Ends the child as Python would, but frees nothing, which would take a second."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code or 0)
+
+
+def main() -> None:
+    warnings.filterwarnings("ignore", ".*fork.*")
+    for name in MODULES:
+        importlib.import_module(name)
+    from mnist_jax import checkpoint
+
+    checkpoint._import_orbax()
+    threads = len(os.listdir("/proc/self/task"))
+    if threads > 1:
+        sys.exit(f"{threads} threads before the fork")
+    gc.collect()
+    gc.freeze()  # else each child's first collection copies all of it
+    print("null", flush=True)
+    for line in sys.stdin:
+        order = json.loads(line)
+        if "start" in order:
+            pid = os.fork()
+            if not pid:
+                try:
+                    run(order["start"])
+                    leave(0)
+                except SystemExit as end:
+                    leave(end.code)
+                except BaseException:
+                    traceback.print_exc()
+                    leave(1)
+            print(pid, flush=True)
+        else:
+            _, status, used = os.wait4(order["wait"], 0)
+            answer = {
+                "returncode": os.waitstatus_to_exitcode(status),
+                "memory": used.ru_maxrss / 1024,
+                "seconds": used.ru_utime + used.ru_stime,
+            }
+            print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
