@@ -152,6 +152,21 @@ def check_field_names(names: Iterable[str]) -> None:
             raise ConfigError(f"--config.{name}: no such field; {hint}")
 
 
+def find_field(name: str) -> str:
+    """The full name of a field: of `learning_rate`, `optimizer.learning_rate`.
+
+    Raises:
+      ConfigError: it is no field's name, nor the last part of just one.
+    """
+    known = [field for field in FIELDS if field.endswith(f".{name}")]
+    if name in FIELDS or name.startswith(_FREE_GROUPS) or len(known) != 1:
+        if len(known) > 1 and name not in FIELDS:
+            raise ConfigError(f"--sweep.{name}: which one of {', '.join(known)}?")
+        check_field_names([name])
+        return name
+    return known[0]
+
+
 def _check_field(name: str, value: Any) -> None:
     field = FIELDS[name]
     accepted = (int, float) if field.type is float else field.type

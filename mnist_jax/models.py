@@ -214,7 +214,10 @@ def create_model(model_config: ConfigDict, num_classes: int) -> nn.Module:
         raise ConfigError("config.model.kwargs.dropout must be from 0 to below 1")
     model: Any = MODELS[name](num_classes=num_classes, **kwargs)
     try:
-        jax.eval_shape(functools.partial(_try_out, model))
+        variables = jax.eval_shape(functools.partial(_try_out, model))
+        leaves = jax.tree_util.tree_leaves_with_path(variables)
+        if empty := [path for path, leaf in leaves if not leaf.size]:
+            raise ValueError(f"{jax.tree_util.keystr(empty[0])} would be empty")
     except Exception as error:  # whatever a wrong argument makes linen or lax raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(
