@@ -190,7 +190,7 @@ def run_script(*arguments):
         [sys.executable, script, *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=500,
     )
 
 
