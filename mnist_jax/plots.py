@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from mnist_jax.corruptions import Robustness
     from mnist_jax.predict import Prediction
     from mnist_jax.scores import Evaluation
 
@@ -262,6 +263,60 @@ def reliability_diagram(evaluation: "Evaluation", data: str) -> "Figure":
     lower.set(xlim=(0, 1.01), xlabel="confidence", ylabel="images")
     for axes in (upper, lower):
         axes.grid(axis="y")
+    return figure
+
+
+@_styled
+def corruptions(
+    robustness: "Robustness", examples: dict[str, np.ndarray], data: str
+) -> "Figure":
+    """An image under each corruption and severity, and the accuracy there.
+
+    Args:
+      robustness: from `corruptions.measure`.
+      examples: by corruption, one image at each severity: uint8 [5, 28, 28].
+      data: what was evaluated, for the title.
+    """
+    names = list(robustness.accuracy)
+    table = np.array(list(robustness.accuracy.values()))
+    table = np.vstack([table, table.mean(0)])
+    rows, columns = table.shape
+    figure, (left, right) = _subplots(
+        1, 2, (7.6, 1.2 + 0.44 * rows), width_ratios=(1, 1.6)
+    )
+    blank = np.zeros((29, 29 * columns), np.uint8)
+    strips = [
+        np.hstack([np.pad(image, ((0, 1), (0, 1))) for image in examples[name]])
+        for name in names
+    ]
+    dark = np.vstack([*strips, blank])  # a row of white pixels between two images
+    left.imshow(255 - dark, cmap="gray", vmin=0, vmax=255, aspect="auto")
+    labels = [
+        name.replace("_", " ") + (" *" if name in robustness.trained_for else "")
+        for name in names
+    ]
+    left.set_yticks(29 * np.arange(rows) + 14, [*labels, f"mean of {len(names)}"])
+    left.set_xticks(29 * np.arange(columns) + 14, range(1, columns + 1))
+    right.imshow(table, cmap=_reds().reversed(), vmin=0.3, vmax=1, aspect="auto")
+    right.set_xticks(range(columns), range(1, columns + 1))
+    right.set_yticks([])
+    for row, column in np.ndindex(rows, columns):
+        value = table[row, column]
+        style = {"weight": "bold"} if row == rows - 1 else {}
+        style["color"] = "white" if value < 0.5 else _INK
+        text = f"{100 * value:.1f}"
+        right.text(column, row, text, ha="center", va="center", **style)
+    right.axhline(rows - 1.5, color="white", lw=4)
+    for axes in (left, right):
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0, top=True, labeltop=True, labelbottom=False)
+        axes.set_xlabel("severity")
+        axes.xaxis.set_label_position("top")
+    left.set_title(f"Corruptions of {data}", pad=12)
+    right.set_title("Accuracy (%)", pad=12)
+    if robustness.trained_for:
+        note = "* training had something like it"
+        figure.supxlabel(note, x=0.01, ha="left", size=9, color=_GREY)
     return figure
 
 

@@ -3,11 +3,14 @@
   python scripts/evaluate.py
   python scripts/evaluate.py --workdir=checkpoints/mine --split=train[:5000]
   python scripts/evaluate.py --json > evaluation.json
+  python scripts/evaluate.py --corruptions
   python scripts/evaluate.py --pictures=100
 
 Only the workdir is needed: model and data set are stored beside the weights.
-With --pictures it reads made pictures instead: photos, scans and drawings under many
-conditions, of digits that were held out of training, and of what is no digit.
+With --corruptions it also reads the split under fifteen corruptions, each at five
+severities. With --pictures it reads made pictures instead: photos, scans and drawings
+under many conditions, of digits that were held out of training, and of what is no
+digit.
 """
 
 import json
@@ -21,6 +24,10 @@ from absl import flags
 from mnist_jax import cli
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from mnist_jax.checkpoint import Loaded
+    from mnist_jax.corruptions import Robustness
     from mnist_jax.evaluate import LabelledSplit
     from mnist_jax.scores import Evaluation
 
@@ -40,6 +47,9 @@ _JSON = flags.DEFINE_bool("json", False, "Print JSON in place of the table.")
 _PICTURES = flags.DEFINE_integer(
     "pictures", None, "Read so many made pictures of each condition.", lower_bound=1
 )
+_CORRUPTIONS = flags.DEFINE_bool(
+    "corruptions", False, "Measure on corrupted images too, in the manner of MNIST-C."
+)
 _FIGURES = flags.DEFINE_bool("figures", True, "Draw figures into WORKDIR/figures.")
 _DEVICE = cli.define_device_flag()
 _DATA_DIR, _MANUAL_DIR = cli.define_data_dir_flags()
@@ -48,7 +58,7 @@ _DATA_DIR, _MANUAL_DIR = cli.define_data_dir_flags()
 def main(arguments: list[str]) -> None:
     """Prints the report and writes the figures."""
     cli.refuse_arguments(arguments)
-    from mnist_jax import checkpoint, devices, evaluate, scores
+    from mnist_jax import checkpoint, corruptions, devices, evaluate, scores
 
     devices.set_up(_DEVICE.value)
     loaded = checkpoint.load_model(_WORKDIR.value, _CHECKPOINT.value)
@@ -76,6 +86,7 @@ def main(arguments: list[str]) -> None:
     logits /= loaded.temperature
     evaluation = scores.measure(logits, split.dataset.labels, class_names)
     note = evaluate.fallback_note(loaded)
+    robustness = _measure_corruptions(loaded, split) if _CORRUPTIONS.value else None
     if _JSON.value:
         head = {
             "workdir": _WORKDIR.value,
@@ -85,15 +96,20 @@ def main(arguments: list[str]) -> None:
             "note": note,
             "class_names": class_names,
         }
-        print(json.dumps(head | scores.to_dict(evaluation), indent=2))
+        report = head | scores.to_dict(evaluation)
+        if robustness:
+            report["corruptions"] = corruptions.to_dict(robustness)
+        print(json.dumps(report, indent=2))
     else:
         print(f"model        {_WORKDIR.value}, step {loaded.step:,}")
         _print_wrapped("data", f"{split.name}: {split.source.description}")
         if note:
             _print_wrapped("WARNING", note)
         print(scores.to_text(evaluation))
+        if robustness:
+            print(f"\n{corruptions.to_text(robustness)}")
     if _FIGURES.value:
-        folder = _write_figures(evaluation, split)
+        folder = _write_figures(evaluation, split, robustness)
         print(
             f"\nfigures      {folder}", file=sys.stderr if _JSON.value else sys.stdout
         )
@@ -103,8 +119,23 @@ def _print_wrapped(label: str, text: str) -> None:
     print(textwrap.fill(f"{label:13}{text}", 80, subsequent_indent=" " * 13))
 
 
-def _write_figures(evaluation: "Evaluation", split: "LabelledSplit") -> Path:
-    from mnist_jax import plots
+def _measure_corruptions(loaded: "Loaded", split: "LabelledSplit") -> "Robustness":
+    from mnist_jax import corruptions, evaluate
+
+    def answer(images: "np.ndarray") -> "np.ndarray":
+        logits = evaluate.predict_logits(
+            loaded.model, loaded.variables, images, loaded.config.eval_batch_size
+        )
+        return logits.argmax(-1)
+
+    augment = loaded.config.get("augment", {})
+    return corruptions.measure(answer, *split.dataset, augment)
+
+
+def _write_figures(
+    evaluation: "Evaluation", split: "LabelledSplit", robustness: "Robustness | None"
+) -> Path:
+    from mnist_jax import corruptions, plots
     from mnist_jax.metric_writer import read_metrics
 
     workdir, images = Path(_WORKDIR.value), split.dataset.images
@@ -114,6 +145,10 @@ def _write_figures(evaluation: "Evaluation", split: "LabelledSplit") -> Path:
         "mistakes": plots.mistakes(evaluation, images, split.name),
         "reliability": plots.reliability_diagram(evaluation, split.name),
     }
+    if robustness:
+        examples = corruptions.examples(images)
+        figure = plots.corruptions(robustness, examples, split.name)
+        figures["corruptions"] = figure
     for name, figure in figures.items():
         plots.save(figure, workdir / "figures" / f"{name}.png")
     return workdir / "figures"
