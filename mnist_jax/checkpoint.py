@@ -161,7 +161,8 @@ class Checkpointer:
             not finite is stored as null and is never the best.
 
         Raises:
-          CheckpointError: this save, or the one before it, failed.
+          CheckpointError: this save, or the one before it, failed; or the state holds
+            an infinity or NaN.
         """
         ocp = _import_orbax()
         self.wait()
@@ -170,6 +171,12 @@ class Checkpointer:
         leaves = _flatten(state)
         host = {path: _to_host(leaf) for path, leaf in leaves.items()}
         step = int(host["step"].max())  # the same for all seeds
+        for path, array in host.items():
+            if not is_finite(array):
+                raise CheckpointError(
+                    f"{path} is infinite or NaN at step {step}, which is not saved; "
+                    "earlier checkpoints are intact"
+                )
         numbers = {name: float(value) for name, value in (metrics or {}).items()}
         device = {
             "platform": jax.default_backend(),
@@ -361,6 +368,11 @@ def load_model(workdir: str | Path, which: str = "latest") -> Loaded:
     return Loaded(config, model, variables, metadata, metadata["step"])
 
 
+def is_finite(array: np.ndarray) -> bool:
+    """Whether an array, of any dtype, holds no infinity and no NaN."""
+    return array.dtype.kind in "biu" or bool(np.isfinite(array).all())
+
+
 def tree_digest(tree: PyTree) -> str:
     """Returns one SHA-256 (hex) over path, dtype, shape and bytes of every leaf.
 
@@ -519,7 +531,11 @@ def _read_intact(
 
 
 def _read_metadata(step_dir: Path) -> Metadata:
-    """Reads and checks a step's metadata; raises if it is damaged or too new."""
+    """Reads and checks a step's metadata; raises if it is damaged or too new.
+
+    What every format has, whatever else it changes: the seal, `step` and
+    `format_version`.
+    """
     try:
         # Orbax's JSON item is this one file.
         metadata = json.loads((step_dir / "metadata" / "metadata").read_bytes())
@@ -529,14 +545,16 @@ def _read_metadata(step_dir: Path) -> Metadata:
         raise _DamagedError("it has no metadata of mnist_jax") from error
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise _DamagedError(f"unreadable metadata: {_reason(error)}") from error
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{str(step_dir)!r} has format_version {version}; mnist_jax "
-            f"{mnist_jax.__version__} reads up to {FORMAT_VERSION}: update it"
-        )
+    # First of all: a flipped bit in its number does not make a format a newer one.
     intact = _seal(rest)["sha256"] == metadata.get("sha256")
     if not intact or str(step) != step_dir.name:
         raise _DamagedError("its metadata does not match its SHA-256")
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{str(step_dir)!r} was written by a newer mnist_jax: format {version!r}, "
+            f"and this one ({mnist_jax.__version__}) reads up to {FORMAT_VERSION}; "
+            "upgrade mnist_jax"
+        )
     return metadata
 
 

@@ -6,7 +6,7 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -184,8 +184,10 @@ def train_steps(
       step_fn: `train_step` with its keywords bound.
 
     Returns:
-      The state after K steps, and the metrics summed over them, with `finite`: bool
-      [K, L + 1], whether each of the L arrays of weights was, and the loss.
+      The state after K steps, and the metrics summed over them, with what was free of
+      infinities and NaN: `finite`, bool [K, L + 1], each of the L arrays of weights
+      after each step, and its loss; and `finite_state`, bool [2, M], each array of the
+      whole state before the first and after the last.
     """
 
     def body(state: TrainState, chosen: jax.Array) -> tuple[TrainState, Metrics]:
@@ -196,16 +198,33 @@ def train_steps(
         }
         state, metrics = step_fn(state, batch, rng)
         # A loss can stay finite when weights are not: relu and pooling may drop NaN.
-        leaves = [*jax.tree.leaves(state.params), metrics["loss"]]
-        # Of sums, which are cheap: they are infinite or NaN if one of the terms is.
-        finite = jnp.stack([jnp.isfinite(jnp.sum(jnp.abs(leaf))) for leaf in leaves])
+        finite = _finite([*jax.tree.leaves(state.params), metrics["loss"]])
         return state, {**metrics, "finite": finite}
 
+    # All of the state at every step would cost 2 % of its time. What else than weights
+    # is once infinite or NaN stays so.
+    before = _finite(_floats(state).values())
     state, metrics = jax.lax.scan(body, state, indices)
     finite = metrics.pop("finite")
     return state, {
         **{k: jnp.sum(m, axis=0) for k, m in metrics.items()},
         "finite": finite,
+        "finite_state": jnp.stack([before, _finite(_floats(state).values())]),
+    }
+
+
+def _finite(leaves: Iterable[jax.Array]) -> jax.Array:
+    """Whether each is free of infinities and NaN; bool [number of leaves]."""
+    # Of sums, which are cheap: they are infinite or NaN if one of the terms is.
+    return jnp.stack([jnp.isfinite(jnp.sum(jnp.abs(leaf))) for leaf in leaves])
+
+
+def _floats(state: TrainState) -> dict[str, jax.Array]:
+    """The leaves that can be infinite or NaN, by path: "params/Dense_0/bias"."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+        if jnp.issubdtype(leaf.dtype, jnp.inexact)
     }
 
 
@@ -383,13 +402,13 @@ def train_epoch(
         state, metrics = program.train_steps(state, dataset, chosen, program.rng)
         pending.append(metrics)
         if len(pending) > 1:  # fetched one call late, so that the device stays busy
-            totals = add_metrics(totals, pending.pop(0), step, state.params)
+            totals = add_metrics(totals, pending.pop(0), step, state)
         step += chosen.shape[-2]
         steps_done(chosen.shape[-2])
         if sharding.agreed(stop.signum):
             break
     for metrics in pending:
-        totals = add_metrics(totals, metrics, step, state.params)
+        totals = add_metrics(totals, metrics, step, state)
     return state, totals
 
 
@@ -398,38 +417,53 @@ def steps_done_by(state: TrainState) -> int:
     return int(np.max(state.step))
 
 
-def add_metrics(totals: Totals, metrics: Metrics, end: int, params: PyTree) -> Totals:
+def add_metrics(
+    totals: Totals, metrics: Metrics, end: int, state: TrainState
+) -> Totals:
     """Adds the sums of one call, once it is done.
 
     Args:
       totals: the sums so far.
       metrics: from `train_steps`.
       end: the number of steps done at the end of that call.
-      params: for the names of its leaves.
+      state: for the names of its leaves; its values are not read.
 
     Raises:
-      UserError: weights or the loss became infinite or NaN, where and when.
+      UserError: the state or the loss became infinite or NaN, where and when.
     """
-    each = np.asarray(metrics["finite"])  # [(S,) K, L + 1]
-    finite = np.all(each.reshape(-1, *each.shape[-2:]), axis=0)
-    if not finite.all():
-        paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-        names = [jax.tree_util.keystr(p, simple=True, separator="/") for p in paths]
-        first = int(finite.all(axis=1).argmin())
-        bad = [
-            n for n, ok in zip([*names, "loss"], finite[first], strict=True) if not ok
-        ]
-        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-        raise UserError(
-            f"training diverged: {bad[0]}{more} became infinite or NaN at step "
-            f"{end - len(finite) + first + 1}; lower config.optimizer.learning_rate, "
-            "or set config.optimizer.clip_norm=1"
-        )
+    steps, (before, after) = map(
+        _of_all_seeds, (metrics["finite"], metrics["finite_state"])
+    )
+    start = end - len(steps)
+    names = list(_floats(state))
+    weights = [name for name in names if name.startswith("params/")]
+    _check_finite(names, before, f"was infinite or NaN at step {start}")
+    for step, finite in enumerate(steps, start + 1):
+        when = f"became infinite or NaN at step {step}"
+        _check_finite([*weights, "the loss"], finite, when)
+    when = f"became infinite or NaN between steps {start + 1} and {end}"
+    _check_finite(names, after, when)
     # In 64 bits: sums of many batches outgrow the digits of a float32.
     return {
         name: value + np.asarray(metrics[name]).astype(np.float64)
         for name, value in totals.items()
     }
+
+
+def _of_all_seeds(finite: jax.Array) -> np.ndarray:  # [(S,) K, L] to [K, L]
+    each = np.asarray(finite)
+    return each.reshape(-1, *each.shape[-2:]).all(axis=0)
+
+
+def _check_finite(names: Sequence[str], finite: np.ndarray, what: str) -> None:
+    if finite.all():
+        return
+    bad = [name for name, ok in zip(names, finite, strict=True) if not ok]
+    more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+    raise UserError(
+        f"training diverged: {bad[0]}{more} {what}; lower "
+        "config.optimizer.learning_rate, or set config.optimizer.clip_norm=1"
+    )
 
 
 def train_and_evaluate(
@@ -538,10 +572,14 @@ def _run(
 
     def measure(state: TrainState, split: Dataset) -> list[dict[str, float]]:
         size = config.eval_batch_size
-        return [
+        each = [
             evaluate.evaluate(program.eval_step, variables, split, size)
             for variables in unstack(state.variables, num_seeds)
         ]
+        finite = np.isfinite([[own["loss"] for own in each]]).all(1)
+        when = f"is infinite or NaN at step {steps_done_by(state)}"
+        _check_finite(["the loss on images held out"], finite, when)
+        return each
 
     def save(state: TrainState, totals: Totals, metrics: dict[str, float]) -> None:
         metadata = {

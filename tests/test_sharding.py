@@ -241,4 +241,4 @@ def test_what_is_not_finite_is_named_with_its_step(tiny_config, where):
     )
     name = "loss" if where == "the loss" else "Dense_0/bias"
     with pytest.raises(train.UserError, match=f"{name} became .* at step 7;"):
-        train.add_metrics(dict(train.NO_TOTALS), metrics, 10, state.params)
+        train.add_metrics(dict(train.NO_TOTALS), metrics, 10, state)
