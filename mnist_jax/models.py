@@ -4,6 +4,7 @@ This is the only file that knows linen's module classes. A model maps
 images float32 [B, 28, 28, 1] in [0, 1] to logits float32 [B, num_classes].
 """
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 
 from mnist_jax import ops
 from mnist_jax.config import ConfigDict
+from mnist_jax.contrast import even_contrast
 from mnist_jax.errors import ConfigError, suggest
 
 _kernel_init = nn.initializers.he_normal()
@@ -57,6 +59,7 @@ class CNN(nn.Module):
       dense: widths of the hidden dense layers.
       dropout: rate of dropout before the last layer.
       batch_norm: normalise after every convolution and hidden dense layer.
+      even_contrast: see the images through `contrast.even_contrast`.
     """
 
     num_classes: int
@@ -66,6 +69,7 @@ class CNN(nn.Module):
     dense: Sequence[int]
     dropout: float
     batch_norm: bool
+    even_contrast: bool = False  # so in checkpoints from before it came
 
     @nn.compact
     def __call__(
@@ -78,7 +82,7 @@ class CNN(nn.Module):
           train: whether dropout drops and batch norm uses the batch's statistics.
           mask: [B], 1 where an example counts in the batch's statistics.
         """
-        x = images
+        x = even_contrast(images) if self.even_contrast else images
         if not self.batch_norm:  # whose statistics are of all pixels
             stages = len(self.features)
             x = ops.crop_unseen(x, self.kernel_size, self.padding, stages)
@@ -103,6 +107,7 @@ class VGG(nn.Module):
       depths: convolutions of each stage, 1 or more.
       dense: widths of the hidden dense layers.
       dropout: rate of dropout before every dense layer.
+      even_contrast: see the images through `contrast.even_contrast`.
     """
 
     num_classes: int
@@ -110,13 +115,14 @@ class VGG(nn.Module):
     depths: Sequence[int]
     dense: Sequence[int]
     dropout: float
+    even_contrast: bool = False  # so in checkpoints from before it came
 
     @nn.compact
     def __call__(
         self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
     ) -> jax.Array:
         """Returns logits [B, num_classes]; arguments as in `CNN`."""
-        x = images
+        x = even_contrast(images) if self.even_contrast else images
         for features, depth in zip(self.features, self.depths, strict=True):
             for _ in range(depth - 1):
                 x = Conv3x3(features)(x)
@@ -202,8 +208,10 @@ def create_model(model_config: ConfigDict, num_classes: int) -> nn.Module:
     name, kwargs = model_config.name, model_config.kwargs.to_dict()
     if name not in MODELS:
         raise ConfigError(f"config.model.name = {name!r}: {suggest(name, MODELS)}")
-    wanted = set(MODELS[name].__dataclass_fields__) - {"parent", "name", "num_classes"}
-    for key in sorted(kwargs.keys() ^ wanted):
+    fields = MODELS[name].__dataclass_fields__
+    wanted = set(fields) - {"parent", "name", "num_classes"}
+    optional = {k for k in wanted if fields[k].default is not dataclasses.MISSING}
+    for key in sorted((kwargs.keys() - wanted) | (wanted - optional - kwargs.keys())):
         problem = "missing" if key in wanted else "unknown"
         raise ConfigError(
             f"config.model.kwargs.{key} is {problem} for {name!r}; "
