@@ -4,9 +4,9 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import flags
 
@@ -41,6 +41,60 @@ def define_data_dir_flags() -> tuple[
     return data_dir, manual_dir
 
 
+def define_process_flags() -> None:
+    """Defines what `join_processes` and `num_cpu_devices` read."""
+    flags.DEFINE_integer(
+        "num_cpu_devices",
+        None,
+        "Make so many devices of the CPU's cores.",
+        lower_bound=1,
+    )
+    flags.DEFINE_bool(
+        "distributed",
+        False,
+        "Join the processes that SLURM, Open MPI, Kubernetes or a TPU pod has started.",
+    )
+    flags.DEFINE_string(
+        "coordinator_address", None, "Without those: HOST:PORT of the first process."
+    )
+    flags.DEFINE_integer(
+        "num_processes", None, "How many processes there are.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "process_id", None, "Which of them this one is, from 0.", lower_bound=0
+    )
+
+
+def num_cpu_devices() -> int | None:
+    """The flag `--num_cpu_devices`."""
+    number: int | None = flags.FLAGS.num_cpu_devices
+    return number
+
+
+def join_processes(same: Mapping[str, Any]) -> None:
+    """Joins the other processes of a run, if the flags say that there are any.
+
+    Args:
+      same: name and value of what must be the same in all of them, beside versions.
+
+    Raises:
+      UserError: see `processes.join`.
+    """
+    values = flags.FLAGS
+    given = (values.coordinator_address, values.num_processes, values.process_id)
+    num_given = sum(value is not None for value in given)
+    if num_given not in (0, 3) or (num_given and values.distributed):
+        raise ConfigError(
+            "give --coordinator_address, --num_processes and --process_id, all three; "
+            "or --distributed alone, where a cluster names them"
+        )
+    if num_given or values.distributed:
+        from mnist_jax import processes
+
+        versions = processes.versions()
+        processes.join(processes.Processes(*given), {**versions, **same})
+
+
 def run(main: Callable[[list[str]], int | None]) -> NoReturn:
     """Parses the flags, calls `main(arguments)` and exits with its exit code.
 
@@ -55,36 +109,51 @@ def run(main: Callable[[list[str]], int | None]) -> NoReturn:
     try:
         code = main(_parse_flags(sys.argv))
         sys.stdout.flush()  # here, where a reader that has left can be caught
+        _leave_others()
         sys.exit(code)
     except UserError as error:
-        label = "stopped" if isinstance(error, Interrupted) else "error"
-        _fail(f"{label}: {error}", error.exit_code)
-    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        if isinstance(error, Interrupted):
+            is_first = _leave_others()
+            if is_first:
+                print(f"stopped: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
+        _fail(error, str(error), error.exit_code)
+    except BrokenPipeError as error:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if _joined():
+            _fail(error, "nobody reads what process 0 prints", 141)
         sys.exit(141)
     except OSError as error:  # stdout on a full disk, a path that is too long ...
-        _fail(f"error: {error}", 1)
+        _fail(error, str(error), 1)
     except Exception as error:
-        if not _is_distributed():
+        if not _joined():
             raise
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
-        _fail(f"error: stopped, most likely as another process has: {reason}", 1)
+        reason = " ".join(str(error).split())[:200]
+        _fail(error, f"{type(error).__name__}: {reason}", 1)
 
 
-def _fail(message: str, code: int) -> NoReturn:
-    print(message, file=sys.stderr, flush=True)
-    if _is_distributed():
-        # An exit in order would wait for processes that wait for this one.
-        os._exit(code)
+def _fail(error: Exception, message: str, code: int) -> NoReturn:
+    if joined := _joined():
+        joined.fail(error, message, code)
+    print(f"error: {message}", file=sys.stderr)
     sys.exit(code)
 
 
-def _is_distributed() -> bool:
-    if "jax" not in sys.modules:
-        return False
-    from mnist_jax.devices import is_distributed
+def _leave_others() -> bool:
+    """Waits for the other processes, if there are any; says if this is the first."""
+    if not (joined := _joined()):
+        return True
+    import jax
 
-    return is_distributed()
+    is_first = jax.process_index() == 0
+    joined.leave()
+    return is_first
+
+
+def _joined() -> Any:
+    """The module `processes`, where this process is one of several."""
+    processes = sys.modules.get("mnist_jax.processes")
+    return processes if processes and processes.is_joined() else None
 
 
 def _leave(signum: int, frame: FrameType | None) -> None:

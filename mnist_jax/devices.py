@@ -6,14 +6,11 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import jax
 
 from mnist_jax.data import cache_dir
 from mnist_jax.errors import UserError
-
-_HEARTBEAT_SECONDS = 10  # of jax.distributed; its own 100 let a dead run hang
 
 
 @contextlib.contextmanager
@@ -34,28 +31,17 @@ def _thread_pool_of(num_shards: int) -> Iterator[None]:
         del os.environ["NPROC"]
 
 
-class Processes(NamedTuple):
-    """How the processes of one run find each other.
-
-    All None: as SLURM, Open MPI, Kubernetes or a TPU pod says.
-    """
-
-    coordinator_address: str | None  # HOST:PORT of the first, which listens there only
-    num_processes: int | None
-    process_id: int | None  # of this one, from 0
-
-
 def set_up(
     device: str | None = None,
     *,
     num_seeds: int = 1,
     num_shards: int = 1,
     num_cpu_devices: int | None = None,
-    processes: Processes | None = None,
 ) -> None:
     """Chooses the backend and turns on the persistent compilation cache.
 
-    To be called once, before any other use of JAX's devices. The cache lies in
+    To be called once, before any other use of JAX's devices, and after
+    `processes.join`. The cache lies in
     `$JAX_COMPILATION_CACHE_DIR`, else in this project's cache folder; setting that
     variable to nothing turns it off.
 
@@ -65,11 +51,12 @@ def set_up(
         made of its cores that each trains as many of them.
       num_shards: into how many shards a batch is cut, likewise.
       num_cpu_devices: how many devices to make of the CPU's cores in any case.
-      processes: the processes to join, where there are several: those after the first
-        print nothing to stdout, and one that hangs ends them all in some ten seconds.
+
+    Where there are several processes (`processes.join`), those after the first print
+    nothing to stdout from here on.
 
     Raises:
-      UserError: that kind of device is not there, or the processes did not meet.
+      UserError: that kind of device is not there.
     """
     if device == "cpu":
         jax.config.update("jax_platforms", "cpu")
@@ -78,8 +65,6 @@ def set_up(
         jax.config.update("jax_num_cpu_devices", num_cpu_devices)
     elif num_parts > 1 and "--xla_force_host" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", math.gcd(num_parts, num_cores()))
-    if processes:
-        _join(processes)
     try:
         with _thread_pool_of(num_shards):
             found = jax.default_backend()
@@ -108,32 +93,6 @@ def set_up(
     # Every program of this project is worth keeping: none is small in start-up time.
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-
-
-def _join(processes: Processes) -> None:
-    address, count, process_id = processes
-    try:
-        jax.distributed.initialize(
-            address,
-            count,
-            process_id,
-            initialization_timeout=60,
-            heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
-            shutdown_timeout_seconds=60,
-            # JAX itself would listen on every network interface.
-            coordinator_bind_address=address if process_id == 0 else None,
-        )
-    except Exception as error:  # of several kinds, with traces of C++
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(
-            f"process {process_id} could not join the others at "
-            f"{address or 'the address that the cluster names'}: {reason}"
-        ) from error
-
-
-def is_distributed() -> bool:
-    """Whether this process is one of several of a run."""
-    return jax.distributed.is_initialized()
 
 
 def num_cores() -> int:

@@ -14,8 +14,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from mnist_jax import cli
-from mnist_jax.config import CONFIGS
-from mnist_jax.errors import ConfigError
+from mnist_jax.config import CONFIGS, flatten
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", str(CONFIGS / "default.py"), "The config file."
@@ -30,25 +29,9 @@ _OVERWRITE = flags.DEFINE_bool(
 _DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Do a few steps of everything and save nothing."
 )
-_NUM_CPU_DEVICES = flags.DEFINE_integer(
-    "num_cpu_devices", None, "Make so many devices of the CPU's cores.", lower_bound=1
-)
-_DISTRIBUTED = flags.DEFINE_bool(
-    "distributed",
-    False,
-    "Join the processes that SLURM, Open MPI, Kubernetes or a TPU pod has started.",
-)
-_COORDINATOR_ADDRESS = flags.DEFINE_string(
-    "coordinator_address", None, "Without those: HOST:PORT of the first process."
-)
-_NUM_PROCESSES = flags.DEFINE_integer(
-    "num_processes", None, "How many processes there are.", lower_bound=1
-)
-_PROCESS_ID = flags.DEFINE_integer(
-    "process_id", None, "Which of them this one is, from 0.", lower_bound=0
-)
 _DEVICE = cli.define_device_flag()
 _DATA_DIR, _MANUAL_DIR = cli.define_data_dir_flags()
+cli.define_process_flags()
 
 
 def main(arguments: list[str]) -> None:
@@ -57,21 +40,16 @@ def main(arguments: list[str]) -> None:
     from mnist_jax import devices, train
 
     config = _CONFIG.value
-    processes = devices.Processes(
-        _COORDINATOR_ADDRESS.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+    given = {"resume": _RESUME, "overwrite": _OVERWRITE, "dry_run": _DRY_RUN}
+    cli.join_processes(
+        {f"config.{name}": value for name, value in flatten(config).items()}
+        | {f"--{name}": flag.value for name, flag in given.items()}
     )
-    num_given = sum(value is not None for value in processes)
-    if num_given not in (0, 3) or (num_given and _DISTRIBUTED.value):
-        raise ConfigError(
-            "give --coordinator_address, --num_processes and --process_id, all three; "
-            "or --distributed alone, where a cluster names them"
-        )
     devices.set_up(
         _DEVICE.value,
         num_seeds=config.num_seeds,
         num_shards=config.num_shards,
-        num_cpu_devices=_NUM_CPU_DEVICES.value,
-        processes=processes if num_given or _DISTRIBUTED.value else None,
+        num_cpu_devices=cli.num_cpu_devices(),
     )
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     train.train_and_evaluate(
