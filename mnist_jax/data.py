@@ -221,6 +221,14 @@ class Splits(NamedTuple):
         validation = None if self.validation is None else cut(self.validation)
         return Splits(self.source, cut(self.train), validation, cut(self.test))
 
+    def digest(self) -> str:
+        """The SHA-256 (hex) of all images and labels."""
+        sha = hashlib.sha256()
+        for part in (self.train, self.validation, self.test):
+            for array in part or ():
+                sha.update(np.ascontiguousarray(array).data)
+        return sha.hexdigest()
+
 
 def load_splits(
     config: ConfigDict, data_dir: str | None, manual_dir: str | None

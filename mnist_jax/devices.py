@@ -1,7 +1,6 @@
 """Which devices run the program, and where compiled programs are kept."""
 
 import contextlib
-import math
 import os
 import sys
 import warnings
@@ -11,6 +10,7 @@ import jax
 
 from mnist_jax.data import cache_dir
 from mnist_jax.errors import UserError
+from mnist_jax.sharding import spread
 
 
 @contextlib.contextmanager
@@ -64,7 +64,7 @@ def set_up(
     if num_cpu_devices:
         jax.config.update("jax_num_cpu_devices", num_cpu_devices)
     elif num_parts > 1 and "--xla_force_host" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", math.gcd(num_parts, num_cores()))
+        jax.config.update("jax_num_cpu_devices", spread(num_parts, num_cores()))
     try:
         with _thread_pool_of(num_shards):
             found = jax.default_backend()
@@ -102,11 +102,17 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
-def describe() -> str:
-    """One line: the versions and devices that a run uses."""
+def describe(num_parts: int | None = None) -> str:
+    """One line: the versions and devices that a run uses.
+
+    Args:
+      num_parts: of its work, which the devices share equally; None if not known.
+    """
     devices = jax.devices()
-    kind = devices[0].device_kind
+    kind, count = devices[0].device_kind, len(devices)
     if devices[0].platform == "cpu":
         return f"cpu with {num_cores()} cores, jax {jax.__version__}"
-    count = f"{len(devices)} x " if len(devices) > 1 else ""
-    return f"{count}{kind}, jax {jax.__version__}"
+    used = spread(num_parts, count) if num_parts else count
+    which = f"{used} of {count} x " if used < count else f"{count} x "
+    unused = ", the others for config.num_shards or num_seeds" if used < count else ""
+    return f"{which if count > 1 else ''}{kind}, jax {jax.__version__}{unused}"

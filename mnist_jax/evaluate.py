@@ -87,7 +87,11 @@ def evaluate(
 
 
 def predict_logits(
-    model: Model, variables: PyTree, images: np.ndarray, batch_size: int
+    model: Model,
+    variables: PyTree,
+    images: np.ndarray,
+    batch_size: int,
+    num_shards: int = 1,
 ) -> np.ndarray:
     """Runs the model on any number of images.
 
@@ -96,16 +100,30 @@ def predict_logits(
       variables: what `model.apply` takes.
       images: uint8 [N, 28, 28, 1], white on black, N > 0.
       batch_size: images in each call.
+      num_shards: parts of a batch, which the devices share; enters the last digits.
 
     Returns:
       float32 [N, C].
     """
     dataset = Dataset(images, np.zeros(len(images), np.int32))
+    logits = functools.partial(_logits, model)
+    if num_shards > 1:
+        mesh = sharding.make_mesh(num_shards)
+        logits = _sharded_logits(model, num_shards, mesh)
+        variables = jax.device_put(jax.device_get(variables), sharding.replicated(mesh))
     outputs = [
-        _logits(model, variables, batch["image"])
-        for batch in _batches(dataset, batch_size)
+        logits(variables, batch["image"]) for batch in _batches(dataset, batch_size)
     ]
     return np.concatenate([np.asarray(x, np.float32) for x in outputs])[: len(images)]
+
+
+@functools.cache
+def _sharded_logits(model: Model, num_shards: int, mesh: Mesh) -> Any:
+    def logits(variables: PyTree, images: jax.Array) -> jax.Array:
+        of_shard = functools.partial(_logits, model, variables)
+        return sharding.map_over_shards(of_shard, num_shards, images)
+
+    return sharding.jit_over_shards(logits, mesh)
 
 
 def _batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:

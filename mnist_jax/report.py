@@ -22,15 +22,20 @@ _WIDTH = 80
 class Report:
     """Prints a run as it goes, and keeps the time."""
 
-    def __init__(self, dry_run: bool = False) -> None:
-        """Says which devices there are; the wall time counts from here."""
+    def __init__(self, dry_run: bool = False, num_parts: int = 1) -> None:
+        """Says which devices there are; the wall time counts from here.
+
+        Args:
+          dry_run: nothing will be saved.
+          num_parts: of the work, which the devices share: seeds, or shards.
+        """
         self._dry_run = dry_run
         self._started = time.perf_counter()
         self._training_started = self._training_ended = self._started
         self._bar: tqdm | None = None
         self._num_epochs = 0
         self._compile_started = self._started
-        _print("device", devices.describe())
+        _print("device", devices.describe(num_parts))
 
     def data(self, splits: Splits) -> None:
         """Says where the data came from and how many images there are of each."""

@@ -7,13 +7,14 @@ CPU, where the models take turns instead and the devices are its cores.
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
+
+from mnist_jax.sharding import spread
 
 PyTree = Any
 
@@ -48,7 +49,7 @@ def jit_for_each_seed(
         mapped = [a for a, axis in zip(args, in_axes, strict=True) if axis == 0]
         return jax.lax.map(bind, mapped)
 
-    devices = jax.devices()[: math.gcd(num_seeds, jax.device_count())]
+    devices = jax.devices()[: spread(num_seeds, jax.device_count())]
     specs = [PartitionSpec(*["seeds"] * (axis == 0)) for axis in in_axes]
     sharded = jax.shard_map(
         one_device,

@@ -9,6 +9,7 @@ agrees any more.)
 """
 
 import functools
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from mnist_jax.errors import ConfigError
+from mnist_jax.errors import ConfigError, UserError
 
 PyTree = Any
 
@@ -34,14 +35,29 @@ def make_mesh(num_shards: int) -> Mesh:
       ConfigError: several processes have devices that the shards do not spread over.
     """
     devices = jax.devices()
-    counts = [n for n in range(1, len(devices) + 1) if num_shards % n == 0]
-    if jax.process_count() > 1 and counts[-1] != len(devices):
+    count = len(devices)
+    used = spread(num_shards, count)
+    if jax.process_count() > 1 and used < count:
+        shards = [n for n in (num_shards // count * count,) if n] + [
+            (num_shards // count + 1) * count
+        ]
+        fewer_or_more = [used, *_divisors(num_shards, above=count)[:1]]
         raise ConfigError(
-            f"config.num_shards = {num_shards} does not spread over the {len(devices)} "
-            f"devices of {jax.process_count()} processes: it must be a multiple of "
-            f"{len(devices)}"
+            f"config.num_shards = {num_shards} does not spread over the {count} "
+            f"devices of {jax.process_count()} processes: set it to "
+            f"{' or '.join(map(str, shards))}, or start processes with "
+            f"{' or '.join(map(str, fewer_or_more))} devices in all"
         )
-    return Mesh(np.array(devices[: counts[-1]]), (_AXIS,))
+    return Mesh(np.array(devices[:used]), (_AXIS,))
+
+
+def spread(num_parts: int, num_devices: int) -> int:
+    """How many of the devices take part where each gets equally many parts."""
+    return max(n for n in _divisors(num_parts) if n <= num_devices)
+
+
+def _divisors(number: int, above: int = 0) -> list[int]:
+    return [n for n in range(above + 1, number + 1) if number % n == 0]
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -86,6 +102,33 @@ def sum_over_shards(
     Returns:
       As `fn`: the sum over the V shards, bit-equal on any number of devices.
     """
+    return jax.tree.map(
+        lambda part: functools.reduce(jnp.add, [part[i] for i in range(num_shards)]),
+        _of_each_shard(fn, num_shards, batch),
+    )
+
+
+def map_over_shards(
+    fn: Callable[[PyTree], jax.Array], num_shards: int, batch: jax.Array
+) -> jax.Array:
+    """Applies a function to the shards of a batch; within `jit_over_shards`.
+
+    Args:
+      fn: maps a shard [ceil(B / num_shards), ...] to as many rows.
+      num_shards: V, a multiple of the devices.
+      batch: [B, ...].
+
+    Returns:
+      The rows of all shards [B, ...], bit-equal on any number of devices.
+    """
+    parts = _of_each_shard(lambda shard, _: fn(shard), num_shards, batch)
+    return parts.reshape(-1, *parts.shape[2:])[: len(batch)]
+
+
+def _of_each_shard(
+    fn: Callable[[PyTree, jax.Array], PyTree], num_shards: int, batch: PyTree
+) -> PyTree:
+    """`fn(shard, index)` for each shard, stacked on all devices [V, ...]."""
 
     def cut(leaf: jax.Array) -> jax.Array:  # [V, ceil(B / V), ...]
         padding = -len(leaf) % num_shards
@@ -110,11 +153,7 @@ def sum_over_shards(
     parts = jax.lax.fori_loop(first, first + own, add, parts)
     parts = jax.lax.all_gather(parts, _AXIS, tiled=True)  # [V, ...]
     # Else XLA may add up in the loop above what of the parts is this device's.
-    parts = jax.lax.optimization_barrier(parts)
-    return jax.tree.map(
-        lambda part: functools.reduce(jnp.add, [part[i] for i in range(num_shards)]),
-        parts,
-    )
+    return jax.lax.optimization_barrier(parts)
 
 
 def is_primary() -> bool:
@@ -130,6 +169,28 @@ def agreed(signum: int) -> int:
     if jax.process_count() == 1:
         return signum
     return int(np.max(multihost_utils.process_allgather(np.int32(signum))))
+
+
+def check_same(what: str, digest: Callable[[], str], then: str) -> None:
+    """Checks that all processes hold the same; of one, it does nothing.
+
+    Args:
+      what: is checked, "weights" say.
+      digest: of it.
+      then: what to do about a difference.
+
+    Raises:
+      UserError: the first process that differs from process 0.
+    """
+    if jax.process_count() == 1:
+        return
+    own = np.frombuffer(hashlib.sha256(digest().encode()).digest(), np.uint32)
+    each = multihost_utils.process_allgather(own)  # [processes, 8]
+    differs = (each != each[0]).any(axis=1)
+    if differs.any():
+        raise UserError(
+            f"process {differs.argmax()} has other {what} than process 0: {then}"
+        )
 
 
 def wait_for_all(name: str) -> None:

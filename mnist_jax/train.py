@@ -19,7 +19,7 @@ import optax
 
 from mnist_jax import evaluate, ops, sharding
 from mnist_jax.augment import augment
-from mnist_jax.checkpoint import Checkpointer
+from mnist_jax.checkpoint import Checkpointer, tree_digest
 from mnist_jax.config import (
     ConfigDict,
     config_from_dict,
@@ -522,8 +522,9 @@ def train_and_evaluate(
         )
     if primary and resume:
         check_resumable(workdir, config)
-    report = Report(dry_run)
+    report = Report(dry_run, max(config.num_seeds, config.num_shards))
     splits = load_splits(config, data_dir, manual_dir)
+    sharding.check_same("data", splits.digest, f"here, {splits.source.description}")
     if dry_run:
         splits = splits.first(3 * config.batch_size)
         config = ConfigDict({**config.to_dict(), "num_epochs": 1})
@@ -581,7 +582,16 @@ def _run(
         _check_finite(["the loss on images held out"], finite, when)
         return each
 
+    def check_replicas(state: TrainState) -> None:
+        sharding.check_same(
+            "weights",
+            functools.partial(tree_digest, state),
+            f"at step {steps_done_by(state)}, which is not saved: all need the same "
+            "folder and the same kind of processor",
+        )
+
     def save(state: TrainState, totals: Totals, metrics: dict[str, float]) -> None:
+        check_replicas(state)
         metadata = {
             "config": config.to_dict(),
             "dataset": splits.source.to_dict(),
@@ -599,6 +609,7 @@ def _run(
 
     with Checkpointer(workdir, max_to_keep=config.max_to_keep) as checkpointer:
         state, totals = _restore_or_create(config, program, checkpointer, splits.source)
+        check_replicas(state)
         steps_per_epoch, step = program.steps_per_epoch, steps_done_by(state)
         last_step = config.num_epochs * steps_per_epoch
         report.model(config.model.name, state.params, num_seeds)

@@ -53,14 +53,24 @@ _CORRUPTIONS = flags.DEFINE_bool(
 _FIGURES = flags.DEFINE_bool("figures", True, "Draw figures into WORKDIR/figures.")
 _DEVICE = cli.define_device_flag()
 _DATA_DIR, _MANUAL_DIR = cli.define_data_dir_flags()
+cli.define_process_flags()
 
 
 def main(arguments: list[str]) -> None:
     """Prints the report and writes the figures."""
     cli.refuse_arguments(arguments)
-    from mnist_jax import checkpoint, corruptions, devices, evaluate, scores
+    from mnist_jax import (
+        checkpoint,
+        corruptions,
+        devices,
+        evaluate,
+        scores,
+        sharding,
+    )
 
-    devices.set_up(_DEVICE.value)
+    flags_of_work = (_CHECKPOINT, _SPLIT, _DATASET, _PICTURES, _CORRUPTIONS)
+    cli.join_processes({f"--{flag.name}": flag.value for flag in flags_of_work})
+    devices.set_up(_DEVICE.value, num_cpu_devices=cli.num_cpu_devices())
     loaded = checkpoint.load_model(_WORKDIR.value, _CHECKPOINT.value)
     if _PICTURES.value:
         from mnist_jax import simulator
@@ -81,6 +91,7 @@ def main(arguments: list[str]) -> None:
         loaded.variables,
         split.dataset.images,
         loaded.config.eval_batch_size,
+        loaded.config.get("num_shards", 1),
     )
     class_names = list(split.source.class_names)
     logits /= loaded.temperature
@@ -108,7 +119,7 @@ def main(arguments: list[str]) -> None:
         print(scores.to_text(evaluation))
         if robustness:
             print(f"\n{corruptions.to_text(robustness)}")
-    if _FIGURES.value:
+    if _FIGURES.value and sharding.is_primary():
         folder = _write_figures(evaluation, split, robustness)
         print(
             f"\nfigures      {folder}", file=sys.stderr if _JSON.value else sys.stdout

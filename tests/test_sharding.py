@@ -1,10 +1,11 @@
-import os
+import contextlib
+import json
 import re
+import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,109 +16,184 @@ from mnist_jax import sharding, train
 from mnist_jax.augment import augment
 from mnist_jax.checkpoint import load_model, tree_digest
 from mnist_jax.config import CONFIGS, ConfigDict
-from mnist_jax.errors import ConfigError
+from mnist_jax.errors import ConfigError, UserError
 from mnist_jax.optimizer import create_optimizer
 
-SCRIPT = CONFIGS.parent / "scripts" / "train.py"
+FLAGS = (
+    f"--config={CONFIGS / 'smoke.py'}",
+    "--config.num_shards=8",
+    "--config.batch_size=90",  # which 8 does not divide
+    "--config.augment.scale=0",
+    "--config.augment.rotation=0",
+    "--config.augment.shear=0",
+    "--config.augment.shift=0",
+    "--config.model.kwargs.features=(4, 8)",
+    "--config.model.kwargs.dropout=0.2",
+)
 
 
-def command(workdir, num_devices, *flags, num_epochs=2):
-    return [
-        *(sys.executable, str(SCRIPT), f"--config={CONFIGS / 'smoke.py'}"),
-        *(f"--workdir={workdir}", f"--num_cpu_devices={num_devices}"),
-        *(
-            "--config.num_shards=4",
-            "--config.batch_size=90",
-            "--config.augment.scale=0",
-        ),
-        *("--config.augment.rotation=0", "--config.augment.shear=0"),
-        *("--config.augment.shift=0", "--config.model.kwargs.features=(4, 8)"),
-        *("--config.model.kwargs.dropout=0.2", f"--config.num_epochs={num_epochs}"),
-        "--data_dir=/none",
-        *flags,
-    ]
+class Runs:
+    """Starts runs of one command on any devices and processes."""
+
+    def __init__(self, server):
+        self.server = server
+
+    def start(self, workdir, num_devices, num_processes=1, *flags):
+        """The processes of a run of so many devices each, started."""
+        flags = (*FLAGS, f"--workdir={workdir}", "--data_dir=/none", *flags)
+        return self.start_script("train.py", num_devices, num_processes, *flags)
+
+    def start_script(self, script, num_devices, num_processes, *flags, own=None):
+        flags = (f"--num_cpu_devices={num_devices}", *flags)
+        if num_processes == 1:
+            return [self.server.start(script, *flags)]
+        return [
+            self.server.start(script, *flags, *place, *(own or {}).get(i, ()))
+            for i, place in enumerate(meeting(num_processes))
+        ]
+
+    def finish(self, *arguments):
+        """What the first process of a run printed, once all have ended well."""
+        done = [process.wait() for process in self.start(*arguments)]
+        assert [each.returncode for each in done] == [0] * len(done), done
+        for other in done[1:]:  # only the first has anything to say, but for Gloo
+            lines = (other.output + other.errors).splitlines()
+            assert [line for line in lines if "[Gloo]" not in line] == []
+        return done[0].output
 
 
-def start(arguments):
-    return subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def finish(process):
-    out, err = process.communicate(timeout=120)
-    return process.returncode, out, err
-
-
-def run(arguments):
-    code, out, err = finish(start(arguments))
-    assert code == 0, err
-    return out
-
-
-def several(arguments, count):
-    """Starts so many processes of one run."""
+def meeting(num_processes):
+    """The flags by which so many processes find each other."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    flags = [f"--coordinator_address={address}", f"--num_processes={count}"]
-    return [start([*arguments, *flags, f"--process_id={i}"]) for i in range(count)]
+    flags = (f"--coordinator_address={address}", f"--num_processes={num_processes}")
+    return [(*flags, f"--process_id={i}") for i in range(num_processes)]
+
+
+@pytest.fixture(scope="session")
+def runs(fork_server):
+    return Runs(fork_server)
 
 
 def result(workdir):
-    digest = tree_digest(load_model(workdir).variables)
-    return digest, (workdir / "metrics.jsonl").read_bytes()
+    """All that a run leaves: weights, log, and what stands beside the weights."""
+    loaded = load_model(workdir)
+    facts = [loaded.metadata[name] for name in ("step", "metrics", "temperature")]
+    log = (workdir / "metrics.jsonl").read_bytes()
+    return tree_digest(loaded.variables), log, facts
 
 
-@pytest.fixture(scope="module")
-def on_one_device(tmp_path_factory):
+@pytest.fixture(scope="session")
+def on_one_device(runs, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("one")
-    run(command(workdir, 1))
+    runs.finish(workdir, 1)
     return workdir
 
 
 def test_two_processes_of_two_devices_give_the_bits_of_one_device(
-    on_one_device, tmp_path
+    runs, on_one_device, tmp_path
 ):
-    first, second = map(finish, several(command(tmp_path, 2), 2))
-    assert (first[0], second[0]) == (0, 0), first[2] + second[2]
-    assert "saved" in first[1]
-    # But for Gloo's own line, only the first process says anything.
-    lines = [line for line in second[1].splitlines() if "[Gloo]" not in line]
-    assert lines == []
+    assert "saved" in runs.finish(tmp_path, 2, 2)
     assert result(tmp_path) == result(on_one_device)
+    # Process 0 alone has written.
+    assert len(list(tmp_path.glob("tensorboard/*"))) == 1
 
 
-def test_a_run_goes_on_with_the_same_bits_on_other_devices(on_one_device, tmp_path):
-    stopped = start(command(tmp_path, 4))
+def test_a_run_goes_on_with_the_same_bits_on_other_devices(
+    runs, on_one_device, tmp_path
+):
+    (stopped,) = runs.start(tmp_path, 8)
     deadline = time.monotonic() + 100
     while not list(tmp_path.glob("checkpoints/[0-9]*/metadata")):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    stopped.send_signal(signal.SIGKILL)
-    finish(stopped)
-    run(command(tmp_path, 2, "--resume"))
+    stopped.kill()
+    stopped.wait()
+    runs.finish(tmp_path, 1, 2, "--resume")
     assert result(tmp_path) == result(on_one_device)
 
 
-@pytest.mark.parametrize(
-    ("number", "code", "seconds"), [(signal.SIGKILL, 1, 5), (signal.SIGTERM, 143, 20)]
-)
-def test_where_one_process_goes_all_go(tmp_path, number, code, seconds):
-    first, second = several(command(tmp_path, 1, num_epochs=100_000), 2)
-    for line in first.stdout:
-        if re.match(r" *1/100000 ", line):
-            break
-    second.send_signal(number)
+def test_evaluation_counts_the_same_on_any_devices(
+    runs, on_one_device, fork_server, tmp_path
+):
+    flags = (f"--workdir={on_one_device}", "--json", "--nofigures")
+    alone = fork_server.run("evaluate.py", *flags)
+    spread, *_ = runs.start_script("evaluate.py", 2, 2, *flags)
+    spread = spread.wait()
+    assert (alone.returncode, spread.returncode) == (0, 0), spread.errors
+    alone, spread = (
+        json.loads(done.output[done.output.index("{") :]) for done in (alone, spread)
+    )
+    assert alone["count"] == spread["count"] > 0
+    assert alone["confusion_matrix"] == spread["confusion_matrix"]
+
+
+@pytest.fixture
+def pair(runs, tmp_path):
+    """Two processes of a run that would take hours, in its first epochs."""
+    both = runs.start(tmp_path, 1, 2, "--config.num_epochs=100000")
+    deadline = time.monotonic() + 100
+    while not re.search(r"\n *1/100000 ", both[0].output.read_text()):
+        assert time.monotonic() < deadline, both[0].errors.read_text()
+        time.sleep(0.02)
+    yield both
+    for process in both:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_where_one_process_is_killed_the_other_says_so(pair, which):
+    pair[which].kill()
     began = time.monotonic()
-    found, _, err = finish(first)
-    assert time.monotonic() - began < seconds
-    assert found == code, err
-    last = err.splitlines()[-1]
-    assert last.startswith("stopped: " if number == signal.SIGTERM else "error: ")
-    assert finish(second)[0] == (143 if number == signal.SIGTERM else -signal.SIGKILL)
-    if number == signal.SIGTERM:
-        assert load_model(tmp_path).step > 0
+    other = pair[1 - which].wait()
+    assert time.monotonic() - began < 12
+    assert other.returncode == 1
+    last = other.errors.splitlines()[-1]
+    assert last.startswith(f"error: process {which} has ended without a word: ")
+    assert pair[which].wait().returncode == -signal.SIGKILL
+
+
+def test_where_one_process_is_stopped_the_other_says_so(pair):
+    first, second = pair
+    second.kill(signal.SIGSTOP)
+    began = time.monotonic()
+    found = first.wait()
+    assert time.monotonic() - began < 12
+    assert found.returncode == 1
+    line = "error: process 1 has not answered for 8 seconds: "
+    assert found.errors.splitlines()[-1].startswith(line)
+    second.kill(signal.SIGCONT)  # and it is not left behind
+    found = second.wait()
+    assert found.returncode == 1
+    assert found.errors.splitlines()[-1].startswith("error: process ")
+
+
+def test_a_signal_to_one_process_saves_and_stops_all(pair, tmp_path):
+    pair[1].kill(signal.SIGTERM)
+    first, second = (process.wait() for process in pair)
+    assert (first.returncode, second.returncode) == (143, 143)
+    assert first.errors.startswith("stopped: at step ")
+    assert (first.errors.count("\n"), second.errors) == (1, "")
+    assert load_model(tmp_path).step > 0
+
+
+def test_an_error_of_one_process_is_said_by_all(runs, mnist_data_dir, tmp_path):
+    damaged = Path(shutil.copytree(mnist_data_dir, tmp_path / "damaged"))
+    for path in damaged.rglob("*train*"):
+        path.write_bytes(path.read_bytes()[:1000])
+    flags = (*FLAGS, f"--workdir={tmp_path / 'run'}", "--config.dataset=mnist")
+    flags = (*flags, f"--data_dir={mnist_data_dir}")
+    own = {1: [f"--data_dir={damaged}"]}
+    both = runs.start_script("train.py", 1, 2, *flags, own=own)
+    first, second = (process.wait() for process in both)
+    assert (first.returncode, second.returncode) == (1, 1)
+    (line,) = second.errors.splitlines()
+    reason = line.removeprefix("error: ")
+    assert str(damaged) in reason
+    assert first.errors.splitlines() == [f"error: process 1 ended: {reason}"]
+    assert not (tmp_path / "run").exists()
 
 
 def test_shards_of_a_batch_add_up_to_the_batch():
@@ -194,21 +270,27 @@ def test_what_does_not_go_together_is_refused(default_config, overrides, says):
 def test_devices_that_the_shards_do_not_spread_over_are_refused(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr(jax, "devices", lambda: [None] * 6)
-    with pytest.raises(ConfigError, match="must be a multiple of 6"):
+    says = "set it to 6 or 12, or start processes with 4 or 8 devices in all"
+    with pytest.raises(ConfigError, match=says):
         sharding.make_mesh(8)
 
 
-def test_half_given_processes_are_refused():
-    found = subprocess.run(
-        [sys.executable, str(SCRIPT), "--num_processes=2"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-    )
+def test_what_differs_between_processes_is_named(monkeypatch):
+    def gather(own):
+        return np.stack([own, own, own + 1])
+
+    sharding.check_same("weights", lambda: "of one process all are the same", "")
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    monkeypatch.setattr(sharding.multihost_utils, "process_allgather", gather)
+    with pytest.raises(UserError, match="process 2 has other weights than process 0"):
+        sharding.check_same("weights", lambda: "digest", "mend it")
+
+
+def test_half_given_processes_are_refused(fork_server):
+    found = fork_server.run("train.py", "--num_processes=2")
     assert found.returncode == 2
-    assert "--coordinator_address, --num_processes and --process_id" in found.stderr
-    assert len(found.stderr.splitlines()) == 1
+    assert "--coordinator_address, --num_processes and --process_id" in found.errors
+    assert len(found.errors.splitlines()) == 1
 
 
 @pytest.mark.parametrize("where", ["a leaf", "the loss"])
