@@ -158,7 +158,8 @@ def _resolve(processes: Processes) -> tuple[str, int, int, Any]:
             "--distributed: JAX finds no SLURM, Open MPI, Kubernetes or TPU pod here; "
             "give --coordinator_address, --num_processes and --process_id"
         )
-    if not re.fullmatch(r"(\[[0-9a-fA-F:.%]+\]|[^:\s]+):[0-9]{1,5}", address):
+    match = re.fullmatch(r"(\[[^\]\s]+\]|[^:\s]+):([0-9]{1,5})", address)
+    if not match or not 0 < int(match[2]) < 1 << 16:
         raise ConfigError(
             f"--coordinator_address={address} must be HOST:PORT, as 127.0.0.1:1234"
         )
@@ -188,13 +189,14 @@ def _gather(
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         server = socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise UserError(f"cannot listen on {address}: {_why_not(error)}") from error
     peers: dict[int, socket.socket] = {}
+    all_found = []
     deadline = time.monotonic() + _MEET_SECONDS
     problem: str | None = None
     with server:
-        while len(peers) < count - 1:
+        while len(all_found) < count - 1:
             server.settimeout(max(0.01, deadline - time.monotonic()))
             try:
                 peer, _ = server.accept()
@@ -204,6 +206,7 @@ def _gather(
                 hello = _read_line(peer, 5.0)
                 found = _compare(hello, count, same, peers)
                 peers[hello["process_id"]] = peer
+                all_found.append(peer)
             except (OSError, ValueError, TypeError, KeyError):
                 peer.close()  # whoever that was
                 continue
@@ -216,8 +219,10 @@ def _gather(
             f"of {count} processes, number {', '.join(missing)} did not come within "
             f"{_MEET_SECONDS:.0f} seconds"
         )
-    for peer in peers.values():
+    for peer in all_found:
         _send(peer, {"problem": problem or late})
+        if problem or late:
+            peer.close()
     if problem:
         raise ConfigError(problem)
     if late:
@@ -266,7 +271,7 @@ def _report_to(
     while time.monotonic() < deadline:
         try:
             peer = socket.create_connection(_host_and_port(address), timeout=5)
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             reason = _why_not(error)
         else:
             try:
@@ -277,9 +282,10 @@ def _report_to(
                 peer.close()
                 reason = "what answers is no run that waits for its processes"
             else:
-                if problem:
-                    raise ConfigError(problem)
-                return peer
+                if not problem:
+                    return peer
+                peer.close()
+                raise ConfigError(problem)
         time.sleep(0.1)
     raise UserError(
         f"process 0 is not at {address}: {reason} ({_MEET_SECONDS:.0f} seconds long); "

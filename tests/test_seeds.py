@@ -1,13 +1,17 @@
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import make_tiny_config
+from jax.sharding import Mesh, PartitionSpec
 
 from mnist_jax import checkpoint, evaluate, train
 from mnist_jax.config import CONFIGS, ConfigDict
@@ -99,6 +103,71 @@ def test_seeds_are_spread_over_the_cores(tmp_path):
     assert one.keys() == two.keys()
     for name, value in one.items():
         assert two[name] == pytest.approx(value, rel=1e-3), name
+
+
+def seeds_on_four_devices():
+    """Run as a process of its own, as this one has one device."""
+    jax.config.update("jax_num_cpu_devices", 4)
+    rng = np.random.default_rng(0)
+    dataset = train.Dataset(
+        rng.integers(0, 256, (128, 28, 28, 1), np.uint8),
+        rng.integers(0, 10, 128).astype(np.int32),
+    )
+    config = make_tiny_config()
+    config.model.name = "mlp"
+    config.model.kwargs = {"dense": (16,), "dropout": 0.2}
+    together = train.create_program(with_seeds(config, 5, 4), 128, 10)
+    state = together.create_state()
+    arguments = (state, dataset, together.indices(0), together.rng)
+    compiled = together.train_steps.lower(*arguments).compile()
+    alike = [len(leaf.sharding.device_set) == 4 for leaf in jax.tree.leaves(state)]
+    last = unstack(compiled(*arguments)[0], 4)[3]
+    alone = train.create_program(with_seeds(config, 8, 1), 128, 10)
+    own = alone.train_steps(alone.create_state(), dataset, alone.indices(0), alone.rng)[
+        0
+    ]
+    pairs = zip(*map(jax.tree.leaves, (last, own)), strict=True)
+    alike += [np.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in pairs]
+    mesh = Mesh(np.array(jax.devices()), ("seeds",))
+    total = jax.shard_map(
+        lambda x: jax.lax.psum(x, "seeds"),
+        mesh=mesh,
+        in_specs=PartitionSpec("seeds"),
+        out_specs=PartitionSpec(),
+    )
+    control = jax.jit(total).lower(jnp.arange(4)).compile()
+    print(
+        json.dumps(
+            {
+                "alike": all(map(bool, alike)),
+                "collectives": collectives(compiled),
+                "control": len(collectives(control)) > 0,
+            }
+        )
+    )
+
+
+def collectives(compiled):
+    names = r"\b(?:all-|collective-|reduce-scatter|ragged-)[-a-z]*\("
+    return re.findall(names, compiled.as_text())
+
+
+def test_seeds_on_several_devices_do_not_communicate():
+    program = "import test_seeds; test_seeds.seeds_on_four_devices()"
+    here = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": f"{here}:{here.parent}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "alike": True,
+        "collectives": [],
+        "control": True,
+    }
 
 
 def test_one_seed_has_no_axis_of_seeds():

@@ -1,5 +1,6 @@
 import contextlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -31,12 +32,28 @@ FLAGS = (
     "--config.model.kwargs.dropout=0.2",
 )
 
+# Of a net that compiles in no time, where the result does not matter.
+LIGHT = (
+    f"--config={CONFIGS / 'mlp.py'}",
+    "--config.dataset=digits",
+    "--config.offline_dataset=",
+    "--config.num_shards=2",
+    "--config.batch_size=256",
+    "--config.model.kwargs.dense=(8,)",
+    "--config.augment.scale=0",
+    "--config.augment.rotation=0",
+    "--config.augment.shear=0",
+    "--config.augment.shift=0",
+    "--config.ema_decay=0",
+)
+
 
 class Runs:
     """Starts runs of one command on any devices and processes."""
 
     def __init__(self, server):
         self.server = server
+        self.port = 0  # of the last coordinator
 
     def start(self, workdir, num_devices, num_processes=1, *flags):
         """The processes of a run of so many devices each, started."""
@@ -49,8 +66,17 @@ class Runs:
             return [self.server.start(script, *flags)]
         return [
             self.server.start(script, *flags, *place, *(own or {}).get(i, ()))
-            for i, place in enumerate(meeting(num_processes))
+            for i, place in enumerate(self.meeting(num_processes))
         ]
+
+    def meeting(self, num_processes):
+        """The flags by which so many processes find each other."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        where = f"--coordinator_address=127.0.0.1:{self.port}"
+        flags = (where, f"--num_processes={num_processes}")
+        return [(*flags, f"--process_id={i}") for i in range(num_processes)]
 
     def finish(self, *arguments):
         """What the first process of a run printed, once all have ended well."""
@@ -60,15 +86,6 @@ class Runs:
             lines = (other.output + other.errors).splitlines()
             assert [line for line in lines if "[Gloo]" not in line] == []
         return done[0].output
-
-
-def meeting(num_processes):
-    """The flags by which so many processes find each other."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    flags = (f"--coordinator_address={address}", f"--num_processes={num_processes}")
-    return [(*flags, f"--process_id={i}") for i in range(num_processes)]
 
 
 @pytest.fixture(scope="session")
@@ -132,7 +149,8 @@ def test_evaluation_counts_the_same_on_any_devices(
 @pytest.fixture
 def pair(runs, tmp_path):
     """Two processes of a run that would take hours, in its first epochs."""
-    both = runs.start(tmp_path, 1, 2, "--config.num_epochs=100000")
+    flags = (*LIGHT, f"--workdir={tmp_path}", "--config.num_epochs=100000")
+    both = runs.start_script("train.py", 1, 2, *flags)
     deadline = time.monotonic() + 100
     while not re.search(r"\n *1/100000 ", both[0].output.read_text()):
         assert time.monotonic() < deadline, both[0].errors.read_text()
@@ -170,6 +188,31 @@ def test_where_one_process_is_stopped_the_other_says_so(pair):
     assert found.errors.splitlines()[-1].startswith("error: process ")
 
 
+def listening(process):
+    """The addresses, in the kernel's hex, that a process listens on."""
+    inodes = set()
+    for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            inodes |= set(re.findall(r"socket:\[(\d+)\]", os.readlink(descriptor)))
+    found = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{process.pid}/net/{table}").read_text().splitlines():
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in inodes:
+                found.append(fields[1])
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="Linux only")
+def test_the_coordinator_listens_on_its_own_address_alone(runs, pair):
+    port = f":{runs.port:04X}"
+    found = [address for address in listening(pair[0]) if address.endswith(port)]
+    # 127.0.0.1, as IPv4 or within IPv6.
+    loopback = ("0100007F", "0000000000000000FFFF00000100007F")
+    assert len(found) == 1
+    assert found[0].removesuffix(port) in loopback
+
+
 def test_a_signal_to_one_process_saves_and_stops_all(pair, tmp_path):
     pair[1].kill(signal.SIGTERM)
     first, second = (process.wait() for process in pair)
@@ -183,8 +226,8 @@ def test_an_error_of_one_process_is_said_by_all(runs, mnist_data_dir, tmp_path):
     damaged = Path(shutil.copytree(mnist_data_dir, tmp_path / "damaged"))
     for path in damaged.rglob("*train*"):
         path.write_bytes(path.read_bytes()[:1000])
-    flags = (*FLAGS, f"--workdir={tmp_path / 'run'}", "--config.dataset=mnist")
-    flags = (*flags, f"--data_dir={mnist_data_dir}")
+    flags = (*LIGHT, f"--workdir={tmp_path / 'run'}", "--config.dataset=mnist")
+    flags = (*flags, f"--data_dir={mnist_data_dir}", "--config.validation=10")
     own = {1: [f"--data_dir={damaged}"]}
     both = runs.start_script("train.py", 1, 2, *flags, own=own)
     first, second = (process.wait() for process in both)

@@ -1,0 +1,72 @@
+"""A long test: one run on ever other devices and processes, killed in between."""
+
+import random
+import re
+import signal
+import time
+
+import pytest
+from test_sharding import Runs, result
+
+TOPOLOGIES = [(devices, count) for devices in (1, 2, 4, 8) for count in (1, 2)]
+FLAGS = (
+    "--config.num_shards=16",
+    "--config.num_epochs=24",
+    "--config.batch_size=300",
+)
+ROOT_CAUSE = re.compile(r"error: process (\d) has ended without a word: ")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", [1])
+def test_50_changes_of_topology_with_kills_in_between(
+    fork_server, tmp_path_factory, seed
+):
+    runs, rng = Runs(fork_server), random.Random(seed)
+    chance = random.Random(time.time_ns())  # of the instants, which no seed decides
+    expected = tmp_path_factory.mktemp("unbroken")
+    runs.finish(expected, 1, 1, *FLAGS)
+    print(f"\nseed {seed}; unbroken on 1 device: {result(expected)[0]}", flush=True)
+    number = 0
+    while number < 50:
+        workdir = tmp_path_factory.mktemp("broken")
+        ended = False
+        while not ended:
+            topology, seconds = rng.choice(TOPOLOGIES), chance.uniform(0, 2)
+            how = rng.choice(["one", "all", "signal"])
+            number += 1
+            print(f"{number:3} devices x processes {topology}", end=" ", flush=True)
+            ended = leg(runs, workdir, topology, how, rng.randrange(2), seconds)
+        assert result(workdir) == result(expected)
+        print(f"    bit-equal: {result(workdir)[0]}", flush=True)
+
+
+def leg(runs, workdir, topology, how, which, seconds):
+    """Goes on with a run for a while; says whether it came to its end."""
+    processes = runs.start(workdir, *topology, *FLAGS, "--resume")
+    first = steps(workdir)
+    began = time.monotonic()
+    # An instant after training has begun, or within the start-up.
+    while steps(workdir) <= first and time.monotonic() - began < 300:
+        if which and time.monotonic() - began > 20 * seconds:
+            break
+        time.sleep(0.02)
+    time.sleep(seconds)
+    victims = processes if how == "all" else [processes[which % len(processes)]]
+    for victim in victims:
+        victim.kill(signal.SIGTERM if how == "signal" else signal.SIGKILL)
+    killed = time.monotonic()
+    done = [process.wait() for process in processes]
+    took = time.monotonic() - killed
+    codes = [each.returncode for each in done]
+    lines = [(each.errors.splitlines() or [""])[-1] for each in done]
+    print(f"{how} at step {first}+{seconds:.2f} s: {codes}, {took:.1f} s", flush=True)
+    for code, line in zip(codes, lines, strict=True):
+        assert code in (0, 1, 143, -signal.SIGKILL, -signal.SIGTERM), lines
+        assert code != 1 or ROOT_CAUSE.match(line), lines
+    return codes == [0] * len(codes)
+
+
+def steps(workdir):
+    found = workdir.glob("checkpoints/[0-9]*/metadata")
+    return max((int(path.parent.name) for path in found), default=-1)
