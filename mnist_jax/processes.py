@@ -192,7 +192,7 @@ def _gather(
     except OSError as error:
         raise UserError(f"cannot listen on {address}: {_why_not(error)}") from error
     peers: dict[int, socket.socket] = {}
-    all_found = []
+    all_found: list[socket.socket] = []
     deadline = time.monotonic() + _MEET_SECONDS
     problem: str | None = None
     with server:
