@@ -10,6 +10,7 @@ import hashlib
 import http.client
 import os
 import socket
+import stat
 import string
 import struct
 import sys
@@ -141,6 +142,9 @@ def check_archives(name: str, folder: Path) -> dict[str, str]:
     problems = {}
     for filename, (size, sha256) in DATASETS[name].files.items():
         try:
+            if not stat.S_ISREG(os.stat(folder / filename).st_mode):
+                problems[filename] = "is not a file"  # a pipe would hang
+                continue
             with open(folder / filename, "rb") as file:
                 found = os.fstat(file.fileno()).st_size
                 if found != size:

@@ -32,7 +32,7 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 
 import mnist_jax
-from mnist_jax.config import ConfigDict, config_from_dict
+from mnist_jax.config import ConfigDict, check_stored_config, config_from_dict
 from mnist_jax.errors import CheckpointError, ConfigError
 from mnist_jax.models import Ensemble, Model, create_model
 
@@ -347,12 +347,16 @@ def load_model(workdir: str | Path, which: str = "latest") -> Loaded:
     }
     try:
         config = config_from_dict(metadata["config"])
+        check_stored_config(config)
+        _check_dataset(metadata["dataset"], metadata.get("temperature", 1.0))
         member = create_model(config.model, metadata["dataset"]["num_classes"])
         num_seeds = config.get("num_seeds", 1)
-    except (ConfigError, KeyError, AttributeError) as error:
+    except Exception as error:  # a stranger's may hold anything
         raise CheckpointError(
             f"the checkpoint in {str(workdir)!r} does not fit this mnist_jax "
-            f"{mnist_jax.__version__}: {_reason(error)}"
+            f"{mnist_jax.__version__}: {type(error).__name__}: {_reason(error)}"
+            if not isinstance(error, ConfigError)
+            else f"{mnist_jax.__version__}: {_reason(error)}"
         ) from error
 
     def init() -> PyTree:
@@ -538,7 +542,10 @@ def _read_metadata(step_dir: Path) -> Metadata:
     """
     try:
         # Orbax's JSON item is this one file.
-        metadata = json.loads((step_dir / "metadata" / "metadata").read_bytes())
+        path = step_dir / "metadata" / "metadata"
+        if path.exists() and not path.is_file():  # a pipe would hang
+            raise OSError("it is not a file")
+        metadata = json.loads(path.read_bytes())
         version, step = metadata["format_version"], metadata["step"]
         rest = {key: metadata[key] for key in metadata if key != "sha256"}
     except FileNotFoundError as error:
@@ -549,6 +556,16 @@ def _read_metadata(step_dir: Path) -> Metadata:
     intact = _seal(rest)["sha256"] == metadata.get("sha256")
     if not intact or str(step) != step_dir.name:
         raise _DamagedError("its metadata does not match its SHA-256")
+    try:
+        for entry in metadata["leaves"].values():
+            if not isinstance(entry["type"] + entry["sha256"], str):
+                raise TypeError("leaves")
+        accuracy = metadata["metrics"].get("accuracy")
+        if not isinstance(accuracy, float | int | None):
+            raise TypeError("accuracy")
+    except (KeyError, TypeError, AttributeError) as error:
+        if version == FORMAT_VERSION:
+            raise _DamagedError(f"its metadata lacks {_reason(error)}") from error
     if version != FORMAT_VERSION:
         raise CheckpointError(
             f"{str(step_dir)!r} was written by a newer mnist_jax: format {version!r}, "
@@ -556,6 +573,22 @@ def _read_metadata(step_dir: Path) -> Metadata:
             "upgrade mnist_jax"
         )
     return metadata
+
+
+def _check_dataset(dataset: dict[str, Any], temperature: Any) -> None:
+    """Checks what is read of a sealed metadata, but which another may have sealed."""
+    count = dataset["num_classes"]
+    if not (type(count) is int and 2 <= count <= 1000):
+        raise ValueError(f"num_classes is {count!r:.30}")
+    names = dataset.get("class_names", [""] * count)
+    if not (isinstance(names, list) and len(names) == count):
+        raise ValueError(f"{count} classes do not have as many names")
+    about = (dataset.get(key, "") for key in ("name", "description", "fallback_for"))
+    texts = [*names, *about]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("the data set's names are no texts")
+    if type(temperature) not in (int, float) or not 0 < temperature < math.inf:
+        raise ValueError(f"temperature is {temperature!r:.30}")
 
 
 def _accuracy(step_dir: Path, damaged: float | None = None) -> float | None:

@@ -1,5 +1,6 @@
 """What all scripts share: flags, errors as one line, and the exit code."""
 
+import math
 import os
 import re
 import signal
@@ -48,6 +49,7 @@ def define_process_flags() -> None:
         None,
         "Make so many devices of the CPU's cores.",
         lower_bound=1,
+        upper_bound=256,
     )
     flags.DEFINE_bool(
         "distributed",
@@ -123,6 +125,8 @@ def run(main: Callable[[list[str]], int | None]) -> NoReturn:
         if _joined():
             _fail(error, "nobody reads what process 0 prints", 141)
         sys.exit(141)
+    except MemoryError as error:
+        _fail(error, f"out of memory: {error or 'ask for less at once'}", 1)
     except OSError as error:  # stdout on a full disk, a path that is too long ...
         _fail(error, str(error), 1)
     except Exception as error:
@@ -181,11 +185,27 @@ def _parse_flags(argv: list[str]) -> list[str]:
     if "config" in flags.FLAGS:
         _check_config_flags(given)
     try:
-        return flags.FLAGS(argv)[1:]
+        rest = flags.FLAGS(argv)[1:]
+        _check_values()
+        return rest
     except UserError:
         raise
     except Exception as error:  # absl and ml_collections raise many kinds here
         raise ConfigError(_last_line(error)) from error
+
+
+def _check_values() -> None:
+    """Refuses what no flag of a script can mean; a config's fields have their ranges.
+
+    A text that is empty is most likely a variable of the shell that is not set.
+    """
+    for name, flag in flags.FLAGS.flag_values_dict().items():
+        if name.startswith("config.") or not flags.FLAGS[name].present:
+            continue
+        if flag == "":
+            raise ConfigError(f"--{name} is empty: give it a value, or leave it out")
+        if isinstance(flag, float) and not math.isfinite(flag):
+            raise ConfigError(f"--{name}={flag} must be a finite number")
 
 
 def _check_config_flags(argv: list[str]) -> None:
@@ -205,8 +225,11 @@ def _check_config_flags(argv: list[str]) -> None:
 
 def _last_line(error: Exception) -> str:
     """Returns the part of a many-line flag or config-file error that says why."""
-    if isinstance(error, KeyError):
-        return f"--config: no such field: {error}; add it in a config file"
+    name = str(error).strip("'\"")
+    if isinstance(error, KeyError) or (
+        isinstance(error, AttributeError) and name.isidentifier()
+    ):
+        return f"--config: no such field: {name!r}; add it in a config file"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 

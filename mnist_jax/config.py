@@ -30,8 +30,8 @@ class Field(NamedTuple):
     what: str  # completes "must be ..."
 
 
-def _at_least(low: int) -> Field:
-    return Field(int, lambda v: v >= low, f"a whole number of {low} or more")
+def _count_up_to(high: int, low: int = 0) -> Field:
+    return Field(int, lambda v: low <= v <= high, f"a whole number, {low} to {high:,}")
 
 
 def _up_to(high: float, unit: str = "") -> Field:
@@ -43,6 +43,10 @@ _TEXT = Field(str, lambda v: True, "a text")
 _NOT_NEGATIVE = Field(float, lambda v: 0 <= v < float("inf"), "a number of 0 or more")
 _RATE = Field(float, lambda v: 0 < v <= 1e6, "a number above 0, to 1e6")
 _FRACTION = Field(float, lambda v: 0 <= v < 1, "a number from 0 to below 1")
+_READ_WITH_WEIGHTS = (
+    *("seed", "num_seeds", "dataset", "train_split", "test_split", "validation"),
+    *("offline_dataset", "eval_batch_size"),
+)
 _FREE_GROUPS = ("model.kwargs.", "optimizer.kwargs.")
 
 FIELDS: dict[str, Field] = {
@@ -52,11 +56,11 @@ FIELDS: dict[str, Field] = {
     "dataset": _NAME,
     "train_split": _NAME,
     "test_split": _NAME,
-    "validation": _at_least(0),
+    "validation": _count_up_to(100_000_000),
     "offline_dataset": _TEXT,
-    "styled_digits": _at_least(0),
-    "negatives": _at_least(0),
-    "num_epochs": _at_least(1),
+    "styled_digits": _count_up_to(1_000_000),
+    "negatives": _count_up_to(1_000_000),
+    "num_epochs": _count_up_to(1_000_000, low=1),
     "batch_size": Field(int, lambda v: 0 < v <= 2**20, "a whole number, 1 to 2**20"),
     "eval_batch_size": Field(
         int, lambda v: 0 < v <= 2**20, "a whole number, 1 to 2**20"
@@ -82,8 +86,8 @@ FIELDS: dict[str, Field] = {
     "augment.blur": _up_to(4, " pixels"),
     "augment.noise": _up_to(1),
     "augment.levels": _up_to(1),
-    "checkpoint_every_epochs": _at_least(1),
-    "max_to_keep": _at_least(2),
+    "checkpoint_every_epochs": _count_up_to(1_000_000, low=1),
+    "max_to_keep": _count_up_to(1_000_000, low=2),
 }
 
 
@@ -123,11 +127,12 @@ def load_config(path: str | Path) -> ConfigDict:
     try:
         spec.loader.exec_module(module)
         config = module.get_config()
+        if isinstance(config, ConfigDict):
+            flatten(config)  # which goes on for ever where one holds itself
     except ConfigError:
         raise
     except (
-        Exception,
-        SystemExit,
+        BaseException
     ) as error:  # a config file is the user's own code: anything goes
         raise ConfigError(
             f"config file {str(path)!r} failed: {type(error).__name__}: "
@@ -194,6 +199,14 @@ def validate_config(config: ConfigDict) -> None:
     Raises:
       ConfigError: the first field that is unknown, missing or out of range.
     """
+    for group in ("model", "optimizer"):
+        owner = config.get(group)
+        if isinstance(owner, ConfigDict) and not isinstance(
+            owner.get("kwargs"), ConfigDict
+        ):
+            raise ConfigError(
+                f"config.{group}.kwargs must be a ConfigDict of keyword arguments"
+            )
     flat = flatten(config)
     for name in flat:
         if name not in FIELDS and not name.startswith(_FREE_GROUPS):
@@ -204,11 +217,19 @@ def validate_config(config: ConfigDict) -> None:
                 f"config.{name} is missing; start the file from default.get_config()"
             )
         _check_field(name, flat[name])
-    for group in ("model", "optimizer"):
-        if not isinstance(config[group].get("kwargs"), ConfigDict):
-            raise ConfigError(
-                f"config.{group}.kwargs must be a ConfigDict of keyword arguments"
-            )
+
+
+def check_stored_config(config: ConfigDict) -> None:
+    """Checks the fields of a trained model's config that are read with its weights.
+
+    Other fields may be of another version, or missing.
+
+    Raises:
+      ConfigError: a value that cannot be used.
+    """
+    for name in _READ_WITH_WEIGHTS:
+        if name in config:
+            _check_field(name, config[name])
 
 
 def config_to_json(config: ConfigDict) -> str:

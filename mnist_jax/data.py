@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -122,13 +123,15 @@ def _identity(source: DatasetSource, split: str) -> str:
     files = []
     for file in source.files[split]:
         try:
-            stat = os.stat(file)
+            found = os.stat(file)
         except OSError as error:
             why = f"{file}: {archives.reason(error)}; {records.MEND}"
             raise DataError(why) from error
+        if not stat.S_ISREG(found.st_mode):
+            raise DataError(f"{file} is not a file; {records.MEND}")
         if not os.access(file, os.R_OK):
             raise DataError(f"{file}: no permission to read it")
-        files.append([file, stat.st_size, stat.st_mtime_ns])
+        files.append([file, found.st_size, found.st_mtime_ns])
     return json.dumps([_CACHE_VERSION, files, source.shard_lengths[split]])
 
 

@@ -1,7 +1,9 @@
 """Which devices run the program, and where compiled programs are kept."""
 
 import contextlib
+import logging
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Iterator
@@ -66,20 +68,25 @@ def set_up(
     elif num_parts > 1 and "--xla_force_host" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", spread(num_parts, num_cores()))
     try:
-        with _thread_pool_of(num_shards):
+        with _thread_pool_of(num_shards), _warnings_of_jax() as warned:
             found = jax.default_backend()
     except Exception as error:  # JAX_PLATFORMS names a backend that is not there
         asked = os.environ.get("JAX_PLATFORMS")
         reason = " ".join(str(error).split())[:200] or (
             f"JAX_PLATFORMS={asked} is not there: unset it, or install its driver"
         )
-        raise UserError(f"JAX found no device to run on: {reason}") from error
+        raise UserError(
+            f"JAX found no device to run on: {reason}; mend the install, as in "
+            "pip install -e '.[cuda]' or '.[tpu]', or set JAX_PLATFORMS=cpu"
+        ) from error
     if device and found != device:
         extra = {"gpu": "cuda", "tpu": "tpu"}.get(device, "")
         raise UserError(
             f"--device={device}: JAX found only {found}; install the driver and "
             f"'pip install -e \".[{extra}]\"', or leave --device out"
         )
+    if found == "cpu" and not jax.config.jax_platforms:
+        _warn_of_unused_hardware(warned)
     if jax.process_index() > 0:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  open as long as the process
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -93,6 +100,49 @@ def set_up(
     # Every program of this project is worth keeping: none is small in start-up time.
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+@contextlib.contextmanager
+def _warnings_of_jax() -> Iterator[list[str]]:
+    """Collects what JAX would print, partly as tracebacks, as it finds its devices."""
+    warned: list[str] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        error = record.exc_info[1] if record.exc_info else None
+        # Of those with an error some forget the arguments of their text.
+        text = record.getMessage() if record.args or not error else "a plugin of JAX"
+        warned.append(f"{text}: {error}" if error else text)
+        return False
+
+    logger = logging.getLogger("jax._src.xla_bridge")
+    logger.addFilter(keep)
+    try:
+        yield warned
+    finally:
+        logger.removeFilter(keep)
+
+
+def _warn_of_unused_hardware(warned: list[str]) -> None:
+    """Says in one line that an accelerator is there, or that its plugin is broken."""
+    mend = "pip install -e '.[cuda]' (or '.[tpu]'), or choose --device=cpu"
+    if broken := [text for text in warned if "may be present" not in text]:
+        reason = " ".join(broken[0].split())[:200]
+        problem = f"JAX cannot use its accelerator ({reason})"
+    elif has_nvidia_card():
+        problem = "there is an NVIDIA card, but this JAX is without CUDA"
+    elif warned:
+        problem = " ".join(warned[0].split())[:200]
+    else:
+        return
+    print(f"warning: {problem}: it runs on the CPU; {mend}", file=sys.stderr)
+
+
+def has_nvidia_card() -> bool:
+    """Whether there is a card of NVIDIA's, or at least its driver."""
+    files = ("/dev/nvidia0", "/proc/driver/nvidia/gpus")
+    return any(map(os.path.exists, files)) or bool(shutil.which("nvidia-smi"))
 
 
 def num_cores() -> int:

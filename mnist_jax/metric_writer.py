@@ -62,19 +62,18 @@ class MetricWriter:
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """Returns the records of `metrics.jsonl`; a line that a kill cut short is dropped.
+    """Returns the records of `metrics.jsonl`, without lines that are none.
 
-    Raises nothing where there is no such file: the list is then empty.
+    A kill may cut a line short. Where there is no such file the list is empty.
     """
     path = Path(workdir) / "metrics.jsonl"
     records = []
-    text = path.read_text("utf-8", "replace") if path.exists() else ""
+    text = path.read_text("utf-8", "replace") if path.is_file() else ""
     for line in text.splitlines():
         try:
             record = json.loads(line)
-        except json.JSONDecodeError:
-            break
-        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
-            break
-        records.append(record)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(record, dict) and isinstance(record.get("step"), int):
+            records.append(record)
     return records

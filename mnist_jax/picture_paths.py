@@ -3,6 +3,7 @@
 import glob
 import os
 import re
+import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, NamedTuple
@@ -11,6 +12,7 @@ from mnist_jax.errors import ConfigError, UserError
 from mnist_jax.picture_files import MAX_BYTES, SUFFIXES
 
 STDIN = "-"
+_MAX_LIST = 2**26  # bytes of a list of paths
 
 
 class Source(NamedTuple):
@@ -61,13 +63,16 @@ def read_paths(path: str) -> list[str]:
     shown = "stdin" if path == STDIN else repr(path)
     try:
         if path == STDIN:
-            content = _stdin().read(MAX_BYTES) or b""
+            content = _stdin().read(_MAX_LIST + 1) or b""
         else:
+            _check_list(path)
             with open(path, "rb") as file:
-                content = file.read(MAX_BYTES)
+                content = file.read(_MAX_LIST + 1)
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(f"cannot read --paths_from={path}: {reason}") from error
+    if len(content) > _MAX_LIST:
+        raise UserError(f"--paths_from: {shown} is too long for a list of pictures")
     if b"\0" in content:
         lines = content.split(b"\0")
     else:
@@ -77,6 +82,15 @@ def read_paths(path: str) -> list[str]:
     if not paths:
         raise UserError(f"--paths_from: {shown} names no picture")
     return paths
+
+
+def _check_list(path: str) -> None:
+    """Refuses what may never end; a shell's <(command) is a pipe that will."""
+    mode = os.stat(path).st_mode
+    of_a_shell = path.startswith(("/dev/fd/", "/dev/stdin", "/proc/self/fd/"))
+    if not (stat.S_ISREG(mode) or of_a_shell):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise UserError(f"--paths_from={path} is {kind}: name a file of paths")
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:

@@ -6,6 +6,7 @@ Reading the folder's own JSON, not tfds, keeps its import out of a normal start.
 import dataclasses
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,14 @@ def _find_prepared(name: str, root: Path) -> DatasetSource | None:
                 folder, info["name"], split, file_format
             )
         class_names = _class_names(name, folder)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         why = f"not a tfds data set of images and labels ({archives.reason(error)})"
         raise DataError(f"{folder}: {why}; {records.MEND}") from error
     if file_format not in records.READERS:
@@ -166,17 +174,21 @@ def _shard_files(
         "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
     )
     count = len(split["shardLengths"])
-    return tuple(
-        str(folder / template.format(
-            DATASET=dataset,
-            SPLIT=split["name"],
-            FILEFORMAT=file_format,
-            SHARD_INDEX=f"{i:05d}",
-            NUM_SHARDS=f"{count:05d}",
-            SHARD_X_OF_Y=f"{i:05d}-of-{count:05d}",
-        ))
-        for i in range(count)
-    )  # fmt: skip
+    files = []
+    for i in range(count):
+        fields = {
+            "DATASET": dataset,
+            "SPLIT": split["name"],
+            "FILEFORMAT": file_format,
+            "SHARD_INDEX": f"{i:05d}",
+            "NUM_SHARDS": f"{count:05d}",
+            "SHARD_X_OF_Y": f"{i:05d}-of-{count:05d}",
+        }
+        # Not str.format, whose widths and attributes a stranger's file might use.
+        names = re.split(r"\{(\w+)\}", template)
+        names[1::2] = [fields[name] for name in names[1::2]]
+        files.append(str(folder / "".join(names)))
+    return tuple(files)
 
 
 def _class_names(name: str, folder: Path) -> tuple[str, ...]:

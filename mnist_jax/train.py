@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import math
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -545,7 +546,7 @@ def train_and_evaluate(
     except BrokenPipeError:
         raise  # of the terminal, not of the workdir
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not re.search("RESOURCE_EXHAUSTED|Out of memory", str(error)):
             raise
         raise UserError(
             "out of memory: lower config.batch_size, config.eval_batch_size or the "

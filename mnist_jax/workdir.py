@@ -94,9 +94,11 @@ def check_resumable(workdir: Path, config: ConfigDict) -> None:
     if not path.exists():
         return
     try:
+        if not path.is_file():  # a pipe would hang
+            raise OSError("it is not a file")
         saved = json.loads(path.read_bytes())
         flatten(config_from_dict(saved))
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{str(path)!r} cannot be read ({' '.join(str(error).split())}): put it "
             "back as it was, or use --overwrite to delete the run and start again"

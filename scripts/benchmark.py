@@ -72,6 +72,8 @@ def main(arguments: list[str]) -> None:
             ) from error
     from mnist_jax import benchmark, compare, devices, growth, plots, train
 
+    if _GROWTH.value:  # now, and not after all the work
+        plots.check_format(_GROWTH.value)
     if _COMPARE.value:
         compare.check(config, _COMPARE.value)
         if _DEVICE.value not in (None, "cpu"):

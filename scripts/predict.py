@@ -123,10 +123,11 @@ def main(arguments: list[str]) -> int:
         plots.save(plots.predictions(predictions), _PLOT.value)
     if _DRAW.value and sources:
         _draw(sources[0], predictions[0])
-    failed = sum(prediction.status == "error" for prediction in predictions)
+    failed = [p for p in predictions if p.status == "error"]
     if failed:
-        count = f"{failed:,} of {len(predictions):,}"
-        print(f"warning: {count} pictures could not be read", file=sys.stderr)
+        count = f"{len(failed):,} of {len(predictions):,} pictures could not be read"
+        first = f"{failed[0].source!r} {failed[0].error}"
+        print(f"warning: {count}, the first: {first}", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -14,7 +14,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from mnist_jax import cli
-from mnist_jax.config import CONFIGS, flatten
+from mnist_jax.config import CONFIGS, flatten, validate_config
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", str(CONFIGS / "default.py"), "The config file."
@@ -37,9 +37,10 @@ cli.define_process_flags()
 def main(arguments: list[str]) -> None:
     """Trains as the flags say."""
     cli.refuse_arguments(arguments)
+    config = _CONFIG.value
+    validate_config(config)
     from mnist_jax import devices, train
 
-    config = _CONFIG.value
     given = {"resume": _RESUME, "overwrite": _OVERWRITE, "dry_run": _DRY_RUN}
     cli.join_processes(
         {f"config.{name}": value for name, value in flatten(config).items()}

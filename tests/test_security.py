@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,57 @@ from mnist_jax.picture_files import FORMATS, read_picture
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = [p for d in ("mnist_jax", "scripts", "configs") for p in (ROOT / d).rglob("*.py")]  # noqa: E501 # fmt: skip
 UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml"}  # noqa: E501 # fmt: skip
+
+
+# Each claim of README's section, and the tests that it is true.
+CLAIMS = {
+    "Nothing is unpickled, and no text is run": [
+        "test_security.py::test_nothing_is_unpickled_and_no_text_is_run"
+    ],
+    "Config files are Python, so they run code": [
+        "test_security.py::test_nothing_is_unpickled_and_no_text_is_run"
+    ],
+    "Archives are checked against their published size and SHA-256": [
+        "test_archives.py::test_the_published_checksums_are_those_of_tfds",
+        "test_archives.py::test_a_bad_mirror_is_left_for_the_next",
+        "test_bad_inputs.py::test_bad_input_is_one_line_and_loses_nothing",
+    ],
+    "only known members are read, up to a limit": [
+        "test_archives.py::test_unzip",
+        "test_archives.py::test_a_bad_zip_file",
+    ],
+    "A model's name is looked up in a fixed table": [
+        "test_security.py::test_a_strangers_model_name_and_arguments_run_nothing"
+    ],
+    "A checkpoint whose metadata does not match its digest is refused": [
+        "test_security.py::test_an_altered_checkpoint_is_refused_and_leaves_no_file",
+        "test_mutations.py::test_300_mutations_are_never_loaded",
+    ],
+    "Pictures are decoded by a list of allowed formats only": [
+        "test_security.py::test_pictures_of_other_formats_are_not_decoded"
+    ],
+    "up to 64 million pixels": [
+        "test_picture_files.py::test_bombs_are_refused_from_the_header"
+    ],
+    "Training opens no network connection but to download": [
+        "test_security.py::test_training_opens_no_listening_socket"
+    ],
+    "listens only if `--coordinator_address` asks for it, on that address": [
+        "test_sharding.py::test_the_coordinator_listens_on_its_own_address_alone"
+    ],
+}
+
+
+def test_each_claim_of_the_readme_has_its_tests():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    section = " ".join(
+        re.split(r"\n## ", readme.split("\n## Security\n")[1])[0].split()
+    )
+    for claim, tests in CLAIMS.items():
+        assert claim in section
+        for test in tests:
+            file, name = test.split("::")
+            assert f"def {name}(" in (ROOT / "tests" / file).read_text("utf-8")
 
 
 def test_nothing_is_unpickled_and_no_text_is_run():
