@@ -1,6 +1,6 @@
 """Models: linen modules, and `MODELS`, where a config looks them up by name.
 
-This is the only file that knows linen's module classes. A model maps
+This and `tiny_model.py` are the only files that know linen's module classes. A model maps
 images float32 [B, 28, 28, 1] in [0, 1] to logits float32 [B, num_classes].
 """
 
@@ -17,6 +17,7 @@ from mnist_jax import ops
 from mnist_jax.config import ConfigDict
 from mnist_jax.contrast import even_contrast
 from mnist_jax.errors import ConfigError, suggest
+from mnist_jax.tiny_model import TinyCNN
 
 _kernel_init = nn.initializers.he_normal()
 
@@ -195,7 +196,12 @@ class Ensemble(NamedTuple):
 
 Model = nn.Module | Ensemble
 
-MODELS: dict[str, type[nn.Module]] = {"cnn": CNN, "vgg": VGG, "mlp": MLP}
+MODELS: dict[str, type[nn.Module]] = {
+    "cnn": CNN,
+    "vgg": VGG,
+    "mlp": MLP,
+    "tiny": TinyCNN,
+}
 
 
 def create_model(model_config: ConfigDict, num_classes: int) -> nn.Module:

@@ -1,0 +1,146 @@
+"""A network of a few hundred parameters: one small block, applied again and again.
+
+Arrays are [C, H, W, B] inside, the batch last. With so few channels that is what keeps
+a processor's vectors full; and every layer is then sums of shifted slices or a product
+of small matrices, on every backend.
+"""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+_SLOPE = 0.2  # of the leaky relu below zero
+_EPSILON = 1e-3
+
+
+class TinyCNN(nn.Module):
+    """A 3x3 convolution, then one separable block whose weights are used each time.
+
+    Convolution, 2x2 max pooling, and the copies that make `features` channels of
+    `stem`; then `steps` times the same block: a 3x3 filter for each channel, a product
+    that mixes the channels, a leaky relu, added to what went in, and `layer_norm`; then
+    the mean over the places, and a dense layer. Nothing is padded. Separable
+    convolutions are those of Chollet 2017, arXiv:1610.02357; weights that all layers
+    share, of Liang and Hu, "Recurrent Convolutional Neural Network for Object
+    Recognition" (CVPR 2015).
+
+    Attributes:
+      num_classes: number of logits.
+      stem: channels of the first convolution.
+      features: channels of the block.
+      steps: how often the block is applied.
+    """
+
+    num_classes: int
+    stem: int
+    features: int
+    steps: int
+
+    @nn.compact
+    def __call__(
+        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """Returns logits [B, num_classes]; arguments as in `models.CNN`."""
+        stem, features = self.stem, self.features
+        zeros, normal = nn.initializers.zeros, nn.initializers.normal
+        x = jnp.moveaxis(images[..., 0], 0, -1)  # [H, W, B]
+        kernel = self.param("stem_kernel", normal(0.5), (stem, 9))
+        bias = self.param("stem_bias", zeros, (stem,))
+        phases = [jnp.tensordot(kernel, views, 1) for views in _windows(x)]
+        x = functools.reduce(jnp.maximum, phases) + _of_channels(bias)
+        x = layer_norm(_leaky_relu(x))
+        x = jnp.concatenate([x] * -(-features // stem))[:features]
+
+        kernel = self.param("kernel", normal(1 / 3), (features, 9))
+        mix = self.param("mix", normal((2 / features) ** 0.5), (features, features))
+        bias = self.param("bias", zeros, (features,))
+        for _ in range(self.steps):
+            y = jnp.tensordot(mix, filter_channels(x, kernel), 1) + _of_channels(bias)
+            x = layer_norm(x[:, 1:-1, 1:-1] + _leaky_relu(y))
+
+        x = jnp.mean(x, (1, 2)).T  # [B, features]
+        return nn.Dense(self.num_classes, kernel_init=normal(0.3))(x)
+
+
+def shifted(x: jax.Array) -> list[jax.Array]:
+    """The nine views of x [C, H, W, B] that a 3x3 kernel sees: [C, H-2, W-2, B]."""
+    height, width = x.shape[1] - 2, x.shape[2] - 2
+    return [x[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+
+
+@jax.custom_vjp
+def filter_channels(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Applies to each channel a 3x3 filter of its own, without padding.
+
+    Args:
+      x: [C, H, W, B].
+      kernel: [C, 9], row by row.
+
+    Returns:
+      [C, H - 2, W - 2, B].
+    """
+    weights = kernel.T[:, :, None, None, None]  # [9, C, 1, 1, 1]
+    return sum(
+        (w * view for w, view in zip(weights, shifted(x), strict=True)),
+        start=jnp.zeros(()),
+    )
+
+
+def _filter_fwd(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Any]:
+    # Made once, not anew for each of the nine views.
+    x = lax.optimization_barrier(x)
+    return filter_channels(x, kernel), (x, kernel)
+
+
+def _filter_bwd(saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    g = lax.optimization_barrier(g)
+    dkernel = [jnp.sum(view * g, (1, 2, 3)) for view in shifted(x)]
+    padded = jnp.pad(g, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    padded = lax.optimization_barrier(padded)
+    return filter_channels(padded, kernel[:, ::-1]), jnp.stack(dkernel, axis=1)
+
+
+filter_channels.defvjp(_filter_fwd, _filter_bwd)
+
+
+def layer_norm(x: jax.Array) -> jax.Array:
+    """Brings each image of x [C, H, W, B] to mean 0 and variance 1: no parameters.
+
+    Layer normalisation (Ba, Kiros and Hinton 2016, arXiv:1607.06450) over channels and
+    places, without its scales and shifts.
+    """
+    mean = jnp.mean(x, (0, 1, 2), keepdims=True)
+    variance = jnp.mean(jnp.square(x), (0, 1, 2), keepdims=True) - jnp.square(mean)
+    return (x - mean) * lax.rsqrt(variance + _EPSILON)
+
+
+def _windows(image: jax.Array) -> list[jax.Array]:
+    """What a 3x3 kernel sees of image [H, W, B], for each place of a 2x2 pooling.
+
+    Returns:
+      four arrays [9, H / 2 - 1, W / 2 - 1, B]: the max over the four of their products
+      with a kernel is the max pooling of a convolution. H and W are even.
+    """
+    height, width = image.shape[0] - 3, image.shape[1] - 3  # from first to last
+
+    def view(down: int, across: int) -> jax.Array:
+        return image[down : down + height : 2, across : across + width : 2]
+
+    return [
+        jnp.stack([view(p + i, q + j) for i in range(3) for j in range(3)])
+        for p in range(2)
+        for q in range(2)
+    ]
+
+
+def _leaky_relu(x: jax.Array) -> jax.Array:
+    return jnp.maximum(x, _SLOPE * x)
+
+
+def _of_channels(values: jax.Array) -> jax.Array:
+    return values[:, None, None, None]

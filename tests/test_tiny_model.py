@@ -1,0 +1,102 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mnist_jax import tiny_model
+from mnist_jax.config import CONFIGS, load_config, validate_config
+from mnist_jax.data import Dataset
+from mnist_jax.models import create_model
+from mnist_jax.train import create_program
+
+X = jax.random.normal(jax.random.key(0), (5, 8, 7, 6))  # [C, H, W, B]
+KERNEL = jax.random.normal(jax.random.key(1), (5, 9))
+
+
+def by_lax(x, kernel):
+    """`filter_channels` as JAX's own grouped convolution."""
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel.reshape(-1, 1, 3, 3),
+        (1, 1),
+        "VALID",
+        dimension_numbers=("CHWN", "OIHW", "CHWN"),
+        feature_group_count=x.shape[0],
+    )
+
+
+def test_filters_are_a_depthwise_convolution_with_its_gradients():
+    expected, expected_vjp = jax.vjp(by_lax, X, KERNEL)
+    found, vjp = jax.vjp(tiny_model.filter_channels, X, KERNEL)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    g = jax.random.normal(jax.random.key(2), found.shape)
+    for ours, theirs in zip(vjp(g), expected_vjp(g), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_layer_norm_is_of_each_image_by_itself():
+    normed = tiny_model.layer_norm(3 * X + 2)
+    np.testing.assert_allclose(jnp.mean(normed, (0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(jnp.var(normed, (0, 1, 2)), 1, atol=1e-3)
+    alone = tiny_model.layer_norm(3 * X[..., :1] + 2)
+    np.testing.assert_allclose(normed[..., :1], alone, atol=1e-5)
+
+
+@pytest.fixture
+def config():
+    return load_config(CONFIGS / "tiny.py").unlock()
+
+
+def test_the_config_has_fewer_parameters_than_the_record(config):
+    validate_config(config)
+    model = create_model(config.model, 10)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+    assert set(variables) == {"params"}  # no statistics that would count as well
+    stem, features = config.model.kwargs.stem, config.model.kwargs.features
+    block = 9 * features + features**2 + features
+    count = sum(leaf.size for leaf in jax.tree.leaves(variables))
+    assert count == (9 * stem + stem) + block + (10 * features + 10)
+    assert count < 697
+
+
+def test_an_images_logits_do_not_depend_on_its_batch(config):
+    model = create_model(config.model, 10)
+    images = jax.random.uniform(jax.random.key(0), (4, 28, 28, 1))
+    variables = model.init(jax.random.key(1), images)
+    logits = model.apply(variables, images)
+    assert logits.shape == (4, 10)
+    one = model.apply(variables, images[2:3])
+    np.testing.assert_allclose(logits[2:3], one, rtol=1e-4, atol=1e-4)
+
+
+def test_it_learns(config):
+    config.num_epochs, config.batch_size = 30, 32
+    config.optimizer.warmup_epochs = 5.0
+    images = np.zeros((64, 28, 28, 1), np.uint8)
+    labels = np.arange(64, dtype=np.int32) % 4
+    for image, label in zip(images, labels, strict=True):  # a bar, at four slants
+        for k in range(-8, 9):
+            down, across = [(k, 0), (0, k), (k, k), (k, -k)][label]
+            image[14 + down, 13 + across : 15 + across] = 255
+    program = create_program(config, len(labels), num_classes=10)
+    state = program.create_state()
+    losses = []
+    for epoch in range(config.num_epochs):
+        state, metrics = program.train_steps(
+            state, Dataset(images, labels), program.indices(epoch), program.rng
+        )
+        losses.append(float(metrics["loss"]) / len(labels))
+    assert losses[-1] < 0.1 * losses[0]
+
+
+def test_it_lowers_for_gpu_and_tpu(config):
+    model = create_model(config.model, 10)
+    images = jnp.zeros((2, 28, 28, 1))
+    variables = model.init(jax.random.key(0), images)
+
+    def loss(variables):
+        return jnp.sum(model.apply(variables, images) ** 2)
+
+    traced = jax.jit(jax.grad(loss)).trace(variables)
+    assert traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert traced.lower(lowering_platforms=("tpu",)).as_text()
