@@ -1,6 +1,10 @@
-"""The fewest parameters at 99 %: one block of 16 channels, used four times.
+"""Few parameters: 1,010, in one block of 20 channels that is used four times.
 
 python scripts/train.py --config=configs/tiny.py
+
+The recipe was looked for on 10,000 images held out of train, with one seed each, and in
+16 epochs: 98.94 % with these 20 channels, 98.37 with 15 (685 parameters), 98.95 with 24
+(1,306), 99.24 with 32 of which the stem has 16 (1,834). Not measured on test yet.
 """
 
 import ml_collections
@@ -10,19 +14,22 @@ from configs import default
 
 def get_config() -> ml_collections.ConfigDict:
     config = default.get_config()
-    config.num_epochs = 40
-    config.batch_size = 64
+    config.validation = 0  # the recipe is chosen: train on all images
     config.offline_dataset = ""
+    config.num_epochs = 40
+    config.batch_size = 32
     config.model.name = "tiny"
     config.model.kwargs = ml_collections.ConfigDict()
-    config.model.kwargs.stem = 8
-    config.model.kwargs.features = 16
+    config.model.kwargs.stem = 20
+    config.model.kwargs.features = 20
     config.model.kwargs.steps = 4
-    config.optimizer.learning_rate = 0.1
+    config.optimizer.learning_rate = 0.06
     config.optimizer.schedule = "linear"
-    config.optimizer.kwargs.b2 = 0.99
     config.optimizer.warmup_epochs = 8.0
     config.optimizer.clip_norm = 1.0
-    for name in config.augment:
-        config.augment[name] = 0.0
+    config.augment.shift = 1.0
+    config.augment.rotation = 5.0
+    config.augment.scale = 0.05
+    config.augment.shear = 0.05
+    config.checkpoint_every_epochs = 5
     return config

@@ -1,7 +1,7 @@
 """Models: linen modules, and `MODELS`, where a config looks them up by name.
 
-This and `tiny_model.py` are the only files that know linen's module classes. A model maps
-images float32 [B, 28, 28, 1] in [0, 1] to logits float32 [B, num_classes].
+This and `tiny_model.py` are the only files that know linen's module classes. A model
+maps images float32 [B, 28, 28, 1] in [0, 1] to logits float32 [B, num_classes].
 """
 
 import dataclasses

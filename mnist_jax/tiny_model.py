@@ -45,6 +45,8 @@ class TinyCNN(nn.Module):
         self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
     ) -> jax.Array:
         """Returns logits [B, num_classes]; arguments as in `models.CNN`."""
+        if not 0 <= self.steps <= 6:  # 13 pixels a side, and two fewer each time
+            raise ValueError(f"steps must be from 0 to 6, not {self.steps}")
         stem, features = self.stem, self.features
         zeros, normal = nn.initializers.zeros, nn.initializers.normal
         x = jnp.moveaxis(images[..., 0], 0, -1)  # [H, W, B]

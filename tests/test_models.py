@@ -21,6 +21,7 @@ def model_config(name="cnn", **changes):
             "batch_norm": False,
         },
         "mlp": {"dense": (16,), "dropout": 0.0},
+        "tiny": {"stem": 4, "features": 6, "steps": 2},
         "vgg": {
             "features": (4, 8),
             "depths": (1, 2),

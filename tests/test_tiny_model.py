@@ -6,6 +6,7 @@ import pytest
 from mnist_jax import tiny_model
 from mnist_jax.config import CONFIGS, load_config, validate_config
 from mnist_jax.data import Dataset
+from mnist_jax.errors import ConfigError
 from mnist_jax.models import create_model
 from mnist_jax.train import create_program
 
@@ -47,20 +48,30 @@ def config():
     return load_config(CONFIGS / "tiny.py").unlock()
 
 
-def test_the_config_has_fewer_parameters_than_the_record(config):
+def test_every_number_that_is_learned_counts(config):
     validate_config(config)
     model = create_model(config.model, 10)
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+    images = jnp.zeros((1, 28, 28, 1))
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
     assert set(variables) == {"params"}  # no statistics that would count as well
     stem, features = config.model.kwargs.stem, config.model.kwargs.features
     block = 9 * features + features**2 + features
     count = sum(leaf.size for leaf in jax.tree.leaves(variables))
     assert count == (9 * stem + stem) + block + (10 * features + 10)
-    assert count < 697
+    assert count == 1010
 
 
-def test_an_images_logits_do_not_depend_on_its_batch(config):
-    model = create_model(config.model, 10)
+@pytest.fixture
+def small(config):
+    """The same in small, and not augmented: what costs is to compile it."""
+    config.model.kwargs.update(stem=4, features=6, steps=2)
+    for name in config.augment:
+        config.augment[name] = 0.0
+    return config
+
+
+def test_an_images_logits_do_not_depend_on_its_batch(small):
+    model = create_model(small.model, 10)
     images = jax.random.uniform(jax.random.key(0), (4, 28, 28, 1))
     variables = model.init(jax.random.key(1), images)
     logits = model.apply(variables, images)
@@ -69,19 +80,35 @@ def test_an_images_logits_do_not_depend_on_its_batch(config):
     np.testing.assert_allclose(logits[2:3], one, rtol=1e-4, atol=1e-4)
 
 
-def test_it_learns(config):
-    config.num_epochs, config.batch_size = 30, 32
-    config.optimizer.warmup_epochs = 5.0
+def test_more_steps_use_the_same_weights(small):
+    def shapes():
+        model = create_model(small.model, 10)
+        return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+
+    before = shapes()
+    small.model.kwargs.steps = 5
+    assert shapes() == before
+
+
+def test_more_steps_than_there_are_pixels_is_an_error(small):
+    small.model.kwargs.steps = 7  # from 13 pixels a side, two fewer each time
+    with pytest.raises(ConfigError, match="make no working 'tiny'"):
+        create_model(small.model, 10)
+
+
+def test_it_learns(small):
+    small.num_epochs, small.batch_size = 30, 8
+    small.optimizer.warmup_epochs = 4.0
     images = np.zeros((64, 28, 28, 1), np.uint8)
     labels = np.arange(64, dtype=np.int32) % 4
     for image, label in zip(images, labels, strict=True):  # a bar, at four slants
         for k in range(-8, 9):
             down, across = [(k, 0), (0, k), (k, k), (k, -k)][label]
             image[14 + down, 13 + across : 15 + across] = 255
-    program = create_program(config, len(labels), num_classes=10)
+    program = create_program(small, len(labels), num_classes=10)
     state = program.create_state()
     losses = []
-    for epoch in range(config.num_epochs):
+    for epoch in range(small.num_epochs):
         state, metrics = program.train_steps(
             state, Dataset(images, labels), program.indices(epoch), program.rng
         )
@@ -89,10 +116,10 @@ def test_it_learns(config):
     assert losses[-1] < 0.1 * losses[0]
 
 
-def test_it_lowers_for_gpu_and_tpu(config):
-    model = create_model(config.model, 10)
+def test_it_lowers_for_gpu_and_tpu(small):
+    model = create_model(small.model, 10)
     images = jnp.zeros((2, 28, 28, 1))
-    variables = model.init(jax.random.key(0), images)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
 
     def loss(variables):
         return jnp.sum(model.apply(variables, images) ** 2)
