@@ -38,16 +38,35 @@ def _by_platform(
     return lax.platform_dependent(*args, cpu=cpu, default=native)
 
 
-def micro_batch_size(batch_size: int) -> int:
+def micro_batch_size(batch_size: int, one_core: bool = False) -> int:
     """How many images at a time the gradient of a batch should be summed over.
 
     On the CPU so few that what is kept between the layers stays in the cache: the
     largest divisor of the batch size up to `MICRO_BATCH`. Elsewhere the whole batch.
+
+    Args:
+      batch_size: of the batch, or of the shard of it that a device has.
+      one_core: whether devices are cores, which have less cache each: half as many.
     """
     if jax.default_backend() != "cpu":
         return batch_size
-    divisors = (n for n in range(MICRO_BATCH, 0, -1) if batch_size % n == 0)
-    return next((n for n in divisors if n >= MICRO_BATCH // 4), batch_size)
+    most = MICRO_BATCH // 2 if one_core else MICRO_BATCH
+    divisors = (n for n in range(most, 0, -1) if batch_size % n == 0)
+    return next((n for n in divisors if n >= most // 4), batch_size)
+
+
+def compiler_options(one_core: bool = False) -> dict[str, Any] | None:
+    """Options for `jax.jit` of a program of these operations; None for the defaults.
+
+    Args:
+      one_core: whether devices are cores. Splitting each operation over all the cores
+        would then make the devices wait for each other.
+    """
+    if jax.default_backend() != "cpu":
+        return None
+    # Where the processor has them; by itself XLA uses vectors of half that width.
+    options: dict[str, Any] = {"xla_cpu_prefer_vector_width": 512}
+    return {**options, "xla_cpu_multi_thread_eigen": False} if one_core else options
 
 
 def conv(
@@ -100,8 +119,7 @@ def conv_relu_pool(
     Returns:
       [B, H' // window, W' // window, Cout].
     """
-    x = _pad_for(x, kernel, padding)
-    return jax.nn.relu(_conv_max_pool(x, kernel, window) + bias)
+    return _conv_relu_pool(_pad_for(x, kernel, padding), kernel, bias, window)
 
 
 def crop_unseen(
@@ -186,22 +204,6 @@ def _max_and_index(phases: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
     return best, index
 
 
-def _in_halves(fn: Callable[[jax.Array], Any], x: jax.Array, axis: int) -> Any:
-    """`fn(x)`, whose results' first axis is x's `axis`, by a loop over two halves.
-
-    XLA fuses nothing across the border of a loop. Without one, its CPU backend computes
-    cheap results anew in every fusion that reads them, which made a training step twice
-    as slow (jax 0.10 drops `lax.optimization_barrier` there before it fuses).
-    """
-    size, odd = divmod(x.shape[axis], 2)
-    if odd:
-        return fn(x)
-    halves = lax.map(
-        lambda i: fn(lax.dynamic_slice_in_dim(x, i * size, size, axis)), jnp.arange(2)
-    )
-    return jax.tree.map(lambda y: y.reshape(-1, *y.shape[2:]), halves)
-
-
 def _route(g: jax.Array, index: jax.Array, window: int) -> jax.Array:
     """The phases' cotangents [window², ...]: g in the phase of its max, else 0."""
     phase = jnp.arange(window**2, dtype=g.dtype).reshape(-1, *[1] * g.ndim)
@@ -283,55 +285,101 @@ def _input_gradient(kernel: jax.Array, g: jax.Array) -> jax.Array:
     return _conv(g, jnp.swapaxes(jnp.flip(kernel, (0, 1)), 2, 3))
 
 
-# Convolution and pooling in one. The convolution's result, the largest array of a
-# network, is not kept for the gradient: where its maxima were, in a byte each, is
-# enough.
+# Convolution, bias, relu and pooling in one. The convolution's result, the largest
+# array of a network, is not kept for the gradient: where its maxima were is enough.
+#
+# `_pool_and_index` is the rule's forward pass. It has the same rule itself, as second
+# derivatives differentiate it.
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _conv_max_pool(x: jax.Array, kernel: jax.Array, window: int) -> jax.Array:
-    return _max_pool(_lax_conv(x, kernel), window)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _conv_relu_pool(
+    x: jax.Array, kernel: jax.Array, bias: jax.Array, window: int
+) -> jax.Array:
+    return jax.nn.relu(_max_pool(_lax_conv(x, kernel), window) + bias)
 
 
-def _conv_max_pool_fwd(
-    x: jax.Array, kernel: jax.Array, window: int
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _pool_and_index(
+    x: jax.Array, kernel: jax.Array, bias: jax.Array, window: int
+) -> Arrays:
+    """The result, and int32: on the CPU `_pack`ed, else the phase of the max."""
+
+    def native(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> Arrays:
+        best, index = _max_and_index(_phases(_lax_conv(x, kernel), window))
+        return jax.nn.relu(best + bias), index.astype(jnp.int32)
+
+    def cpu(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> Arrays:
+        if window == 2 and _suits_winograd(kernel):
+            m = _winograd_products(x, _winograd_kernel(kernel))
+            shape = (len(x), x.shape[1] // 2 - 1, x.shape[2] // 2 - 1, kernel.shape[3])
+            packed = _in_branch(lambda: _pack(_winograd_outputs(m), bias), bias)
+            packed = packed.reshape(shape)
+        elif kernel.shape[2] == 1:
+            packed = _in_branch(
+                lambda: _pack(_grey_phases(x, kernel, window), bias), bias
+            )
+        else:
+            y = _lax_conv(x, kernel)
+            packed = _in_branch(lambda: _pack(_phases(y, window), bias), bias)
+        return _unpack(packed, window), packed
+
+    on_cpu = cpu if kernel.dtype == "f4" else native
+    y, index = _by_platform(on_cpu, native, _crop(x, kernel, window), kernel, bias)
+    return y, index
+
+
+def _pool_and_index_fwd(
+    x: jax.Array, kernel: jax.Array, bias: jax.Array, window: int
+) -> tuple[Arrays, Arrays]:
+    y, index = _pool_and_index(x, kernel, bias, window)
+    return (y, index), (x, kernel, y, index)
+
+
+def _conv_relu_pool_fwd(
+    x: jax.Array, kernel: jax.Array, bias: jax.Array, window: int
 ) -> tuple[jax.Array, Arrays]:
-    def native(x: jax.Array, kernel: jax.Array) -> Arrays:
-        return _max_and_index(_phases(_lax_conv(x, kernel), window))
+    (y, _), saved = _pool_and_index_fwd(x, kernel, bias, window)
+    return y, saved
 
-    def cpu(x: jax.Array, kernel: jax.Array) -> Arrays:
+
+def _conv_relu_pool_bwd(window: int, saved: Arrays, g: jax.Array) -> Arrays:
+    x, kernel, y, index = saved
+    b, h, w, c = g.shape
+    unpooled = (b, h * window, w * window, c)
+
+    def native(
+        x: jax.Array, kernel: jax.Array, y: jax.Array, index: jax.Array, g: jax.Array
+    ) -> Arrays:
+        g = jnp.where(y > 0, g, 0)
+        dy = _from_phases(_route(g, index, window), unpooled)
+        return *_conv_bwd_native(x, kernel, dy), jnp.sum(g, (0, 1, 2))
+
+    def cpu(
+        x: jax.Array, kernel: jax.Array, y: jax.Array, packed: jax.Array, g: jax.Array
+    ) -> Arrays:
+        g = _where_positive(g, packed, window)
+        dbias = jnp.sum(g, (0, 1, 2))
         if window == 2 and _suits_winograd(kernel):
-            return _winograd_max_pool(x, kernel)
+            return *_winograd_max_pool_bwd(x, kernel, packed, g), dbias
+        dy = _route_packed(g, packed, window)
         if kernel.shape[2] == 1:
-            return _in_halves(lambda x: _grey_max_pool(x, kernel, window), x, 0)
-        y = _lax_conv(x, kernel)
-        return _in_halves(lambda y: _max_and_index(_phases(y, window)), y, 0)
-
-    y, index = _by_platform(cpu, native, _crop(x, kernel, window), kernel)
-    return y, (x, kernel, index)
-
-
-def _conv_max_pool_bwd(window: int, saved: Arrays, g: jax.Array) -> Arrays:
-    x, kernel, index = saved
-
-    def unpool(g: jax.Array, index: jax.Array) -> jax.Array:
-        h, w = (g.shape[i] * window for i in (1, 2))
-        return _from_phases(_route(g, index, window), (g.shape[0], h, w, g.shape[3]))
-
-    def native(x: jax.Array, kernel: jax.Array, index: jax.Array, g: jax.Array) -> Any:
-        return _conv_bwd_native(x, kernel, unpool(g, index))
-
-    def cpu(x: jax.Array, kernel: jax.Array, index: jax.Array, g: jax.Array) -> Any:
-        if window == 2 and _suits_winograd(kernel):
-            return _winograd_max_pool_bwd(x, kernel, index, g)
-        if kernel.shape[2] == 1:
-            return _grey_max_pool_bwd(x, kernel, index, g, window)
-        return _conv_bwd_cpu(x, kernel, unpool(g, index))
+            return *_grey_max_pool_bwd(x, kernel, dy, window), dbias
+        return *_conv_bwd_cpu(x, kernel, _from_phases(dy, unpooled)), dbias
 
     cropped = _crop(x, kernel, window)
-    dx, dkernel = _by_platform(cpu, native, cropped, kernel, index, g)
+    on_cpu = cpu if kernel.dtype == "f4" else native
+    dx, dkernel, dbias = _by_platform(on_cpu, native, cropped, kernel, y, index, g)
     unseen = [(0, n - m) for n, m in zip(x.shape, cropped.shape, strict=True)]
-    return jnp.pad(dx, unseen), dkernel
+    return jnp.pad(dx, unseen), dkernel, dbias
+
+
+def _pool_and_index_bwd(window: int, saved: Arrays, g: Arrays) -> Arrays:
+    return _conv_relu_pool_bwd(window, saved, g[0])
+
+
+_conv_relu_pool.defvjp(_conv_relu_pool_fwd, _conv_relu_pool_bwd)
+_pool_and_index.defvjp(_pool_and_index_fwd, _pool_and_index_bwd)
 
 
 def _crop(x: jax.Array, kernel: jax.Array, window: int) -> jax.Array:
@@ -343,7 +391,88 @@ def _crop(x: jax.Array, kernel: jax.Array, window: int) -> jax.Array:
     return x[:, :height, :width]
 
 
-_conv_max_pool.defvjp(_conv_max_pool_fwd, _conv_max_pool_bwd)
+# XLA's CPU backend has no fusions of several results: max and index would be two loops,
+# and each would compute the convolution. It vectorises no comparisons that select,
+# either. So all that the gradient needs is packed into one int32, by integer
+# arithmetic: the float32 result with its last bits (two, for a window of 2x2) replaced
+# by the phase of the max. That rounds it by at most 4e-7 of itself. Where it is 0, relu
+# lets no gradient through.
+
+
+def _bits(x: jax.Array) -> jax.Array:
+    return lax.bitcast_convert_type(x, jnp.int32)
+
+
+def _floats(x: jax.Array) -> jax.Array:
+    return lax.bitcast_convert_type(x, jnp.float32)
+
+
+def _ordered(bits: jax.Array) -> jax.Array:
+    """Floats' bits to integers of the same order, and back: it is its own inverse."""
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
+
+
+def _tag_bits(phases: int) -> int:
+    """A mask of the low bits that hold the number of a phase."""
+    return 2 ** (phases - 1).bit_length() - 1
+
+
+def _pack(phases: list[jax.Array], bias: jax.Array) -> jax.Array:
+    """int32: the bits of `relu(max(phases) + bias)`, and the first phase of the max."""
+    last = len(phases) - 1
+    tag = _tag_bits(len(phases))
+    # Of equal values the largest tag wins: that of the first phase.
+    tagged = [(_ordered(_bits(p)) & ~tag) | (last - i) for i, p in enumerate(phases)]
+    best = functools.reduce(jnp.maximum, tagged)
+    y = _floats(_ordered(best & ~tag)) + bias
+    relu = jnp.maximum(_bits(y), 0)  # negative floats are negative integers too
+    return (relu & ~tag) | (last - (best & tag))
+
+
+def _unpack(packed: jax.Array, window: int) -> jax.Array:
+    return _floats(packed & ~_tag_bits(window**2))
+
+
+def _where_positive(g: jax.Array, packed: jax.Array, window: int) -> jax.Array:
+    """The cotangent that relu lets through."""
+    return _masked(g, -(packed & ~_tag_bits(window**2)) >> 31)
+
+
+def _route_packed(g: jax.Array, packed: jax.Array, window: int) -> jax.Array:
+    """As `_route`, for what is packed."""
+    phase = jnp.arange(window**2, dtype=jnp.int32).reshape(-1, *[1] * g.ndim)
+    mask = (((packed & _tag_bits(window**2)) ^ phase) - 1) >> 31
+    return _masked(jnp.broadcast_to(g, mask.shape), mask)
+
+
+@jax.custom_vjp
+def _masked(x: jax.Array, mask: jax.Array) -> jax.Array:
+    """Keeps x where the mask's bits are all 1, else 0; linear in x."""
+    return _floats(_bits(x) & mask)
+
+
+def _masked_fwd(x: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return _masked(x, mask), mask
+
+
+def _masked_bwd(mask: jax.Array, g: jax.Array) -> tuple[jax.Array, None]:
+    return _masked(g, mask), None
+
+
+_masked.defvjp(_masked_fwd, _masked_bwd)
+
+
+def _in_branch(fn: Callable[[], jax.Array], bias: jax.Array) -> jax.Array:
+    """`fn()`, packed, out of a branch that is always taken.
+
+    XLA fuses nothing across the border of a branch. Without one, its CPU backend
+    computes what looks cheap anew in every fusion that reads it, which made a training
+    step twice as slow. (`lax.optimization_barrier` does the same, but jax 0.10 drops it
+    there before it fuses.) The other branch is for a bias that is NaN.
+    """
+    shape = jax.eval_shape(fn).shape
+    nan = functools.partial(jnp.full, shape, 0x7FC00000, jnp.int32)
+    return lax.cond(bias[0] == bias[0], fn, nan)
 
 
 # The first layer, whose images have one channel, has next to no arithmetic: what costs
@@ -351,27 +480,20 @@ _conv_max_pool.defvjp(_conv_max_pool_fwd, _conv_max_pool_bwd)
 # pooling are one loop that XLA fuses, and only the maxima are written.
 
 
-def _grey_max_pool(x: jax.Array, kernel: jax.Array, window: int) -> Arrays:
+def _grey_phases(x: jax.Array, kernel: jax.Array, window: int) -> list[jax.Array]:
     places = _grey_windows(x, kernel, window)
     values = kernel.reshape(-1, kernel.shape[3])
-    return _max_and_index(
-        [functools.reduce(jnp.add, map(jnp.multiply, xs, values)) for xs in places]
-    )
+    return [functools.reduce(jnp.add, map(jnp.multiply, xs, values)) for xs in places]
 
 
 def _grey_max_pool_bwd(
-    x: jax.Array, kernel: jax.Array, index: jax.Array, g: jax.Array, window: int
+    x: jax.Array, kernel: jax.Array, dy: jax.Array, window: int
 ) -> Arrays:
     cout = kernel.shape[3]
-    dy = _route(g, index, window)
     size = kernel.shape[0] * kernel.shape[1]
-    windows = jnp.concatenate(
-        [
-            jnp.concatenate(xs, axis=3).reshape(-1, size)
-            for xs in _grey_windows(x, kernel, window)
-        ]
-    )
-    dkernel = windows.T @ dy.reshape(-1, cout)  # phase by phase on both sides
+    places = _grey_windows(x, kernel, window)
+    rows = [places[p][k].reshape(1, -1) for k in range(size) for p in range(window**2)]
+    dkernel = jnp.concatenate(rows).reshape(size, -1) @ dy.reshape(-1, cout)
     shape = (x.shape[0], *(x.shape[i] - kernel.shape[i - 1] + 1 for i in (1, 2)), cout)
     dx = _input_gradient(kernel, _from_phases(dy, shape))  # dead code in a first layer
     return dx, dkernel.reshape(kernel.shape)
@@ -499,19 +621,12 @@ def _pad_to_even(x: jax.Array) -> jax.Array:
     return jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
 
 
-def _winograd_max_pool(x: jax.Array, kernel: jax.Array) -> Arrays:
-    m = _winograd_products(x, _winograd_kernel(kernel))
-    y, index = _in_halves(lambda m: _max_and_index(_winograd_outputs(m)), m, 1)
-    shape = (x.shape[0], x.shape[1] // 2 - 1, x.shape[2] // 2 - 1, kernel.shape[3])
-    return y.reshape(shape), index.reshape(shape)
-
-
 def _winograd_max_pool_bwd(
-    x: jax.Array, kernel: jax.Array, index: jax.Array, g: jax.Array
+    x: jax.Array, kernel: jax.Array, packed: jax.Array, g: jax.Array
 ) -> Arrays:
     """Only one of a tile's 2x2 cotangents is not 0, so dM = g * A_i A_j^T at (i, j)."""
     cout = kernel.shape[3]
-    index, g = index.reshape(-1, cout), g.reshape(-1, cout)
+    index, g = (packed & 3).reshape(-1, cout), g.reshape(-1, cout)
     a = jnp.array([[1, 1, 1, 0], [0, 1, -1, -1]], g.dtype)[:, :, None, None]
     row = jnp.where((index < 2)[None], a[0], a[1])  # [4, tiles, Cout]
     column = jnp.where((index % 2 == 0)[None], a[0], a[1])

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
+from mnist_jax import ops
 from mnist_jax.sharding import spread
 
 PyTree = Any
@@ -39,7 +40,8 @@ def jit_for_each_seed(
       there is no such axis anywhere: it is `jax.jit(fn)`.
     """
     if num_seeds == 1:
-        return jax.jit(fn, donate_argnums=donate_argnums)
+        options = ops.compiler_options() if donate_argnums else None
+        return jax.jit(fn, donate_argnums=donate_argnums, compiler_options=options)
     on_cpu = jax.default_backend() == "cpu"
 
     def one_device(*args: PyTree) -> PyTree:
@@ -58,11 +60,9 @@ def jit_for_each_seed(
         out_specs=PartitionSpec("seeds"),
         check_vma=False,
     )
-    options: dict[str, Any] | None = None
-    if on_cpu and len(devices) > 1:
-        # A core has a model to itself: splitting each operation over all the cores
-        # would make the models wait for each other.
-        options = {"xla_cpu_multi_thread_eigen": False}
+    # Not of what only makes a state: `jax.eval_shape` would refuse the options.
+    one_core = len(devices) > 1
+    options = ops.compiler_options(one_core) if donate_argnums else None
     return jax.jit(sharded, donate_argnums=donate_argnums, compiler_options=options)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from mnist_jax import ops
 from mnist_jax.errors import ConfigError, UserError
 
 PyTree = Any
@@ -79,11 +80,7 @@ def jit_over_shards(
     sharded = jax.shard_map(
         fn, mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False
     )
-    options: dict[str, Any] | None = None
-    if jax.default_backend() == "cpu" and len(mesh.local_devices) > 1:
-        # A core is a device: splitting each operation over all the cores would make
-        # the devices wait for each other.
-        options = {"xla_cpu_multi_thread_eigen": False}
+    options = ops.compiler_options(one_core=len(mesh.local_devices) > 1)
     return jax.jit(sharded, donate_argnums=donate_argnums, compiler_options=options)
 
 
@@ -151,9 +148,18 @@ def _of_each_shard(
     # The bounds are not constants: XLA would take a loop of one shard apart, compile
     # its body together with what surrounds it, and round otherwise than in a loop.
     parts = jax.lax.fori_loop(first, first + own, add, parts)
-    parts = jax.lax.all_gather(parts, _AXIS, tiled=True)  # [V, ...]
-    # Else XLA may add up in the loop above what of the parts is this device's.
-    return jax.lax.optimization_barrier(parts)
+    # As one array of each dtype: devices wait for each other once for each array.
+    leaves, treedef = jax.tree.flatten(parts)
+    for dtype in sorted({leaf.dtype.name for leaf in leaves}):
+        chosen = [i for i, leaf in enumerate(leaves) if leaf.dtype == dtype]
+        rows = [leaves[i].reshape(own, -1) for i in chosen]
+        ends = np.cumsum([row.shape[1] for row in rows])[:-1]
+        flat = jax.lax.all_gather(jnp.concatenate(rows, axis=1), _AXIS, tiled=True)
+        # Else XLA may add up in the loop above what of the parts is this device's.
+        flat = jax.lax.optimization_barrier(flat)  # [V, size]
+        for i, piece in zip(chosen, jnp.split(flat, ends, axis=1), strict=True):
+            leaves[i] = piece.reshape(num_shards, *leaves[i].shape[1:])
+    return jax.tree.unflatten(treedef, leaves)
 
 
 def is_primary() -> bool:

@@ -144,7 +144,9 @@ def batch_gradients(
         return loss, (logits, updated.get("batch_stats", {}))
 
     grad_fn = jax.grad(loss_fn, has_aux=True)
-    size = len(mask) if state.batch_stats else ops.micro_batch_size(len(mask))
+    one_core = config.num_shards > 1 or config.num_seeds > 1
+    size = ops.micro_batch_size(len(mask), one_core)
+    size = len(mask) if state.batch_stats else size
     parts = {
         "image": images.reshape(-1, size, *images.shape[1:]),
         "label": batch["label"].reshape(-1, size),

@@ -125,6 +125,39 @@ def test_conv_relu_pool_with_ties(cin):
     assert_close(actual, expected)
 
 
+@pytest.mark.parametrize("cin", [1, 3, 8])
+def test_conv_relu_pool_where_relu_lets_nothing_through(cin):
+    x, kernel = arrays((2, 8, 8, cin), (3, 3, cin, 4))
+    args = x, kernel, jnp.array([-100.0, 0.0, 1.0, 100.0])
+    fn = functools.partial(ops.conv_relu_pool, padding="VALID")
+    reference = functools.partial(reference_conv_relu_pool, padding="VALID")
+    assert_close(value_and_grads(fn, *args), value_and_grads(reference, *args))
+    gradient = jax.grad(lambda bias: jnp.sum(fn(x, kernel, bias)))(args[2])
+    assert gradient[0] == 0  # and exactly so
+
+
+@pytest.mark.parametrize("cin", [1, 8])
+def test_conv_relu_pool_in_half_precision(cin):
+    args = [
+        a.astype(jnp.bfloat16) for a in arrays((2, 8, 8, cin), (3, 3, cin, 4), (4,))
+    ]
+    fn = functools.partial(ops.conv_relu_pool, padding="VALID")
+    reference = functools.partial(reference_conv_relu_pool, padding="VALID")
+    actual, expected = value_and_grads(fn, *args), value_and_grads(reference, *args)
+    assert {leaf.dtype.name for leaf in actual} == {"bfloat16"}
+    as_float = functools.partial(jax.tree.map, lambda leaf: leaf.astype(jnp.float32))
+    assert_close(as_float(actual), as_float(expected), tolerance=0.02)
+
+
+@pytest.mark.parametrize("cin", [1, 8])
+def test_nan_is_not_hidden(cin):
+    x, kernel = arrays((2, 8, 8, cin), (3, 3, cin, 4))
+    bias = jnp.full(4, jnp.nan)
+    fn = functools.partial(ops.conv_relu_pool, padding="VALID")
+    _, y, *_ = value_and_grads(fn, x, kernel, bias)
+    assert np.isnan(y).all()
+
+
 def net(conv_relu_pool, params, x):
     for kernel, bias in params:
         x = conv_relu_pool(x, kernel, bias, "VALID")

@@ -128,10 +128,19 @@ def test_gradients_of_micro_batches_add_up_to_the_batchs(tiny_config, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "expected"), [(128, 64), (1000, 50), (32, 32), (63, 63), (127, 127)]
+    ("batch_size", "expected", "on_one_core"),
+    [
+        (128, 64, 32),
+        (1000, 50, 25),
+        (32, 32, 32),
+        (63, 63, 21),
+        (127, 127, 127),
+        (62, 62, 31),
+    ],
 )
-def test_micro_batches_divide_the_batch(batch_size, expected):
+def test_micro_batches_divide_the_batch(batch_size, expected, on_one_core):
     assert ops.micro_batch_size(batch_size) == expected
+    assert ops.micro_batch_size(batch_size, one_core=True) == on_one_core
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
