@@ -144,8 +144,8 @@ def batch_gradients(
         return loss, (logits, updated.get("batch_stats", {}))
 
     grad_fn = jax.grad(loss_fn, has_aux=True)
-    one_core = config.num_shards > 1 or config.num_seeds > 1
-    size = ops.micro_batch_size(len(mask), one_core)
+    # By the config alone, and alike with one seed or more: each part has its own rng.
+    size = ops.micro_batch_size(len(mask), one_core=config.num_shards > 1)
     size = len(mask) if state.batch_stats else size
     parts = {
         "image": images.reshape(-1, size, *images.shape[1:]),
