@@ -3,12 +3,13 @@
     WORKDIR/checkpoints/STEP/state      the arrays, as nested dicts
     WORKDIR/checkpoints/STEP/metadata   JSON: config, data set, versions, digests ...
 
-Orbax writes a step under a temporary name and renames it when it is complete, but it
-loads flipped bits without a word. So each leaf's SHA-256 stands in the metadata, the
-metadata has one of its own, and nothing is returned that does not match. Arrays are
-saved from, and read into, the host's memory (they are a few MB): what is hashed is
-then what is written, donated buffers may change during a save, and a checkpoint
-depends on no kind or number of devices.
+Orbax writes a step under a temporary name and renames it when it is complete. Only the
+arrays in it would outlast a power cut, so that the rest is synced here. And it loads
+flipped bits without a word. So each leaf's SHA-256 stands in the metadata, the metadata
+has one of its own, and nothing is returned that does not match. Arrays are saved from,
+and read into, the host's memory (they are a few MB): what is hashed is then what is
+written, donated buffers may change during a save, and a checkpoint depends on no kind
+or number of devices.
 """
 
 import functools
@@ -17,11 +18,12 @@ import importlib.metadata
 import json
 import logging
 import math
+import os
 import platform
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -33,6 +35,7 @@ from flax.traverse_util import unflatten_dict
 
 import mnist_jax
 from mnist_jax.config import ConfigDict, check_stored_config, config_from_dict
+from mnist_jax.durable import sync
 from mnist_jax.errors import CheckpointError, ConfigError
 from mnist_jax.models import Ensemble, Model, create_model
 
@@ -41,6 +44,7 @@ Metadata = dict[str, Any]
 
 FORMAT_VERSION = 1
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+_CENTURY = 100 * 365 * 86400  # in seconds
 DELETED = "deleted"  # old steps are renamed into it, which is atomic, and then removed
 
 
@@ -78,6 +82,7 @@ class Checkpointer:
     """Saves and restores the training state of one run, in `workdir/checkpoints`.
 
     Keeps the newest `max_to_keep` steps, and the best one by accuracy on validation.
+    To be used by who has the run to himself: see `workdir.lock_workdir`.
     A context manager: leaving it waits for the save in progress, so that a failed
     save is raised there at the latest.
 
@@ -93,15 +98,22 @@ class Checkpointer:
         self._directory = _checkpoints(workdir)
         self._max_to_keep = max_to_keep
         self._damaged: list[int] = []
-        self._has_saved = False
+        self._unsynced: int | None = None  # the step that was saved last
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
+            self._found = self._directory.stat()
             self._manager = ocp.CheckpointManager(
                 self._directory,
                 options=ocp.CheckpointManagerOptions(
-                    preservation_policy=self,
                     todelete_subdir=DELETED,
                     lightweight_initialize=True,  # else a damaged step stops it
+                    async_options=ocp.AsyncOptions(
+                        # It goes by the time of day, which may jump; of several
+                        # processes, where one may hang, the usual limit.
+                        timeout_secs=_CENTURY if jax.process_count() == 1 else 1200,
+                        # Else a save that fails leaves threads waiting for minutes.
+                        create_directories_asynchronously=False,
+                    ),
                 ),
                 # The format that `_read_arrays` reads, whatever Orbax's default.
                 item_handlers={
@@ -136,10 +148,10 @@ class Checkpointer:
         except CheckpointError as error:
             if exc is None:
                 raise
-            _warn(str(error))  # the exception under way says why the run ended
+            if not isinstance(exc, CheckpointError):  # which says it already
+                _warn(str(error))
         finally:
-            if self._has_saved:
-                self._purge()
+            self._purge()
 
     def save(
         self,
@@ -167,7 +179,6 @@ class Checkpointer:
         ocp = _import_orbax()
         self.wait()
         self._purge()
-        self._has_saved = True
         leaves = _flatten(state)
         host = {path: _to_host(leaf) for path, leaf in leaves.items()}
         step = int(host["step"].max())  # the same for all seeds
@@ -203,6 +214,7 @@ class Checkpointer:
             if step in _steps(self._directory):
                 return
             self._accuracy[step] = sealed["metrics"].get("accuracy")
+            self._unsynced = step
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -220,8 +232,14 @@ class Checkpointer:
         Raises:
           CheckpointError: it could not be written.
         """
+        unsynced, self._unsynced = self._unsynced, None
         try:
             self._manager.wait_until_finished()
+            if self._is_gone():  # Orbax has made it anew, with half of the run's files
+                raise FileNotFoundError
+            if unsynced is not None and jax.process_index() == 0:
+                _sync(self._directory / str(unsynced))
+                self._delete_old()
         except Exception as error:
             raise self._not_saved(error) from error
 
@@ -266,6 +284,10 @@ class Checkpointer:
         """
         self.wait()
         _read_intact(self._workdir, _select(self._workdir, step), lambda m: m["leaves"])
+        try:
+            self._delete_old()  # left where a run was killed before it did so
+        except OSError as error:
+            raise self._not_saved(error) from error
 
     def latest_step(self) -> int | None:
         """Returns the newest step that was saved completely; None without any."""
@@ -277,32 +299,60 @@ class Checkpointer:
         self.wait()
         return self._best(_steps(self._directory))
 
-    def should_preserve(
-        self, checkpoints: Sequence[Any], *, context: Any
-    ) -> Sequence[bool]:
-        """Tells Orbax, on each save, which steps to keep."""
-        steps = sorted(checkpoint.step for checkpoint in checkpoints)
-        keep = {*steps[-self._max_to_keep :], self._best(steps)}
-        return [checkpoint.step in keep for checkpoint in checkpoints]
-
     def _best(self, steps: Iterable[int]) -> int | None:
         ranked = [(self._accuracy.get(step), step) for step in steps]
         return max(((a, s) for a, s in ranked if a is not None), default=(0, None))[1]
 
+    def _delete_old(self) -> None:
+        """Deletes all steps but those to keep, once the newest is known to be good.
+
+        Each is renamed first, which is atomic: half of one would still look like one.
+        """
+        if jax.process_index() > 0:
+            return
+        steps = [step for step in _steps(self._directory) if step not in self._damaged]
+        deleted = self._directory / DELETED
+        for step in set(steps) - {*steps[: self._max_to_keep], self._best(steps)}:
+            shutil.rmtree(deleted / str(step), ignore_errors=True)
+            deleted.mkdir(exist_ok=True)
+            (self._directory / str(step)).rename(deleted / str(step))
+
     def _purge(self) -> None:
         """Removes deleted steps, and what a save left that was killed or failed."""
-        # Orbax's own option also does it where nothing is saved, perhaps to a run that
-        # another process is doing, and goes on in the background.
+        # Orbax's own option goes on with it in the background.
         if jax.process_index() == 0:
             for path in self._directory.glob("*.orbax-checkpoint-tmp*"):
                 shutil.rmtree(path, ignore_errors=True)
             shutil.rmtree(self._directory / DELETED, ignore_errors=True)
 
+    def _is_gone(self) -> bool:
+        try:
+            return not os.path.samestat(self._found, self._directory.stat())
+        except FileNotFoundError:
+            return True
+
     def _not_saved(self, error: Exception) -> CheckpointError:
+        if self._is_gone():
+            return CheckpointError(
+                f"the folder {str(self._workdir)!r} was moved or deleted during the "
+                "run: put it back and add --resume to go on"
+            )
         return CheckpointError(
             f"cannot save a checkpoint in {str(self._workdir)!r} "
             f"(earlier ones are intact): {_reason(error)}"
         )
+
+
+def _sync(step_dir: Path) -> None:
+    """Puts onto the disk what TensorStore has not: the metadata and the folders."""
+    for path in (
+        step_dir / "metadata" / "metadata",
+        step_dir / "metadata",
+        step_dir / "state",
+        step_dir,
+        step_dir.parent,
+    ):
+        sync(path)
 
 
 def load_model(workdir: str | Path, which: str = "latest") -> Loaded:
@@ -392,9 +442,9 @@ def _import_orbax() -> Any:
     import orbax.checkpoint as ocp
 
     def is_worth_showing(record: logging.LogRecord) -> bool:
-        # Not 68 INFO lines a save, nor tracebacks of what is raised here anyway.
+        # Not 68 INFO lines a save, nor warnings and tracebacks of what is raised here.
         from_orbax = "orbax" in Path(record.pathname).parts
-        serious = record.levelno >= logging.WARNING and not record.exc_info
+        serious = record.levelno >= logging.ERROR and not record.exc_info
         return serious or not from_orbax
 
     def unraisablehook(unraisable: "sys.UnraisableHookArgs") -> None:
@@ -645,7 +695,10 @@ def _join(steps: Iterable[int]) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    text = " ".join(str(error).split())
+    if number := re.search(r"os_error_code='(\d+)'", text):  # after 500 characters
+        return os.strerror(int(number[1]))
+    return text[:200] or type(error).__name__
 
 
 def _warn(message: str) -> None:

@@ -1,5 +1,6 @@
 """What all scripts share: flags, errors as one line, and the exit code."""
 
+import contextlib
 import math
 import os
 import re
@@ -139,8 +140,11 @@ def run(main: Callable[[list[str]], int | None]) -> NoReturn:
 def _fail(error: Exception, message: str, code: int) -> NoReturn:
     if joined := _joined():
         joined.fail(error, message, code)
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(code)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    # An exit in order would wait for threads that write what can no longer be written.
+    os._exit(code)
 
 
 def _leave_others() -> bool:

@@ -1,9 +1,13 @@
 """Where numbers are kept while training: `metrics.jsonl` and TensorBoard."""
 
 import json
+import os
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from mnist_jax.durable import replace_text
 
 Scalars = dict[str, float]
 
@@ -14,29 +18,37 @@ class MetricWriter:
     `metrics.jsonl` holds only what a rerun reproduces, one JSON object a line:
     `{"step": 860, "train/loss": 0.12, ...}`. Times and rates, which no rerun
     reproduces, go to TensorBoard alone.
+
+    Raises:
+      OSError: something cannot be written, here or later.
     """
 
     def __init__(self, workdir: Path, first_step: int = 0) -> None:
         """Opens the files; drops the records after `first_step`, which a resumed run
         will write again.
         """
-        # tensorboardX writes TensorBoard's format with no TensorFlow.
-        from tensorboardX import SummaryWriter
+        # tensorboardX writes TensorBoard's format with no TensorFlow. Its usual writer
+        # has a thread, which prints a traceback when the disk is full: this has none.
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2, summary_pb2
 
-        self._path = workdir / "metrics.jsonl"
+        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+        path = workdir / "metrics.jsonl"
         kept = [r for r in read_metrics(workdir) if r["step"] <= first_step]
         kept = [r for r in kept if not any(key.startswith("test/") for key in r)]
-        # Through a temporary file: a kill in between must not lose the log.
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(r) + "\n" for r in kept))
-        temporary.replace(self._path)
-        self._file = self._path.open("a")
-        self._events = SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=first_step + 1, flush_secs=5
+        replace_text(path, "".join(json.dumps(r) + "\n" for r in kept))
+        self._file = path.open("a")
+        (workdir / "tensorboard").mkdir(exist_ok=True)
+        self._events = EventsWriter(
+            str(workdir / "tensorboard" / "events"),
+            f".{os.getpid()}",  # else two starts within a second share a file
         )
+        # Tells TensorBoard to forget what came after a checkpoint and is done again.
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._write_event(first_step + 1, session_log=start)
 
     def write(self, step: int, scalars: Scalars, rates: Scalars | None = None) -> None:
-        """Writes one record.
+        """Writes one record; returns when it is on the disk.
 
         Args:
           step: optimizer steps done.
@@ -45,8 +57,18 @@ class MetricWriter:
         """
         self._file.write(json.dumps({"step": step, **scalars}) + "\n")
         self._file.flush()
-        for name, value in {**scalars, **(rates or {})}.items():
-            self._events.add_scalar(name, value, step)
+        # A checkpoint that is saved next must not outlive it.
+        os.fsync(self._file.fileno())
+        values = [
+            self._summary.Value(tag=name, simple_value=value)
+            for name, value in {**scalars, **(rates or {})}.items()
+        ]
+        self._write_event(step, summary=self._summary(value=values))
+
+    def _write_event(self, step: int, **content: Any) -> None:
+        event = self._event(step=step, wall_time=time.time(), **content)
+        self._events.write_event(event)
+        self._events.flush()
 
     def __enter__(self) -> "MetricWriter":
         return self
@@ -57,8 +79,10 @@ class MetricWriter:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._file.close()
-        self._events.close()
+        try:
+            self._file.close()
+        finally:
+            self._events.close()
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:

@@ -54,8 +54,9 @@ Totals = dict[str, Any]  # numbers, or arrays [S] with several seeds
 NO_TOTALS: Totals = {"loss": 0.0, "correct": 0, "count": 0}
 
 # Images in one call of `train_steps`: enough that Python costs nothing, few enough that
-# the progress bar moves and a signal is noticed in about a second on a slow machine.
-_IMAGES_PER_CALL = 8192
+# the progress bar moves and a run ends in a second after a signal, which may have to
+# wait for two calls, of half a second each on a slow machine.
+_IMAGES_PER_CALL = 2048
 
 
 def train_step(
@@ -367,7 +368,7 @@ def steps_per_call(program: Program) -> int:
     target = max(1, _IMAGES_PER_CALL // program.batch_size // program.num_seeds)
     if program.steps_per_epoch <= target:
         return program.steps_per_epoch
-    near = range(max(1, target // 2), 2 * target)
+    near = range(max(1, target // 8), 2 * target)
     even = [k for k in near if program.steps_per_epoch % k == 0]
     return min(even or [target], key=lambda k: abs(k - target))
 

@@ -11,16 +11,17 @@ from typing import Any
 
 from mnist_jax.checkpoint import DELETED
 from mnist_jax.config import ConfigDict, config_from_dict, config_to_json, flatten
+from mnist_jax.durable import replace_text
 from mnist_jax.errors import CheckpointError, ConfigError
 
-_RUN_FILES = (
-    "config.json",
-    "config.json.tmp",
-    "metrics.jsonl",
-    "metrics.tmp",
-    "tensorboard/events.out.tfevents.*",
-    "figures/*.png",
+_RUN_FILES = (  # in the order in which they are deleted: what is left can be resumed
     "checkpoints/*",
+    "figures/*.png",
+    "tensorboard/events.out.tfevents.*",
+    "metrics.jsonl.tmp",
+    "metrics.jsonl",
+    "config.json.tmp",
+    "config.json",
 )
 
 # Fields that a resumed run may change: they do not enter the computation.
@@ -49,11 +50,16 @@ def clear_run(workdir: str | Path) -> None:
                     f"{str(path)!r} is not this run's: move it away, or choose "
                     "another --workdir"
                 )
-        for path in paths:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+        deleted = workdir / "checkpoints" / DELETED
+        steps = [path for path in paths if path.name.isdigit()]
+        for path in (p for p in paths if p not in steps and p.parent == deleted.parent):
+            _delete(path)
+        # Each at once and the newest first: a kill leaves a run of fewer steps.
+        for path in sorted(steps, key=lambda path: -int(path.name)):
+            deleted.mkdir(exist_ok=True)
+            path.rename(deleted / path.name)
+        for path in (deleted, *paths):
+            _delete(path)
         for folder in {path.parent for path in paths} - {workdir}:
             if not any(folder.iterdir()):
                 folder.rmdir()
@@ -61,6 +67,13 @@ def clear_run(workdir: str | Path) -> None:
         raise CheckpointError(
             f"cannot clear {str(workdir)!r}: {error.strerror}: {error.filename}"
         ) from error
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _run_files(workdir: Path) -> list[Path]:
@@ -78,9 +91,7 @@ def write_config(workdir: Path, config: ConfigDict) -> None:
     Raises:
       OSError: it cannot be written.
     """
-    temporary = workdir / "config.json.tmp"
-    temporary.write_text(config_to_json(config))
-    temporary.replace(workdir / "config.json")
+    replace_text(workdir / "config.json", config_to_json(config))
 
 
 def check_resumable(workdir: Path, config: ConfigDict) -> None:

@@ -17,6 +17,10 @@ the CPU, and prints how many times as fast we are. --growth draws what training
 costs against batch size, epochs, the width of the model, seeds and devices.
 """
 
+import signal
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of half-done imports
+
 import dataclasses
 import json
 from pathlib import Path

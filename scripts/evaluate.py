@@ -13,6 +13,10 @@ under many conditions, of digits that were held out of training, and of what is 
 digit.
 """
 
+import signal
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of half-done imports
+
 import json
 import sys
 import textwrap

@@ -5,6 +5,10 @@
 The result is used like any run: evaluate.py and predict.py --workdir=...
 """
 
+import signal
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of half-done imports
+
 from pathlib import Path
 
 from absl import flags

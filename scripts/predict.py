@@ -12,6 +12,10 @@ also counted right or wrong. Without pictures it reads some images of the run's 
 split. The exit code is 0 only if every picture could be read.
 """
 
+import signal
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of half-done imports
+
 import contextlib
 import os
 import sys

@@ -8,6 +8,10 @@ Any field of the config can be set by a flag, as in the last line;
 configs/default.py lists them all.
 """
 
+import signal
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of half-done imports
+
 from pathlib import Path
 
 from absl import flags
