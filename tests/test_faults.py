@@ -1,14 +1,24 @@
 """Runs that are killed, whose files fail, whose disk is full."""
 
 import errno
+import functools
 import os
+import random
+import re
+import shutil
 import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
-from faults.client import FAIL, KILL, Fault
+from faults.client import FAIL, FAIL_ON, JUMP, KILL, SIGNAL, TEAR, Fault
+from faults.runs import STEPS_PER_EPOCH, Left, Run, read_log
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server(fork_server):
     if not fork_server.has_shim:
         pytest.skip("faults need Linux and a C compiler")
@@ -42,3 +52,309 @@ def test_the_shim_counts_kills_and_fails(server, tmp_path):
     assert os.strerror(errno.EROFS) in done.errors
     assert not workdir.exists()
     assert server.run(*command, fault=Fault(tmp_path, 0, KILL)).returncode == -9
+
+
+@pytest.fixture(scope="module")
+def unbroken(fork_server, tmp_path_factory):
+    """Runs that nothing happens to: what they left and did, by number of epochs."""
+
+    @functools.cache
+    def unbroken(num_epochs):
+        folder = tmp_path_factory.mktemp("unbroken")
+        run = Run(fork_server, folder / "compiled", num_epochs)
+        assert run.resume().returncode == 0
+        run = run._replace(workdir=folder / "run")
+        done = run.resume(Fault(run.workdir, log=folder / "log"))
+        assert (done.returncode, done.errors) == (0, "")
+        return run.left(), read_log(folder / "log", run.workdir), done.seconds
+
+    return unbroken
+
+
+def draw_instants(seed, num_operations, seconds):
+    """Yields when to kill: after which operation, and how much later, for ever."""
+    draw = random.Random(seed)
+    while True:
+        if draw.random() < 0.4:  # anywhere: mostly in start-up and steps
+            yield 0, round(draw.uniform(0.01, seconds), 3)
+        else:  # mostly while saving and deleting
+            later = draw.choice([0.0, draw.expovariate(1 / 0.01)])
+            yield draw.randint(1, num_operations), round(later, 4)
+
+
+def kill_again_and_again(run, instants, num_kills, expected):
+    """Kills a run and resumes it, and begins another when it has ended.
+
+    Returns:
+      How many kills there were in which phase.
+    """
+    phases = Counter()
+    log = run.workdir.with_name("log")
+    while phases.total() < num_kills:
+        shutil.rmtree(run.workdir, ignore_errors=True)
+        killed_at = []
+        returncode = -9
+        while returncode:
+            number, seconds = next(instants)
+            if phases.total() == num_kills:
+                number, seconds = 1_000_000, 0.0
+            killed_at.append((number, seconds))
+            told = f"killed at {killed_at}, of which the last shows it"
+            fault = Fault(run.workdir, number, KILL, seconds=seconds, log=log)
+            done = run.resume(fault)
+            returncode = done.returncode
+            assert returncode in (0, -9), (told, done)
+            assert done.errors == "", told
+            if returncode:
+                phases[phase(done.output, read_log(log, run.workdir))] += 1
+            # While a step is being saved the next ones are done, at most an interval
+            # of them; otherwise no more than one interval is lost.
+            epochs = [int(n) for n in re.findall(r"^ +(\d+)/", done.output, re.M)]
+            lost = max(epochs, default=0) - run.newest_step() // STEPS_PER_EPOCH
+            assert lost <= 2, told
+        assert run.left() == expected, told
+    return phases
+
+
+def phase(output, operations):
+    """Says what a run was doing when it was killed."""
+    last = operations[-1] if operations else ""
+    if "orbax-checkpoint-tmp" in last:
+        return "save"
+    if "deleted" in last:
+        return "deletion"
+    if not re.search("^epoch", output, re.M):
+        return "start-up"
+    ended = not re.search(r"^ +\d+/\d+ ", output, re.M)
+    return "evaluation or end" if ended else "steps"
+
+
+def test_a_run_that_is_killed_again_and_again_ends_the_same(server, unbroken, tmp_path):
+    expected, operations, seconds = unbroken(3)
+    run = Run(server, tmp_path / "run")
+    instants = draw_instants(0, len(operations), seconds)
+    assert kill_again_and_again(run, instants, 30, expected).total() == 30
+
+
+def kind(operation):
+    """What is done to what: of a name only what does not change between runs."""
+    return re.sub(r"\d[0-9a-f.]*|[0-9a-f]{32}|vm\S*", "#", operation)
+
+
+def choose(operations, number):
+    """Chooses the numbers of operations of as many kinds, from beginning to end."""
+    kinds = {kind(name): n for n, name in reversed([*enumerate(operations, 1)])}
+    numbers = sorted(kinds.values())
+    return [numbers[i * len(numbers) // number] for i in range(number)]
+
+
+class Scenario(NamedTuple):
+    """Where file operations fail: the numbers of those of `run`, after `prepare`."""
+
+    run: Run
+    source: Path | None  # a folder to start from
+    operations: list[str]
+    expected: Left
+
+    def begin(self):
+        shutil.rmtree(self.run.workdir, ignore_errors=True)
+        if self.source:
+            shutil.copytree(self.source, self.run.workdir)
+
+
+@pytest.fixture(scope="module")
+def scenarios(server, unbroken, tmp_path_factory):
+    """A first start and save; and a last epoch, with a clean-up and the end."""
+    folder = tmp_path_factory.mktemp("scenarios")
+    expected, operations, _ = unbroken(1)
+    first = Scenario(Run(server, folder / "first", 1), None, operations, expected)
+    run = Run(server, folder / "half")
+    expected, operations, _ = unbroken(3)
+    at = operations.index("mkdir checkpoints/30.orbax-checkpoint-tmp") + 1
+    assert run.resume(Fault(run.workdir, at, KILL)).returncode == -9
+    assert run.newest_step() == 20
+    last = Scenario(run._replace(workdir=folder / "last"), run.workdir, [], expected)
+    last.begin()
+    operations = last.run.operations(folder / "log")
+    assert last.run.left() == expected
+    return {"first": first, "last": last._replace(operations=operations)}
+
+
+def fail_at(scenario, number, mode, error=0):
+    """Lets an operation fail, and checks what a user is told and can go on with."""
+    scenario.begin()
+    run = scenario.run
+    told = (number, scenario.operations[number - 1], mode, error)
+    done = run.resume(Fault(run.workdir, number, mode, error))
+    if done.returncode == 0:  # what is deleted may wait until the next start
+        left = run.left()
+        assert done.errors == "", told
+        assert left._replace(files=left.files - {"deleted"}) == scenario.expected, told
+    elif mode in (KILL, TEAR):
+        assert (done.returncode, done.errors) == (-9, ""), told
+    else:
+        assert done.returncode == 1, (told, done)
+        assert re.fullmatch("error: [^\n]+\n", done.errors), (told, done.errors)
+        assert os.strerror(error) in done.errors or "SHA-256" in done.errors, (
+            told,
+            done.errors,
+        )
+    done = run.resume()
+    assert (done.returncode, done.errors) == (0, ""), (told, done)
+    assert run.left() == scenario.expected, told
+
+
+FAULTS = [(KILL, 0), (TEAR, 0), (FAIL, errno.EIO), (FAIL_ON, errno.ENOSPC)]
+
+
+@pytest.mark.parametrize("name", ["first", "last"])
+def test_file_operations_that_fail(scenarios, name):
+    numbers = choose(scenarios[name].operations, 6)
+    for number, fault in zip(numbers, FAULTS + FAULTS[2:], strict=True):
+        fail_at(scenarios[name], number, *fault)
+
+
+def test_a_disk_that_is_full_when_tensorboard_writes(scenarios):
+    first = scenarios["first"]
+    writes = [name.startswith("write tensorboard") for name in first.operations]
+    fail_at(first, writes.index(True) + 1, FAIL_ON, errno.ENOSPC)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("name", ["first", "last"])
+def test_every_file_operation_fails(scenarios, name, fault):
+    for number, operation in enumerate(scenarios[name].operations, 1):
+        if fault[0] != TEAR or "write" in operation:  # the others cannot be torn
+            fail_at(scenarios[name], number, *fault)
+    print(name, fault, number, "operations")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(1, 41))
+def test_a_thousand_kills(server, unbroken, tmp_path, seed):
+    expected, operations, seconds = unbroken(3)
+    instants = draw_instants(seed, len(operations), seconds)
+    run = Run(server, tmp_path / "run")
+    print(f"seed {seed}:", kill_again_and_again(run, instants, 25, expected))
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_says_how_to_go_on(server, unbroken, tmp_path, signum):
+    """Sent while the first epoch's step is being saved."""
+    expected, operations, _ = unbroken(3)
+    run = Run(server, tmp_path / "run")
+    at = operations.index("mkdir checkpoints/10.orbax-checkpoint-tmp") + 1
+    done = run.resume(Fault(run.workdir, at, SIGNAL, signum))
+    assert done.returncode == 128 + signum
+    assert re.fullmatch(
+        f"stopped: at step [12]0 of 30, which is saved in {run.workdir}; to go on, "
+        "repeat the command with --resume and no --overwrite\n",
+        done.errors,
+    )
+    done = run.resume()
+    assert (done.returncode, done.errors) == (0, "")
+    assert run.left() == expected
+
+
+def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing(server, unbroken, tmp_path):
+    expected, operations, _ = unbroken(3)
+    run = Run(server, tmp_path / "run")
+    at = operations.index("mkdir checkpoints/20.orbax-checkpoint-tmp") + 1
+    process = server.start(
+        *run.command(), fault=Fault(run.workdir, at, SIGNAL, signal.SIGSTOP)
+    )
+    process.wait_until_stopped()
+    process.kill(signal.SIGINT)
+    process.kill(signal.SIGTERM)
+    process.kill(signal.SIGCONT)
+    done = process.wait()
+    assert done.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM)
+    assert done.errors == ""
+    assert run.resume().returncode == 0
+    assert run.left() == expected
+
+
+@pytest.mark.parametrize("script", ["train.py", "evaluate.py", "predict.py"])
+def test_ctrl_c_during_the_imports_is_no_traceback(script):
+    """Sent when absl is being imported, which is the first that takes a while."""
+    program = (
+        "import os, runpy, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'absl':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    program = f"import sys; sys.argv = ['scripts/{script}']\n" + program
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_a_file_that_becomes_too_large(server, unbroken, tmp_path):
+    """What `ulimit -f` or a quota does; the limit is reached in the third save."""
+    done = server.run(
+        *Run(server, tmp_path / "run").command(), limits={"RLIMIT_FSIZE": 20_000}
+    )
+    assert done.returncode == 1
+    assert re.fullmatch("error: cannot save a checkpoint in [^\n]+\n", done.errors)
+    assert "File too large" in done.errors
+    assert Run(server, tmp_path / "run").resume().returncode == 0
+    assert Run(server, tmp_path / "run").left() == unbroken(3)[0]
+
+
+def test_a_folder_that_vanishes_is_no_success(server, unbroken, tmp_path):
+    expected, operations, _ = unbroken(3)
+    run = Run(server, tmp_path / "run")
+    at = operations.index("mkdir checkpoints/20.orbax-checkpoint-tmp") + 1
+    process = server.start(
+        *run.command(), fault=Fault(run.workdir, at, SIGNAL, signal.SIGSTOP)
+    )
+    process.wait_until_stopped()
+    run.workdir.rename(tmp_path / "moved")
+    process.kill(signal.SIGCONT)
+    done = process.wait()
+    assert done.returncode == 1
+    assert re.fullmatch("error: [^\n]+\n", done.errors), done.errors
+    assert "was moved or deleted during the run" in done.errors
+    moved = run._replace(workdir=tmp_path / "moved")
+    assert moved.newest_step() == 10
+    shutil.rmtree(run.workdir, ignore_errors=True)
+    moved.workdir.rename(run.workdir)
+    done = run.resume()
+    assert (done.returncode, done.errors) == (0, "")
+    assert run.left() == expected
+
+
+@pytest.mark.parametrize("seconds", [-1e8, 1e8])
+def test_a_clock_that_jumps_changes_nothing(server, unbroken, tmp_path, seconds):
+    expected, operations, _ = unbroken(3)
+    run = Run(server, tmp_path / "run")
+    at = operations.index("mkdir checkpoints/10.orbax-checkpoint-tmp") + 1
+    done = run.resume(Fault(run.workdir, at, JUMP, seconds=seconds))
+    assert (done.returncode, done.errors) == (0, "")
+    assert run.left() == expected
+    spent = re.search(
+        r"^time +([0-9.]+) s, of which training ([0-9.]+) s", done.output, re.M
+    )
+    assert 0 <= float(spent[2]) <= float(spent[1]) < 1e4
+
+
+def test_two_runs_in_one_folder(server, unbroken, tmp_path):
+    expected, operations, _ = unbroken(3)
+    run = Run(server, tmp_path / "run")
+    at = operations.index("mkdir checkpoints/20.orbax-checkpoint-tmp") + 1
+    process = server.start(
+        *run.command(), fault=Fault(run.workdir, at, SIGNAL, signal.SIGSTOP)
+    )
+    process.wait_until_stopped()
+    for flag in ("--resume", "--overwrite"):
+        done = server.run(*run.command(flag))
+        assert done.returncode == 1
+        assert re.fullmatch("error: another run is under way in [^\n]+\n", done.errors)
+    process.kill(signal.SIGCONT)
+    assert process.wait().returncode == 0
+    assert run.left() == expected

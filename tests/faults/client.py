@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -21,19 +22,20 @@ from typing import Any, NamedTuple
 FAULTS = Path(__file__).resolve().parent
 
 # What a fault does: see shim.c.
-COUNT, KILL, TEAR, FAIL, FAIL_ON = range(5)
+COUNT, KILL, TEAR, FAIL, FAIL_ON, SIGNAL, JUMP = range(7)
 
 
 class Fault(NamedTuple):
     """What happens to a process at its `number`-th operation that changes `folder`.
 
-    `number` 0 is the start. With KILL, `seconds` of its processor time later.
+    `number` 0 is the start. With KILL, `seconds` of its processor time later; with JUMP
+    the time of day becomes so much later.
     """
 
     folder: Path
     number: int = 0
     mode: int = COUNT
-    error: int = 0  # an errno
+    error: int = 0  # an errno, or a signal
     seconds: float = 0.0
     log: Path | None = None  # gets a line for each such operation
 
@@ -58,6 +60,19 @@ class Process:
 
     def kill(self, signum: int = signal.SIGKILL) -> None:
         os.kill(self.pid, signum)
+
+    def wait_until_stopped(self, timeout: float = 300) -> None:
+        """Waits until it is stopped, as by SIGSTOP.
+
+        Raises:
+          TimeoutError: it did not come to that.
+        """
+        deadline = time.monotonic() + timeout
+        status = Path(f"/proc/{self.pid}/status")
+        while "State:\tT" not in status.read_text():
+            if time.monotonic() > deadline or "State:\tZ" in status.read_text():
+                raise TimeoutError(f"{self.errors} and {self.output}: never stopped")
+            time.sleep(0.01)
 
     def wait(self, timeout: float = 300) -> Done:
         """Waits for its end.

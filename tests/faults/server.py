@@ -34,6 +34,7 @@ MODULES = (
     "mnist_jax.annotate",
     "mnist_jax.answers",
     "mnist_jax.checkpoint",
+    "mnist_jax.cli",
     "mnist_jax.devices",
     "mnist_jax.evaluate",
     "mnist_jax.export",

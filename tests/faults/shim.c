@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { COUNT, KILL, TEAR, FAIL, FAIL_ON };
+enum { COUNT, KILL, TEAR, FAIL, FAIL_ON, SIGNAL, JUMP };
 
 static char folder[PATH_MAX];
 static size_t folder_length;
@@ -29,6 +29,7 @@ static atomic_long count;
 static long target;
 static double delay;
 static int mode, error, log_fd = -1;
+static atomic_long jump; /* seconds that are added to the time of day */
 
 /* Dies as by kill -9, `delay` seconds of this process's own time later. */
 static void die(void) {
@@ -50,8 +51,9 @@ void shim_arm(const char *path, long n, int fault, int number, double seconds, i
   if (mode == KILL && n == 0) die();
 }
 
-static int is_inside(int dir, const char *path) {
-  char full[2 * PATH_MAX] = "";
+/* Finds the whole path into `full`, of 2 * PATH_MAX. */
+static int is_inside(int dir, const char *path, char *full) {
+  *full = 0;
   if (!folder_length || (!path && dir < 0)) return 0;
   if (!path || path[0] != '/') {
     char link[64];
@@ -76,14 +78,15 @@ static int is_inside(int dir, const char *path) {
 /* Returns 1 if this operation shall fail, with errno set, and 2 if it is to be torn. */
 static int is_hit(const char *name, int dir, const char *path) {
   int before = errno;
-  if (!is_inside(dir, path)) {
+  char full[2 * PATH_MAX];
+  if (!is_inside(dir, path, full)) {
     errno = before;
     return 0;
   }
   long n = atomic_fetch_add(&count, 1) + 1;
   if (log_fd >= 0) {
-    char line[PATH_MAX + 64];
-    int size = snprintf(line, sizeof line, "%ld %s %s\n", n, name, path ? path : "");
+    char line[2 * PATH_MAX + 64];
+    int size = snprintf(line, sizeof line, "%ld %s %s\n", n, name, full);
     syscall(SYS_write, log_fd, line, size);
   }
   errno = before;
@@ -92,6 +95,8 @@ static int is_hit(const char *name, int dir, const char *path) {
   if (n != target && !(mode == FAIL_ON && target > 0 && n > target && !frees)) return 0;
   if (mode == KILL) die();
   if (mode == TEAR) return 2;
+  if (mode == SIGNAL) syscall(SYS_kill, syscall(SYS_getpid), error);
+  if (mode == JUMP) atomic_store(&jump, (long)delay);
   if (mode == FAIL || mode == FAIL_ON) {
     errno = error;
     return 1;
@@ -136,6 +141,13 @@ OPEN(open64)
   }
 OPENAT(openat)
 OPENAT(openat64)
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+  REAL(int, clock_gettime, clockid_t, struct timespec *)
+  int result = real(clock, now);
+  if (!result && clock == CLOCK_REALTIME) now->tv_sec += atomic_load(&jump);
+  return result;
+}
 
 ssize_t write(int fd, const void *data, size_t size) {
   REAL(ssize_t, write, int, const void *, size_t)

@@ -1,0 +1,91 @@
+"""A small run for tests of faults, and what it must have left behind in the end."""
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from faults.client import COUNT, Done, Fault, Server
+
+from mnist_jax import checkpoint
+
+# With random steps, Adam's state, an average of the weights and a best step; an MLP is
+# traced in half the time of a CNN.
+_FLAGS = (
+    "--config=configs/mlp.py",
+    "--config.dataset=digits",
+    "--config.offline_dataset=",
+    "--config.train_split=train[:600]",
+    "--config.test_split=test[:200]",
+    "--config.validation=100",
+    "--config.batch_size=64",
+    "--config.ema_decay=.9",
+    "--config.optimizer.warmup_epochs=.5",
+    "--config.model.kwargs.dense=(16,)",
+    *(f"--config.augment.{name}=0" for name in ("shift", "rotation", "scale", "shear")),
+    "--config.model.kwargs.dropout=.1",
+)
+STEPS_PER_EPOCH = 10
+
+
+class Left(NamedTuple):
+    """All that a run leaves behind, but for the times in TensorBoard's events."""
+
+    steps: dict[int, str]  # SHA-256 of each step's metadata, which has those of leaves
+    files: set[str]
+    metrics: bytes
+    config: bytes
+
+
+class Run(NamedTuple):
+    """A run that is to be started in `workdir`, for so many epochs."""
+
+    server: Server
+    workdir: Path
+    num_epochs: int = 3
+
+    def command(self, *flags: str) -> tuple[str, ...]:
+        epochs = f"--config.num_epochs={self.num_epochs}"
+        return ("train.py", *_FLAGS, epochs, f"--workdir={self.workdir}", *flags)
+
+    def resume(self, fault: Fault | None = None, **options: Any) -> Done:
+        """Starts or resumes it; it must go on from the newest step."""
+        step = self.newest_step()
+        done = self.server.run(*self.command("--resume"), fault=fault, **options)
+        if "images/s\n" in done.output or done.returncode == 0:
+            resumed = re.search(r"^resume   at step (\d+) of", done.output, re.M)
+            assert int(resumed[1] if resumed else 0) == step, done
+        return done
+
+    def operations(self, log: Path) -> list[str]:
+        """Resumes it, and tells what it did to files: "mkdir checkpoints", and so on.
+
+        The number of an operation is its place in the list, from 1.
+        """
+        assert self.resume(Fault(self.workdir, mode=COUNT, log=log)).returncode == 0
+        return read_log(log, self.workdir)
+
+    def newest_step(self) -> int:
+        """The newest step that is complete; 0 where there is none."""
+        return max(checkpoint._steps(self.workdir / "checkpoints"), default=0)
+
+    def left(self) -> Left:
+        """What it left; every step is read, and its SHA-256s are checked."""
+        directory = self.workdir / "checkpoints"
+        digests = {}
+        for step in checkpoint._steps(directory):
+            metadata, _, _ = checkpoint._read_intact(
+                self.workdir, [step], lambda metadata: metadata["leaves"]
+            )
+            digests[step] = metadata["sha256"]
+        return Left(
+            steps=digests,
+            files={p.name for d in (self.workdir, directory) for p in d.iterdir()},
+            metrics=(self.workdir / "metrics.jsonl").read_bytes(),
+            config=(self.workdir / "config.json").read_bytes(),
+        )
+
+
+def read_log(log: Path, workdir: Path) -> list[str]:
+    """Returns the operations of a shim's log, with paths relative to `workdir`."""
+    lines = [line.split(" ", 2) for line in log.read_text().splitlines()]
+    return [f"{name} {path[len(str(workdir)) + 1 :]}" for _, name, path in lines]
