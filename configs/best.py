@@ -28,7 +28,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.kwargs.depths = (1, 2, 2)
     config.model.kwargs.dense = (128,)
     config.model.kwargs.dropout = 0.3
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 2e-3
     config.ema_decay = 0.999
+    config.test_time_shift = 0
     config.augment.shift = 2.0
     config.augment.rotation = 12.0
     config.augment.scale = 0.12

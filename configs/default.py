@@ -43,6 +43,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.kwargs.dense = (128,)
     config.model.kwargs.dropout = 0.0
     config.model.kwargs.batch_norm = False
+    config.model.kwargs.even_contrast = False  # of what the model sees
 
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.name = "adam"  # any optimizer of optax
@@ -55,6 +56,8 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.label_smoothing = 0.0
     config.ema_decay = 0.998  # moving average of the weights; 0 for none
+
+    config.test_time_shift = 0  # pixels; 1: predicts by the mean of 5 views
 
     config.augment = ml_collections.ConfigDict()  # 0 turns a part off
     config.augment.shift = 1.5  # pixels

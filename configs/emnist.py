@@ -19,5 +19,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.validation = 9400  # 200 of each class
     config.batch_size = 64
     config.model.kwargs.features = (32, 64, 128)
+    config.model.kwargs.even_contrast = False
     config.model.kwargs.dense = (256,)
     return config

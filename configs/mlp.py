@@ -17,4 +17,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.kwargs = ml_collections.ConfigDict()
     config.model.kwargs.dense = (512, 512)
     config.model.kwargs.dropout = 0.2
+    config.batch_size = 32
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 2e-3
+    config.test_time_shift = 0
     return config

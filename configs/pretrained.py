@@ -16,14 +16,17 @@ from configs import default
 def get_config() -> ml_collections.ConfigDict:
     config = default.get_config()
     config.num_seeds = 4  # an ensemble
+    config.model.kwargs.even_contrast = False
     config.model.kwargs.dense = (80,)  # keeps four of them below a megabyte
     config.offline_dataset = ""
     config.styled_digits = 6000
     config.negatives = 10000
     config.num_epochs = 12
     config.batch_size = 64
+    config.optimizer.name = "adam"
     config.optimizer.learning_rate = 3e-3
     config.ema_decay = 0.999
+    config.test_time_shift = 0
     config.augment.shift = 1.5
     config.augment.rotation = 15.0
     config.augment.scale = 0.2

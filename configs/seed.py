@@ -27,11 +27,13 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.kwargs.dense = (128,)
     config.model.kwargs.dropout = 0.0
     config.model.kwargs.batch_norm = False
+    config.model.kwargs.even_contrast = False
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule = "constant"
     config.optimizer.warmup_epochs = 0.0
     config.ema_decay = 0.0
+    config.test_time_shift = 0
     for name in config.augment:
         config.augment[name] = 0.0
     return config

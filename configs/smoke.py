@@ -20,5 +20,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.batch_size = 64
     config.model.kwargs.features = (8, 16)
     config.model.kwargs.padding = "VALID"
+    config.model.kwargs.even_contrast = False
     config.model.kwargs.dense = (32,)
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 2e-3
+    config.test_time_shift = 0
     return config

@@ -23,10 +23,12 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.kwargs.stem = 20
     config.model.kwargs.features = 20
     config.model.kwargs.steps = 4
+    config.optimizer.name = "adam"
     config.optimizer.learning_rate = 0.06
     config.optimizer.schedule = "linear"
     config.optimizer.warmup_epochs = 8.0
     config.optimizer.clip_norm = 1.0
+    config.test_time_shift = 0
     config.augment.shift = 1.0
     config.augment.rotation = 5.0
     config.augment.scale = 0.05

@@ -37,7 +37,7 @@ import mnist_jax
 from mnist_jax.config import ConfigDict, check_stored_config, config_from_dict
 from mnist_jax.durable import sync
 from mnist_jax.errors import CheckpointError, ConfigError
-from mnist_jax.models import Ensemble, Model, create_model
+from mnist_jax.models import Ensemble, Model, create_model, for_prediction
 
 PyTree = Any
 Metadata = dict[str, Any]
@@ -399,7 +399,8 @@ def load_model(workdir: str | Path, which: str = "latest") -> Loaded:
         config = config_from_dict(metadata["config"])
         check_stored_config(config)
         _check_dataset(metadata["dataset"], metadata.get("temperature", 1.0))
-        member = create_model(config.model, metadata["dataset"]["num_classes"])
+        net = create_model(config.model, metadata["dataset"]["num_classes"])
+        member = for_prediction(net, config)
         num_seeds = config.get("num_seeds", 1)
     except Exception as error:  # a stranger's may hold anything
         raise CheckpointError(
@@ -410,7 +411,7 @@ def load_model(workdir: str | Path, which: str = "latest") -> Loaded:
         ) from error
 
     def init() -> PyTree:
-        return member.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+        return net.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
 
     model: Model = member
     expected = jax.eval_shape(init)

@@ -74,6 +74,7 @@ FIELDS: dict[str, Field] = {
     "optimizer.clip_norm": _NOT_NEGATIVE,
     "label_smoothing": _FRACTION,
     "ema_decay": _FRACTION,
+    "test_time_shift": Field(int, lambda v: 0 <= v <= 8, "a whole number, 0 to 8"),
     "augment.shift": _up_to(28, " pixels"),
     "augment.rotation": _up_to(180, " degrees"),
     "augment.scale": _up_to(1),

@@ -174,14 +174,44 @@ class MLP(nn.Module):
         return nn.Dense(self.num_classes)(x)
 
 
+class MovedViews(NamedTuple):
+    """A network that looks at an image in several places: test-time augmentation
+    (Krizhevsky et al. 2012, section 4.1; of log-probabilities, as in `Ensemble`).
+
+    It sees the image itself and moved up, down, left and right by whole pixels.
+
+    Attributes:
+      net: the network.
+      pixels: how far, 1 or more.
+    """
+
+    net: nn.Module
+    pixels: int
+
+    def apply(self, variables: Any, images: jax.Array, train: bool = False) -> Any:
+        """Returns log-probabilities [B, num_classes], not normalised anew."""
+        n, (height, width) = self.pixels, images.shape[1:3]
+        padded = jnp.pad(images, ((0, 0), (n, n), (n, n), (0, 0)))
+        corners = jnp.array([(n, n), (0, n), (2 * n, n), (n, 0), (n, 2 * n)])
+
+        def log_probabilities(corner: jax.Array) -> jax.Array:
+            start = (0, corner[0], corner[1], 0)
+            size = (images.shape[0], height, width, images.shape[3])
+            view = jax.lax.dynamic_slice(padded, start, size)
+            logits: Any = self.net.apply(variables, view, train=train)
+            return jax.nn.log_softmax(logits)
+
+        return jnp.mean(jax.lax.map(log_probabilities, corners), axis=0)
+
+
 class Ensemble(NamedTuple):
     """Models of one kind as one: the mean of their log-probabilities.
 
     Attributes:
-      member: the module of each. Variables have a leading axis of members.
+      member: what each is. Variables have a leading axis of members.
     """
 
-    member: nn.Module
+    member: nn.Module | MovedViews
 
     def apply(self, variables: Any, images: jax.Array, train: bool = False) -> Any:
         """Returns log-probabilities [B, num_classes], not normalised anew."""
@@ -194,7 +224,14 @@ class Ensemble(NamedTuple):
         return jnp.mean(jax.lax.map(log_probabilities, variables), axis=0)
 
 
-Model = nn.Module | Ensemble
+Model = nn.Module | MovedViews | Ensemble
+
+
+def for_prediction(net: nn.Module, config: ConfigDict) -> nn.Module | MovedViews:
+    """What a trained network predicts with: `config.test_time_shift`, where it is."""
+    pixels = config.get("test_time_shift", 0)  # which older checkpoints lack
+    return MovedViews(net, pixels) if pixels else net
+
 
 MODELS: dict[str, type[nn.Module]] = {
     "cnn": CNN,

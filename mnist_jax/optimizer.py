@@ -100,7 +100,9 @@ def create_optimizer(
     Weight decay acts on kernels only, not on biases and scales. Where the optimizer
     has a `weight_decay` of its own, with a mask (adamw, lion, ...), it is decoupled
     from the gradient (Loshchilov and Hutter 2017, arXiv:1711.05101); elsewhere it is
-    added to the gradient, as L2 regularisation.
+    added to the gradient, as L2 regularisation. `muon` acts on the kernels of
+    convolutions too, and its updates are as large as Adam's, which has the biases, so
+    that one learning rate is right for both (Liu et al. 2025, arXiv:2502.16982).
 
     Raises:
       ConfigError: unknown optimizer or schedule, or arguments it does not take.
@@ -124,6 +126,9 @@ def create_optimizer(
         kwargs[mask] = _is_kernel
     elif weight_decay:
         parts.append(optax.add_decayed_weights(weight_decay, mask=_is_kernel))
+    if "muon_weight_dimension_numbers" in takes:
+        kwargs["muon_weight_dimension_numbers"] = _as_matrices
+        kwargs.setdefault("consistent_rms", 0.2)
     schedule = create_schedule(config, steps_per_epoch)
     try:
         parts.append(optimizers[name](learning_rate=schedule, **kwargs))
@@ -139,6 +144,20 @@ def create_optimizer(
 
 def _is_kernel(params: Any) -> Any:
     return jax.tree.map(lambda p: p.ndim > 1, params)
+
+
+def _as_matrices(params: Any) -> Any:
+    """How Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) sees
+    each kernel as a matrix from inputs to outputs, a convolution's [H, W, C, D] as
+    [H W C, D]; None for biases, which are Adam's. optax alone takes [C, D] only.
+    """
+    numbers = contrib.MuonDimensionNumbers
+
+    def of(param: Any) -> Any:
+        inputs = tuple(range(param.ndim - 1))
+        return numbers(inputs, (param.ndim - 1,)) if param.ndim > 1 else None
+
+    return jax.tree.map(of, params)
 
 
 def _try_out(tx: optax.GradientTransformation) -> None:

@@ -168,6 +168,7 @@ def _make_cell(parts: Sequence[str], config: ConfigDict) -> Cell:
         validate_config(config)
         create_model(config.model, num_classes=10)
         create_optimizer(config, steps_per_epoch=1000)
+        train.check_parallel(config)
     except ConfigError as error:
         raise ConfigError(f"cell {','.join(parts)}: {error}") from error
     return Cell(re.sub(r"[^\w.=,+-]+", "_", ",".join(parts)), config)

@@ -31,7 +31,7 @@ from mnist_jax.data import Dataset, DatasetSource, Splits, load_splits, normaliz
 from mnist_jax.errors import ConfigError, Interrupted, UserError
 from mnist_jax.metric_writer import MetricWriter
 from mnist_jax.metrics import Metrics, cross_entropy, mean_metrics, summed_metrics
-from mnist_jax.models import Ensemble, Model, create_model
+from mnist_jax.models import Ensemble, Model, create_model, for_prediction
 from mnist_jax.optimizer import create_optimizer
 from mnist_jax.report import Report
 from mnist_jax.scores import fit_temperature
@@ -256,7 +256,7 @@ class Program(NamedTuple):
     """
 
     train_steps: Any  # jitted, or compiled: (state, dataset, indices, rng) -> ...
-    model: Model  # with several seeds an Ensemble
+    model: Model  # that predicts; with several seeds an Ensemble
     eval_step: Callable[..., Metrics]
     create_state: Callable[[], TrainState]
     indices: Callable[[int], jax.Array]  # epoch -> int32 [(S,) steps_per_epoch, B]
@@ -277,7 +277,7 @@ def create_program(config: ConfigDict, num_examples: int, num_classes: int) -> P
     model = create_model(config.model, num_classes)
     tx = create_optimizer(config, steps_per_epoch)
     num_seeds, num_shards = config.num_seeds, config.num_shards
-    _check_parallel(config)
+    check_parallel(config)
     mesh = sharding.make_mesh(num_shards)
     # Of one device nothing is said: arrays that are bound to it compile once more.
     where = sharding.replicated(mesh) if num_shards > 1 else None
@@ -296,11 +296,12 @@ def create_program(config: ConfigDict, num_examples: int, num_classes: int) -> P
     order = functools.partial(
         epoch_indices, num_examples=num_examples, batch_size=config.batch_size
     )
-    eval_step = evaluate.make_eval_step(model)
+    predictor = for_prediction(model, config)
+    eval_step = evaluate.make_eval_step(predictor)
     if num_shards > 1:
         jitted = sharding.jit_over_shards(steps, mesh, donate_argnums=(0,))
         create_state = jax.jit(create, out_shardings=where)
-        eval_step = evaluate.make_sharded_eval_step(model, num_shards, mesh)
+        eval_step = evaluate.make_sharded_eval_step(predictor, num_shards, mesh)
     else:
         jitted = jit_for_each_seed(
             steps, (0, None, 0, 0), num_seeds, donate_argnums=(0,)
@@ -310,7 +311,7 @@ def create_program(config: ConfigDict, num_examples: int, num_classes: int) -> P
             order = jax.vmap(order, in_axes=(0, None))
     return Program(
         train_steps=jitted,
-        model=model if num_seeds == 1 else Ensemble(model),
+        model=predictor if num_seeds == 1 else Ensemble(predictor),
         eval_step=eval_step,
         create_state=lambda: create_state(init_rng),
         indices=lambda epoch: order(order_rng, np.int32(epoch)),
@@ -322,7 +323,12 @@ def create_program(config: ConfigDict, num_examples: int, num_classes: int) -> P
     )
 
 
-def _check_parallel(config: ConfigDict) -> None:
+def check_parallel(config: ConfigDict) -> None:
+    """Checks that seeds, shards and batch norm go together.
+
+    Raises:
+      ConfigError: they do not.
+    """
     if config.num_shards > 1 and config.num_seeds > 1:
         raise ConfigError(
             "config.num_seeds and config.num_shards cannot both be above 1: seeds are "

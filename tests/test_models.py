@@ -5,7 +5,7 @@ import pytest
 
 from mnist_jax.config import ConfigDict
 from mnist_jax.errors import ConfigError
-from mnist_jax.models import MODELS, create_model
+from mnist_jax.models import MODELS, Ensemble, create_model, for_prediction
 
 IMAGES = jax.random.uniform(jax.random.key(1), (3, 28, 28, 1))
 
@@ -120,3 +120,29 @@ def test_what_cannot_be_built_is_said_in_one_line(config, message):
     with pytest.raises(ConfigError, match=message) as caught:
         create_model(config, 10)
     assert "\n" not in str(caught.value)
+
+
+def test_moved_views_are_averaged():
+    net = create_model(model_config("mlp"), 10)
+    variables = net.init(jax.random.key(0), IMAGES)
+    model = for_prediction(net, ConfigDict({"test_time_shift": 2}))
+    padded = np.pad(IMAGES, [(0, 0), (2, 2), (2, 2), (0, 0)])
+    moves = [(2, 2), (0, 2), (4, 2), (2, 0), (2, 4)]
+    views = [padded[:, y : y + 28, x : x + 28] for y, x in moves]
+    each = [jax.nn.log_softmax(net.apply(variables, view)) for view in views]
+    expected = np.mean(each, axis=0)
+    np.testing.assert_allclose(model.apply(variables, IMAGES), expected, rtol=1e-5)
+    several = jax.tree.map(lambda v: jnp.stack([v, v]), variables)
+    both = Ensemble(model).apply(several, IMAGES)
+    np.testing.assert_allclose(both, jax.nn.log_softmax(expected), rtol=1e-5)
+
+
+def test_a_config_of_before_there_were_moved_views_has_none():
+    net = create_model(model_config("mlp"), 10)
+    assert for_prediction(net, ConfigDict({})) is net
+    assert for_prediction(net, ConfigDict({"test_time_shift": 0})) is net
+
+
+def test_a_layer_of_nothing_is_refused():
+    with pytest.raises(ConfigError, match=r"Dense_0.* would be empty"):
+        create_model(model_config(dense=(0,)), 10)

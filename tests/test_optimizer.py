@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -50,6 +51,34 @@ def test_any_optimizer_of_optax_makes_a_step(config, name):
     updates, _ = tx.update(params, tx.init(params), params)
     new = optax.apply_updates(params, updates)
     assert (new["kernel"] < params["kernel"]).all()
+
+
+def test_muon_sees_a_convolution_as_a_matrix(config):
+    """What it does to [H, W, C, D] is what it does to [H W C, D]; not so to biases."""
+    config.optimizer.schedule = "constant"
+    config.optimizer.warmup_epochs = 0.0
+    grads = {
+        "conv": jax.random.normal(jax.random.key(0), (3, 3, 2, 6)),
+        "bias": jax.random.normal(jax.random.key(1), (6,)),
+    }
+    flat = {**grads, "conv": grads["conv"].reshape(18, 6)}
+
+    def first_update(tx, grads):
+        return tx.update(grads, tx.init(grads), grads)[0]
+
+    config.optimizer.name = "muon"
+    muon = create_optimizer(config, STEPS_PER_EPOCH)
+    update = first_update(muon, grads)
+    matrix = update["conv"].reshape(18, 6)
+    np.testing.assert_allclose(matrix, first_update(muon, flat)["conv"], rtol=1e-4)
+    # All directions are followed alike, and as far as Adam would: 0.2 in the mean.
+    values = np.linalg.svd(matrix, compute_uv=False)
+    assert values.max() / values.min() < 2
+    assert 0.1 < np.sqrt(np.mean(matrix**2)) / 0.5 < 0.3
+    adam = optax.adam(0.5, nesterov=True)
+    np.testing.assert_allclose(
+        update["bias"], first_update(adam, grads)["bias"], rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])

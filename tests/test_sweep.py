@@ -141,6 +141,7 @@ def test_a_grid_is_read():
         (["batch_size=64,64"], "are the same"),
         (["seed=1,2"], "must be the same in all cells"),
         (["optimizer.name=adam,madam"], "madam"),
+        (["num_shards=1,2"], "cannot both be above 1"),
         (["model.kwargs.dense=(16,),(0,)"], "dense=.0.*Dense_0.* would be empty"),
         (["model.kwargs.depth=1,2"], "depth is unknown"),
     ],
