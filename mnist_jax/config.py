@@ -44,6 +44,7 @@ _NOT_NEGATIVE = Field(float, lambda v: 0 <= v < float("inf"), "a number of 0 or 
 _RATE = Field(float, lambda v: 0 < v <= 1e6, "a number above 0, to 1e6")
 _FRACTION = Field(float, lambda v: 0 <= v < 1, "a number from 0 to below 1")
 _READ_WITH_WEIGHTS = (
+    "test_time_shift",
     *("seed", "num_seeds", "dataset", "train_split", "test_split", "validation"),
     *("offline_dataset", "eval_batch_size"),
 )
