@@ -20,7 +20,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.offline_dataset = ""
     config.num_epochs = 5
     config.batch_size = 128
-    config.num_shards = 2  # two cores share a batch; as fast as one device or faster
+    config.num_shards = 2  # two cores share a batch
     config.model.kwargs.features = (32, 64)
     config.model.kwargs.kernel_size = 3
     config.model.kwargs.padding = "VALID"

@@ -11,11 +11,11 @@ is lowered, not when it is traced, so lowering for a GPU on a CPU machine is rig
 What is only evaluated, and not differentiated, is native on every backend: that is
 best on the CPU too, and equal to rounding.
 
-What gave how much, last measured in November 2026 on two cores of an AMD EPYC (Zen 5),
-training `configs/seed.py` in float32, as ratios in turn (n = 4 to 6): max, phase and
-relu packed in one integer, and the first layer's product in another order, together
-1.2 on one core; parts of 32 images 1.05 more there and 1.2 with two cores, which share
-the memory's bandwidth; vectors of 512 bits 1.05. Tried without gain: the second
+What gave how much, in November 2026 on two cores of an AMD EPYC (Zen 5), training
+`configs/seed.py` in float32, old and new in turn: max, phase and relu packed in one
+integer, and the first layer's product in another order, 1.20 on one core (standard
+deviation 0.04, n = 6); with parts of 32 images 1.26 (0.04, n = 6), and 1.36 on two
+cores (0.05, n = 5), which share the memory's bandwidth. Tried without gain: the second
 convolution in parts within itself, products with V transposed, threads bound to cores.
 
 Reverse mode may be taken any number of times; forward mode (`jax.jvp`) raises JAX's
