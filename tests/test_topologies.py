@@ -68,5 +68,5 @@ def leg(runs, workdir, topology, how, which, seconds):
 
 
 def steps(workdir):
-    found = workdir.glob("checkpoints/[0-9]*/metadata")
-    return max((int(path.parent.name) for path in found), default=-1)
+    found = (path.name for path in workdir.glob("checkpoints/[0-9]*"))
+    return max((int(name) for name in found if name.isdigit()), default=-1)
