@@ -1,5 +1,7 @@
 """This project, as `scripts/train.py` trains and `scripts/predict.py` predicts."""
 
+from typing import Any
+
 import jax
 import numpy as np
 
@@ -28,6 +30,7 @@ class Ours:
         self._model = create_model(config.model, workload.num_classes)
         self._eval_batch_size = config.eval_batch_size
         self._images, self._dataset = work.images, program.place(dataset)
+        self._variables: Any = None  # of the state, on one device
         compiled = compile_train_steps(program, self._state, self._dataset)
         self._program = program._replace(train_steps=compiled)
 
@@ -40,16 +43,17 @@ class Ours:
         self._state, images_per_second, _ = benchmark.train_for(
             self._program, self._state, self._dataset, seconds
         )
+        self._variables = None
         return images_per_second
 
     def predict(self, count: int) -> np.ndarray:
         """See `peers.Peer`."""
+        if self._variables is None:  # as `load_model` places them, once
+            host = jax.device_get(self._state.variables)
+            self._variables = jax.device_put(host, jax.devices()[0])
+        size = min(count, self._eval_batch_size)
         return predict_logits(
-            self._model,
-            # From the host: else each of several devices would predict everything.
-            jax.device_get(self._state.variables),
-            self._images[:count],
-            min(count, self._eval_batch_size),
+            self._model, self._variables, self._images[:count], size
         )
 
 
