@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -71,9 +72,9 @@ def _parse_split(
     source: DatasetSource, split: str
 ) -> list[tuple[str, int | None, int | None]]:
     """A split expression as (split, start, stop) of each of its terms."""
-    names = [term.strip() for term in split.split("+")]
-    if all(name in source.shard_lengths for name in names):
-        return [(name, None, None) for name in names]  # spares the import of tfds
+    plain = [_parse_plain(source, term.strip()) for term in split.split("+")]
+    if None not in plain:
+        return [term for term in plain if term]  # spares the import of tfds
     import tensorflow_datasets as tfds
 
     infos = {
@@ -90,6 +91,20 @@ def _parse_split(
             " slices are as in train[:50000], train[:80%] or train[80%:]+test"
         ) from error
     return [(term.splitname, term.from_, term.to) for term in terms]
+
+
+def _parse_plain(
+    source: DatasetSource, term: str
+) -> tuple[str, int | None, int | None] | None:
+    """Parses "train", "train[:50000]" and the like; None for all else, right or not."""
+    match = re.fullmatch(r"(\w+)(?:\[([0-9]*):([0-9]*)\])?", term)
+    if match is None or match[1] not in source.shard_lengths:
+        return None
+    start, stop = (int(text) if text else None for text in match.group(2, 3))
+    count = source.splits[match[1]]
+    if not (start or 0) < (count if stop is None else stop) <= count:
+        return None
+    return match[1], start, stop
 
 
 def _load_cached(source: DatasetSource, split: str) -> Dataset:

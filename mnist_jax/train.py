@@ -93,11 +93,15 @@ def train_step(
         grads, metrics, batch_stats = gradients(batch, rng)
     else:
 
-        def of_shard(shard: Batch, index: jax.Array) -> tuple[PyTree, Metrics]:
-            return gradients(shard, jax.random.fold_in(rng, index))[:2]
+        def of_shard(shard: Batch, index: jax.Array) -> tuple[PyTree, Metrics, PyTree]:
+            own = gradients(shard, jax.random.fold_in(rng, index))
+            grads, metrics, batch_stats = own
+            share = jax.tree.map(lambda leaf: leaf / config.num_shards, batch_stats)
+            return grads, metrics, share
 
-        grads, metrics = sharding.sum_over_shards(of_shard, config.num_shards, batch)
-        batch_stats = state.batch_stats
+        grads, metrics, batch_stats = sharding.sum_over_shards(
+            of_shard, config.num_shards, batch
+        )
     state = state.apply_gradients(grads, batch_stats, tx, config.ema_decay)
     return state, metrics
 
@@ -207,14 +211,18 @@ def train_steps(
 
     # All of the state at every step would cost 2 % of its time. What else than weights
     # is once infinite or NaN stays so.
-    before = _finite(_floats(state).values())
+    before = _all_finite(_floats(state).values())
     state, metrics = jax.lax.scan(body, state, indices)
     finite = metrics.pop("finite")
     return state, {
         **{k: jnp.sum(m, axis=0) for k, m in metrics.items()},
         "finite": finite,
-        "finite_state": jnp.stack([before, _finite(_floats(state).values())]),
+        "finite_state": jnp.stack([before, _all_finite(_floats(state).values())]),
     }
+
+
+def _all_finite(leaves: Iterable[jax.Array]) -> jax.Array:
+    return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves])
 
 
 def _finite(leaves: Iterable[jax.Array]) -> jax.Array:

@@ -107,6 +107,7 @@ import sys
 from mnist_jax import data
 source = data.resolve_dataset("mnist", data_dir={str(tmp_path)!r})
 assert len(data.load_dataset(source, "train+train").labels) == 600
+assert len(data.load_dataset(source, "train[10:50] + train[:2]").labels) == 42
 heavy = "jax", "sklearn", "scipy", "PIL", "array_record", "tensorflow_datasets"
 assert not set(heavy) & set(sys.modules), set(heavy) & set(sys.modules)
 """

@@ -5,7 +5,13 @@ import pytest
 
 from mnist_jax.config import ConfigDict
 from mnist_jax.errors import ConfigError
-from mnist_jax.models import MODELS, Ensemble, create_model, for_prediction
+from mnist_jax.models import (
+    MODELS,
+    Ensemble,
+    _cosine_filters,
+    create_model,
+    for_prediction,
+)
 
 IMAGES = jax.random.uniform(jax.random.key(1), (3, 28, 28, 1))
 
@@ -22,6 +28,13 @@ def model_config(name="cnn", **changes):
         },
         "mlp": {"dense": (16,), "dropout": 0.0},
         "tiny": {"stem": 4, "features": 6, "steps": 2},
+        "sprint": {
+            "border": 2,
+            "filters": 3,
+            "filter_size": 5,
+            "features": (8,),
+            "dense": (16,),
+        },
         "vgg": {
             "features": (4, 8),
             "depths": (1, 2),
@@ -40,7 +53,8 @@ def test_logits_have_a_column_for_each_class(name, num_classes):
     logits = model.apply(variables, IMAGES)
     assert logits.shape == (3, num_classes)
     assert logits.dtype == jnp.float32
-    assert set(variables) == {"params"}
+    stats = {"batch_stats"} if name == "sprint" else set()
+    assert set(variables) == {"params"} | stats
 
 
 def test_the_seed_recipe_has_its_parameters(seed_config):
@@ -84,8 +98,11 @@ def test_dropout_acts_in_training_only():
     assert (evaluated == model.apply(variables, IMAGES)).all()
 
 
-def test_batch_norm_leaves_padding_out_of_its_statistics():
-    model = create_model(model_config(batch_norm=True), 10)
+@pytest.mark.parametrize(
+    "config", [model_config(batch_norm=True), model_config("sprint")], ids=str
+)
+def test_batch_norm_leaves_padding_out_of_its_statistics(config):
+    model = create_model(config, 10)
     variables = model.init(jax.random.key(0), IMAGES)
     garbage = jnp.full((2, 28, 28, 1), 9.0)
     padded = jnp.concatenate([IMAGES, garbage])
@@ -103,9 +120,66 @@ def test_batch_norm_leaves_padding_out_of_its_statistics():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
+def test_sprint_is_convolutions_pooling_and_batch_norm():
+    """Its patches and own batch norm are what linen's layers compute."""
+    import flax.linen as nn
+
+    model = create_model(model_config("sprint"), 10)
+    variables = model.init(jax.random.key(0), IMAGES)
+    params = variables["params"]
+
+    def normalise(x, bias):
+        norm = nn.BatchNorm(False, use_scale=False, use_bias=False, epsilon=1e-4)
+        return nn.relu(norm.init_with_output(jax.random.key(0), x)[0] + bias)
+
+    filters = jnp.asarray(_cosine_filters(3, 5))
+    x = nn.Conv(6, (5, 5), padding="VALID", use_bias=False).apply(
+        {"params": {"kernel": filters}}, IMAGES[:, 2:-2, 2:-2]
+    )
+    x = normalise(nn.max_pool(x, (2, 2), (2, 2)), 0)
+    kernel = params["Dense_0"]["kernel"].reshape(3, 3, 6, 8)
+    x = nn.Conv(8, (3, 3), padding="VALID", use_bias=False).apply(
+        {"params": {"kernel": kernel}}, x
+    )
+    bias = jnp.arange(8.0)
+    x = normalise(nn.max_pool(x, (2, 2), (2, 2)), bias).reshape(3, -1)
+    x = normalise(x @ params["Dense_1"]["kernel"], 0)
+    expected = nn.Dense(10).apply({"params": params["Dense_2"]}, x)
+    params = {**params, "BatchNorm_1": {"bias": bias}}
+    got, updated = model.apply(
+        {**variables, "params": params}, IMAGES, train=True, mutable=["batch_stats"]
+    )
+    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
+    first = np.asarray(updated["batch_stats"]["BatchNorm_0"]["mean"])
+    assert (np.abs(first) > 1e-3).all()  # a tenth of the batch's own
+
+
+def test_batch_norm_of_nothing_but_padding_changes_nothing():
+    model = create_model(model_config("sprint"), 10)
+    variables = model.init(jax.random.key(0), IMAGES)
+    logits, updated = model.apply(
+        variables, IMAGES, train=True, mask=jnp.zeros(3), mutable=["batch_stats"]
+    )
+    assert np.isfinite(logits).all()
+    for a, b in zip(
+        jax.tree.leaves(updated["batch_stats"]),
+        jax.tree.leaves(variables["batch_stats"]),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_cosine_filters_are_orthogonal():
+    filters = _cosine_filters(25, 5).reshape(25, 50)
+    products = filters[:, :25].T @ filters[:, :25]
+    np.testing.assert_allclose(products, np.eye(25), atol=1e-6)
+    np.testing.assert_array_equal(filters[:, 25:], -filters[:, :25])
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
+        (model_config("sprint", filters=26), "filters must be from 1 to filter_size"),
         (ConfigDict({"name": "cnnn", "kwargs": {}}), "did you mean 'cnn'"),
         (model_config(depth=3), "kwargs.depth is unknown for 'cnn'; it takes: batch"),
         (ConfigDict({"name": "mlp", "kwargs": {"dense": ()}}), "dropout is missing"),

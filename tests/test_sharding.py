@@ -16,7 +16,7 @@ import pytest
 from mnist_jax import sharding, train
 from mnist_jax.augment import augment
 from mnist_jax.checkpoint import load_model, tree_digest
-from mnist_jax.config import CONFIGS, ConfigDict
+from mnist_jax.config import CONFIGS, ConfigDict, load_config
 from mnist_jax.errors import ConfigError, UserError
 from mnist_jax.optimizer import create_optimizer
 
@@ -275,6 +275,35 @@ def test_sharded_gradients_equal_those_of_the_whole_batch(tiny_config):
         assert metrics["count"] == 50
     for one, four in zip(*map(jax.tree.leaves, weights), strict=True):
         np.testing.assert_allclose(one, four, rtol=1e-5, atol=1e-6)
+
+
+def test_shards_normalise_by_themselves_and_average_what_is_kept():
+    """The last of four shards is nothing but padding."""
+    config = load_config(CONFIGS / "fast.py").unlock()
+    config.model.kwargs.update(filters=2, features=(4,), dense=(8,))
+    config.batch_size, config.num_shards = 12, 4
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (9, 28, 28, 1), np.uint8)
+    dataset = train.Dataset(images, np.arange(9, dtype=np.int32))
+    program = train.create_program(config, 9, 10)
+    before = jax.device_get(program.create_state())
+    indices = program.indices(0)
+    after, _ = program.train_steps(
+        program.create_state(), dataset, indices, program.rng
+    )
+    kept = []
+    for shard in np.asarray(indices).reshape(4, 3)[:3]:
+        _, updated = program.model.apply(
+            before.variables,
+            images[shard] / np.float32(255),
+            train=True,
+            mutable=["batch_stats"],
+        )
+        kept.append(updated["batch_stats"])
+    mean = jax.tree.map(lambda *x: sum(x) / 4, *kept, before.batch_stats)
+    for a, b in zip(*map(jax.tree.leaves, (after.batch_stats, mean)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(after.params))
 
 
 def test_shards_have_randomness_of_their_own(tiny_config):
