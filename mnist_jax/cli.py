@@ -1,5 +1,6 @@
 """What all scripts share: flags, errors as one line, and the exit code."""
 
+import atexit
 import contextlib
 import math
 import os
@@ -113,7 +114,7 @@ def run(main: Callable[[list[str]], int | None]) -> NoReturn:
         code = main(_parse_flags(sys.argv))
         sys.stdout.flush()  # here, where a reader that has left can be caught
         _leave_others()
-        sys.exit(code)
+        _exit_fast(code or 0)
     except UserError as error:
         if isinstance(error, Interrupted):
             is_first = _leave_others()
@@ -135,6 +136,28 @@ def run(main: Callable[[list[str]], int | None]) -> NoReturn:
             raise
         reason = " ".join(str(error).split())[:200]
         _fail(error, f"{type(error).__name__}: {reason}", 1)
+
+
+def _exit_fast(code: int) -> NoReturn:
+    """Exits once all is done, and leaves the memory to the operating system.
+
+    To take the interpreter apart, with all the modules of JAX, takes a third of a
+    second. Threads and exit handlers come first, as always.
+    """
+
+    def leave() -> None:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+    _LAST.append(leave)
+    sys.exit(code)
+
+
+# Handlers run in reverse order: this one, from before JAX is imported, comes last.
+_LAST: list[Callable[[], None]] = []
+atexit.register(lambda: [leave() for leave in _LAST])
 
 
 def _fail(error: Exception, message: str, code: int) -> NoReturn:

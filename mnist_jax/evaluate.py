@@ -66,6 +66,21 @@ def make_sharded_eval_step(model: Model, num_shards: int, mesh: Mesh) -> EvalSte
     return sharded
 
 
+def compile_eval_step(
+    eval_step: EvalStep, variables: PyTree, dataset: Dataset, batch_size: int
+) -> None:
+    """Compiles what `evaluate` of such arguments will need, by running it on zeros.
+
+    Args:
+      eval_step: from `make_eval_step`.
+      variables: `jax.ShapeDtypeStruct`s.
+      dataset: as for `evaluate`.
+      batch_size: as for `evaluate`.
+    """
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), variables)
+    eval_step(zeros, next(_batches(dataset, batch_size)))
+
+
 def evaluate(
     eval_step: EvalStep, variables: PyTree, dataset: Dataset, batch_size: int
 ) -> dict[str, Any]:

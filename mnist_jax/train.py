@@ -8,6 +8,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -273,6 +274,7 @@ class Program(NamedTuple):
     batch_size: int
     steps_per_epoch: int
     num_seeds: int
+    is_alone: bool  # one model on one device of one process
 
 
 def create_program(config: ConfigDict, num_examples: int, num_classes: int) -> Program:
@@ -328,6 +330,7 @@ def create_program(config: ConfigDict, num_examples: int, num_classes: int) -> P
         batch_size=config.batch_size,
         steps_per_epoch=steps_per_epoch,
         num_seeds=num_seeds,
+        is_alone=num_seeds == num_shards == jax.process_count() == 1,
     )
 
 
@@ -357,10 +360,19 @@ def check_parallel(config: ConfigDict) -> None:
 def compile_train_steps(
     program: Program, state: TrainState, dataset: Dataset
 ) -> Callable[..., tuple[TrainState, Metrics]]:
-    """Compiles `train_steps` ahead of time, for the lengths that an epoch needs."""
+    """Compiles `train_steps` ahead of time, for the lengths that an epoch needs.
+
+    Args:
+      program: see `create_program`.
+      state: the state, or its shapes if the program `is_alone`.
+      dataset: the training data, on the device.
+    """
     compiled = {}
     for start in range(0, program.steps_per_epoch, steps_per_call(program)):
-        indices = program.indices(0)[..., start : start + steps_per_call(program), :]
+        length = min(steps_per_call(program), program.steps_per_epoch - start)
+        indices: Any = jax.ShapeDtypeStruct((length, program.batch_size), jnp.int32)
+        if not program.is_alone:  # where they are enters the program too
+            indices = program.indices(0)[..., :length, :]
         if indices.shape not in compiled:
             lowered = program.train_steps.lower(state, dataset, indices, program.rng)
             compiled[indices.shape] = lowered.compile()
@@ -413,7 +425,9 @@ def train_epoch(
     """
     step = steps_done_by(state)
     epoch, done = divmod(step, program.steps_per_epoch)
-    indices = program.indices(epoch)
+    indices: Any = program.indices(epoch)
+    if program.is_alone:
+        indices = np.asarray(indices)  # NumPy's slices need not be compiled
     pending: list[Metrics] = []
     for start in range(done, program.steps_per_epoch, steps_per_call(program)):
         chosen = indices[..., start : start + steps_per_call(program), :]
@@ -626,15 +640,24 @@ def _run(
         checkpointer.save(state, metadata=metadata, metrics=metrics)
 
     with Checkpointer(workdir, max_to_keep=config.max_to_keep) as checkpointer:
-        state, totals = _restore_or_create(config, program, checkpointer, splits.source)
-        check_replicas(state)
-        steps_per_epoch, step = program.steps_per_epoch, steps_done_by(state)
+        steps_per_epoch = program.steps_per_epoch
         last_step = config.num_epochs * steps_per_epoch
-        report.model(config.model.name, state.params, num_seeds)
         dataset = program.place(splits.train)
-        if step < last_step:
-            compiled = compile_train_steps(program, state, dataset)
-            program = program._replace(train_steps=compiled)
+        if program.is_alone and checkpointer.latest_step() is None:
+            state, compiled = _create_and_compile(
+                config, program, dataset, splits.test, report
+            )
+            step, totals = 0, dict(NO_TOTALS)
+        else:
+            state, totals = _restore_or_create(
+                config, program, checkpointer, splits.source
+            )
+            check_replicas(state)
+            step, compiled = steps_done_by(state), program.train_steps
+            report.model(config.model.name, state.params, num_seeds)
+            if step < last_step:
+                compiled = compile_train_steps(program, state, dataset)
+        program = program._replace(train_steps=compiled)
         report.start(step, last_step, steps_per_epoch)
         validation: list[dict[str, float]] = []
         with contextlib.ExitStack() as stack:
@@ -694,6 +717,38 @@ def _run(
             write({}, "test", each)
     report.summary(splits.source, test, workdir)
     return test
+
+
+def _create_and_compile(
+    config: ConfigDict,
+    program: Program,
+    dataset: Dataset,
+    test: Dataset,
+    report: Report,
+) -> tuple[TrainState, Callable[..., tuple[TrainState, Metrics]]]:
+    """Creates the state and compiles all that the run needs, two things at a time.
+
+    Args:
+      config: only `model.name` and `eval_batch_size` are read.
+      program: see `create_program`; it `is_alone`.
+      dataset: the training data, on the device.
+      test: for the shapes of its batches.
+      report: is told of the model.
+
+    Returns:
+      The state, and `train_steps`, compiled.
+    """
+    shapes = jax.eval_shape(program.create_state)
+    report.model(config.model.name, shapes.params)
+    with ThreadPoolExecutor(1) as beside:
+        state = beside.submit(program.create_state)
+        beside.submit(program.indices, 0)
+        beside.submit(
+            evaluate.compile_eval_step,
+            *(program.eval_step, shapes.variables, test, config.eval_batch_size),
+        )
+        compiled = compile_train_steps(program, shapes, dataset)
+        return state.result(), compiled
 
 
 def _scalars(
