@@ -267,7 +267,7 @@ class Program(NamedTuple):
     train_steps: Any  # jitted, or compiled: (state, dataset, indices, rng) -> ...
     model: Model  # that predicts; with several seeds an Ensemble
     eval_step: Callable[..., Metrics]
-    create_state: Callable[[], TrainState]
+    create_state: functools.partial[TrainState]  # of a jitted function
     indices: Callable[[int], jax.Array]  # epoch -> int32 [(S,) steps_per_epoch, B]
     rng: jax.Array
     place: Callable[[PyTree], PyTree]  # puts arrays onto the devices
@@ -297,7 +297,9 @@ def create_program(config: ConfigDict, num_examples: int, num_classes: int) -> P
         keys = [jax.random.split(jax.random.key(seed), 3) for seed in seeds]
         return keys[0] if num_seeds == 1 else jnp.stack(keys, axis=1)
 
-    init_rng, order_rng, step_rng = jax.jit(make_rngs, out_shardings=where)()
+    init_rng, order_rng, step_rng = jax.jit(
+        make_rngs, out_shardings=where, compiler_options=_quickly_compiled()
+    )()
     steps = functools.partial(
         train_steps,
         step_fn=functools.partial(train_step, model=model, tx=tx, config=config),
@@ -323,7 +325,7 @@ def create_program(config: ConfigDict, num_examples: int, num_classes: int) -> P
         train_steps=jitted,
         model=predictor if num_seeds == 1 else Ensemble(predictor),
         eval_step=eval_step,
-        create_state=lambda: create_state(init_rng),
+        create_state=functools.partial(create_state, init_rng),
         indices=lambda epoch: order(order_rng, np.int32(epoch)),
         rng=step_rng,
         place=functools.partial(jax.device_put, device=where),
@@ -332,6 +334,12 @@ def create_program(config: ConfigDict, num_examples: int, num_classes: int) -> P
         num_seeds=num_seeds,
         is_alone=num_seeds == num_shards == jax.process_count() == 1,
     )
+
+
+def _quickly_compiled() -> dict[str, Any] | None:
+    """Compiler options for what runs once: it takes longer to compile than to run."""
+    on_cpu = jax.default_backend() == "cpu"
+    return {"xla_backend_optimization_level": 0} if on_cpu else None
 
 
 def check_parallel(config: ConfigDict) -> None:
@@ -740,8 +748,16 @@ def _create_and_compile(
     """
     shapes = jax.eval_shape(program.create_state)
     report.model(config.model.name, shapes.params)
+
+    def create() -> TrainState:
+        lowered = program.create_state.func.lower(*program.create_state.args)
+        state: TrainState = lowered.compile(_quickly_compiled())(
+            *program.create_state.args
+        )
+        return state
+
     with ThreadPoolExecutor(1) as beside:
-        state = beside.submit(program.create_state)
+        state = beside.submit(create)
         beside.submit(program.indices, 0)
         beside.submit(
             evaluate.compile_eval_step,
