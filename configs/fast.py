@@ -2,8 +2,17 @@
 
 python scripts/train.py --config=configs/fast.py
 
-A net with a fixed first layer (`models.Sprint`) sees two thirds of the images once.
-Chosen on 10,000 images held out of train, where it has 99.108 % (sd 0.044, n = 6).
+The whole process took 6.1 s from an empty compilation cache (5.5 to 7.7, n = 5) and
+3.5 s with it (sd 0.2, n = 5), of which training 1.7 s, with the decoded images cached,
+on 2 cores of an AMD EPYC with AVX-512 (jax 0.12.0.1).
+Not measured on test yet.
+
+Two thirds of the images are seen once, by a net whose first layer is fixed
+(`models.Sprint`). Chosen on 10,000 images held out of train, where it has 99.108 % (sd
+0.044, n = 6); with half of the images it had 98.948 % (sd 0.071, n = 10). Without batch
+norm it lost 0.2 %, with 8 filters 0.1 %, with a hidden layer of 64 0.25 %, and
+without one 0.6 % (n = 4 each, half of the images). Muon in place of Adam, wider layers
+and smaller batches gave less than 0.1 %.
 """
 
 import ml_collections

@@ -750,10 +750,9 @@ def _create_and_compile(
     report.model(config.model.name, shapes.params)
 
     def create() -> TrainState:
-        lowered = program.create_state.func.lower(*program.create_state.args)
-        state: TrainState = lowered.compile(_quickly_compiled())(
-            *program.create_state.args
-        )
+        jitted: Any = program.create_state.func
+        args = program.create_state.args
+        state: TrainState = jitted.lower(*args).compile(_quickly_compiled())(*args)
         return state
 
     with ThreadPoolExecutor(1) as beside:
