@@ -114,7 +114,9 @@ def run(main: Callable[[list[str]], int | None]) -> NoReturn:
         code = main(_parse_flags(sys.argv))
         sys.stdout.flush()  # here, where a reader that has left can be caught
         _leave_others()
-        _exit_fast(code or 0)
+        if main.__module__ == "__main__":  # else the process is another program's
+            _exit_fast(code or 0)
+        sys.exit(code)
     except UserError as error:
         if isinstance(error, Interrupted):
             is_first = _leave_others()
