@@ -148,18 +148,15 @@ def _exit_fast(code: int) -> NoReturn:
     """
 
     def leave() -> None:
+        atexit.unregister(leave)
+        atexit._run_exitfuncs()  # all the others
         with contextlib.suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
 
-    _LAST.append(leave)
+    atexit.register(leave)  # the last to register is the first to be called
     sys.exit(code)
-
-
-# Handlers run in reverse order: this one, from before JAX is imported, comes last.
-_LAST: list[Callable[[], None]] = []
-atexit.register(lambda: [leave() for leave in _LAST])
 
 
 def _fail(error: Exception, message: str, code: int) -> NoReturn:
