@@ -257,14 +257,20 @@ def test_a_signal_saves_and_says_how_to_go_on(server, unbroken, tmp_path, signum
     assert run.left() == expected
 
 
+def start_and_stop(run, operations):
+    """Starts a run and stops it, as by SIGSTOP, when its second save begins."""
+    at = operations.index("mkdir checkpoints/20.orbax-checkpoint-tmp") + 1
+    log = run.workdir.with_name("log")
+    fault = Fault(run.workdir, at, SIGNAL, signal.SIGSTOP, log=log)
+    process = run.server.start(*run.command(), fault=fault)
+    process.wait_until_stopped(lambda: len(read_log(log, run.workdir)) >= at)
+    return process
+
+
 def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing(server, unbroken, tmp_path):
     expected, operations, _ = unbroken(3)
     run = Run(server, tmp_path / "run")
-    at = operations.index("mkdir checkpoints/20.orbax-checkpoint-tmp") + 1
-    process = server.start(
-        *run.command(), fault=Fault(run.workdir, at, SIGNAL, signal.SIGSTOP)
-    )
-    process.wait_until_stopped()
+    process = start_and_stop(run, operations)
     process.kill(signal.SIGINT)
     process.kill(signal.SIGTERM)
     process.kill(signal.SIGCONT)
@@ -309,11 +315,7 @@ def test_a_file_that_becomes_too_large(server, unbroken, tmp_path):
 def test_a_folder_that_vanishes_is_no_success(server, unbroken, tmp_path):
     expected, operations, _ = unbroken(3)
     run = Run(server, tmp_path / "run")
-    at = operations.index("mkdir checkpoints/20.orbax-checkpoint-tmp") + 1
-    process = server.start(
-        *run.command(), fault=Fault(run.workdir, at, SIGNAL, signal.SIGSTOP)
-    )
-    process.wait_until_stopped()
+    process = start_and_stop(run, operations)
     run.workdir.rename(tmp_path / "moved")
     process.kill(signal.SIGCONT)
     done = process.wait()
@@ -346,11 +348,7 @@ def test_a_clock_that_jumps_changes_nothing(server, unbroken, tmp_path, seconds)
 def test_two_runs_in_one_folder(server, unbroken, tmp_path):
     expected, operations, _ = unbroken(3)
     run = Run(server, tmp_path / "run")
-    at = operations.index("mkdir checkpoints/20.orbax-checkpoint-tmp") + 1
-    process = server.start(
-        *run.command(), fault=Fault(run.workdir, at, SIGNAL, signal.SIGSTOP)
-    )
-    process.wait_until_stopped()
+    process = start_and_stop(run, operations)
     for flag in ("--resume", "--overwrite"):
         done = server.run(*run.command(flag))
         assert done.returncode == 1

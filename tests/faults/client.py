@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -61,15 +62,17 @@ class Process:
     def kill(self, signum: int = signal.SIGKILL) -> None:
         os.kill(self.pid, signum)
 
-    def wait_until_stopped(self, timeout: float = 300) -> None:
-        """Waits until it is stopped, as by SIGSTOP.
+    def wait_until_stopped(
+        self, is_there: Callable[[], bool], timeout: float = 300
+    ) -> None:
+        """Waits until it is stopped, as by SIGSTOP, where it should be.
 
         Raises:
           TimeoutError: it did not come to that.
         """
         deadline = time.monotonic() + timeout
         status = Path(f"/proc/{self.pid}/status")
-        while "State:\tT" not in status.read_text():
+        while not (is_there() and "State:\tT" in status.read_text()):
             if time.monotonic() > deadline or "State:\tZ" in status.read_text():
                 raise TimeoutError(f"{self.errors} and {self.output}: never stopped")
             time.sleep(0.01)

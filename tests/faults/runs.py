@@ -87,5 +87,6 @@ class Run(NamedTuple):
 
 def read_log(log: Path, workdir: Path) -> list[str]:
     """Returns the operations of a shim's log, with paths relative to `workdir`."""
-    lines = [line.split(" ", 2) for line in log.read_text().splitlines()]
+    text = log.read_text() if log.exists() else ""
+    lines = [line.split(" ", 2) for line in text.splitlines()]
     return [f"{name} {path[len(str(workdir)) + 1 :]}" for _, name, path in lines]
