@@ -20,7 +20,8 @@ from mnist_jax.data import (
 )
 from mnist_jax.errors import ConfigError, DataError
 from mnist_jax.metrics import Metrics, mean_metrics, summed_metrics
-from mnist_jax.models import Model
+from mnist_jax.models import Ensemble, Model
+from mnist_jax.seeds import over_seeds, unstack
 
 if TYPE_CHECKING:
     from mnist_jax.checkpoint import Loaded
@@ -183,7 +184,8 @@ def load_split(
     Args:
       loaded: from `checkpoint.load_model`.
       dataset: name of a data set; None for the one that the model was trained on.
-      split: split expression of tfds; None for the config's `test_split`.
+      split: split expression of tfds; None for the config's `test_split`. Of a data
+        set without a split "validation", that is what the run held out of training.
       data_dir: folder of tfds data sets; None for tfds's own default.
       manual_dir: folder with the original archives, if there is one.
 
@@ -200,6 +202,11 @@ def load_split(
             f"{trained_on['num_classes']} of {trained_on['name']}"
         )
     split = split or loaded.config.test_split
+    if split == "validation" and split not in source.splits:
+        if source.name != trained_on["name"]:
+            raise ConfigError(f"the run held out no images of {source.name}")
+        held_out = load_held_out(loaded, data_dir, manual_dir)
+        return LabelledSplit(source, f"{source.name}/validation", held_out)
     return LabelledSplit(source, f"{source.name}/{split}", load_dataset(source, split))
 
 
@@ -214,12 +221,30 @@ def load_held_out(
     """
     config = ConfigDict(loaded.config.to_dict())
     config.styled_digits = config.negatives = 0
+    config.dataset = loaded.metadata["dataset"]["name"]  # not one it fell back from
     held_out = load_splits(config, data_dir, manual_dir).validation
     if held_out is None:
         raise ConfigError(
             "the run held no images out of training: train with config.validation"
         )
     return held_out
+
+
+def measure_members(loaded: "Loaded", dataset: Dataset) -> dict[str, float]:
+    """How the members of an ensemble do by themselves.
+
+    Returns:
+      As `seeds.over_seeds`: `accuracy`, `accuracy_sd`, `loss` (nats, at temperature 1),
+      `num_seeds` and so on; of what is no ensemble, nothing.
+    """
+    if not isinstance(loaded.model, Ensemble):
+        return {}
+    eval_step = make_eval_step(loaded.model.member)
+    each = [
+        evaluate(eval_step, variables, dataset, loaded.config.eval_batch_size)
+        for variables in unstack(loaded.variables, loaded.config.num_seeds)
+    ]
+    return over_seeds(each)
 
 
 def fallback_note(loaded: "Loaded") -> str:

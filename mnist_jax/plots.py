@@ -106,8 +106,12 @@ def check_format(path: str | Path) -> None:
 def learning_curves(records: Sequence[dict[str, float]]) -> "Figure":
     """Loss and accuracy against steps.
 
+    Of several seeds the mean, a band of one standard deviation to each side, and a thin
+    line for each seed.
+
     Args:
-      records: of `metrics.jsonl`: `step`, and `train/loss`, `validation/accuracy` ...
+      records: of `metrics.jsonl`: `step`, and `train/loss`, `validation/accuracy`,
+        `validation/accuracy_sd`, `validation/accuracy/seed_0` ...
     """
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
@@ -115,10 +119,21 @@ def learning_curves(records: Sequence[dict[str, float]]) -> "Figure":
     for axes, metric, scale in ((left, "loss", 1), (right, "accuracy", 100)):
         for split, colour in _COLOURS.items():
             key = f"{split}/{metric}"
-            points = [(r["step"], scale * r[key]) for r in records if key in r]
-            if points:
-                steps, values = zip(*points, strict=True)
+            steps, values = _series(records, key)
+            if len(steps):
+                values = scale * values
                 axes.plot(steps, values, "o-", color=colour, label=split, ms=4, lw=1.8)
+            steps, sd = _series([r for r in records if key in r], f"{key}_sd")
+            if len(steps) > 1:
+                low, high = values - scale * sd, values + scale * sd
+                axes.fill_between(steps, low, high, color=colour, alpha=0.2, lw=0)
+            elif len(steps):
+                axes.errorbar(steps, values, scale * sd, color=colour, capsize=3)
+            for seed in sorted({k for r in records for k in r if f"{key}/" in k}):
+                steps, own = _series(records, seed)
+                if len(steps) > 1:
+                    style = {"color": colour, "lw": 0.6, "alpha": 0.6}
+                    axes.plot(steps, scale * own, label="_", **style)
         axes.grid(axis="y")
         axes.set_xlabel("step")
         axes.set_xlim(left=0)
@@ -129,9 +144,19 @@ def learning_curves(records: Sequence[dict[str, float]]) -> "Figure":
     left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     left.yaxis.set_major_formatter("{x:g}")
     left.yaxis.set_minor_formatter(NullFormatter())
-    left.legend(handles=left.lines, labelcolor=_INK)
+    named = [line for line in left.lines if not line.get_label().startswith("_")]
+    left.legend(handles=named, labelcolor=_INK)
     right.set_title("Accuracy (%)")
     return figure
+
+
+def _series(
+    records: Sequence[dict[str, float]], key: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of the records that have a key."""
+    having = [record for record in records if key in record]
+    steps = np.array([record["step"] for record in having])
+    return steps, np.array([record[key] for record in having])
 
 
 @_styled
@@ -312,8 +337,8 @@ def corruptions(
         axes.tick_params(length=0, top=True, labeltop=True, labelbottom=False)
         axes.set_xlabel("severity")
         axes.xaxis.set_label_position("top")
-    left.set_title(f"Corruptions of {data}", pad=12)
-    right.set_title("Accuracy (%)", pad=12)
+    title = f"Accuracy (%) on {data} under corruptions"
+    figure.suptitle(title, x=0.01, ha="left", size=11.5, weight="bold")
     if robustness.trained_for:
         note = "* training had something like it"
         figure.supxlabel(note, x=0.01, ha="left", size=9, color=_GREY)

@@ -113,6 +113,7 @@ class Report:
         now = time.perf_counter()
         print()
         _print("test", _describe(test))
+        _print("", "read once, at the end: make choices by validation, not by this")
         _warn_of_fallback(source)
         _print(
             "time",

@@ -17,6 +17,7 @@ from mnist_jax.errors import CheckpointError, ConfigError
 _RUN_FILES = (  # in the order in which they are deleted: what is left can be resumed
     "checkpoints/*",
     "figures/*.png",
+    "report.html",
     "tensorboard/events.out.tfevents.*",
     "metrics.jsonl.tmp",
     "metrics.jsonl",

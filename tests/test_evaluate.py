@@ -9,11 +9,11 @@ import pytest
 from mnist_fixture import make_dataset
 
 from mnist_jax import evaluate
-from mnist_jax.checkpoint import load_model
+from mnist_jax.checkpoint import Loaded, load_model
 from mnist_jax.config import CONFIGS, ConfigDict
 from mnist_jax.data import Dataset, load_splits, normalize
 from mnist_jax.errors import ConfigError, DataError
-from mnist_jax.models import MLP
+from mnist_jax.models import MLP, Ensemble
 
 SCRIPT = CONFIGS.parent / "scripts" / "evaluate.py"
 
@@ -127,6 +127,11 @@ def test_script_prints_json(trained_workdir):
         (["--workdir=nothing/here"], 1, "error: "),
         (["--checkpoint=first"], 2, "error: "),
         (["model.png"], 2, "unexpected argument 'model.png'"),
+        (
+            ["--workdir=a", "--workdir=b", "--split=test"],
+            2,
+            "several runs are ranked by validation only",
+        ),
     ],
 )
 def test_script_says_what_is_wrong_in_one_line(arguments, code, message):
@@ -162,3 +167,48 @@ def test_held_out_images_are_those_of_the_run(trained_workdir, tiny_config):
     config = ConfigDict({**tiny_config.to_dict(), "validation": 0})
     with pytest.raises(ConfigError, match="held no images out"):
         evaluate.load_held_out(loaded._replace(config=config))
+
+
+def test_validation_is_what_the_run_held_out(trained_workdir, monkeypatch):
+    loaded = load_model(trained_workdir)
+    resolve = evaluate.resolve_dataset
+
+    def without_validation(*args, **kwargs):
+        source = resolve(*args, **kwargs)
+        splits = {k: v for k, v in source.shard_lengths.items() if k != "validation"}
+        return source._replace(shard_lengths=splits)
+
+    held_out = evaluate.load_held_out(loaded)
+    monkeypatch.setattr(evaluate, "resolve_dataset", without_validation)
+    split = evaluate.load_split(loaded, split="validation")
+    assert split.name == "digits/validation"
+    np.testing.assert_array_equal(split.dataset.images, held_out.images)
+
+
+def test_members_of_an_ensemble_by_themselves(model, variables, dataset):
+    other = jax.tree.map(lambda leaf: leaf + 0.05, variables)
+    each = [
+        evaluate.evaluate(evaluate.make_eval_step(model), v, dataset, 50)["accuracy"]
+        for v in (variables, other)
+    ]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), variables, other)
+    config = ConfigDict({"eval_batch_size": 50, "num_seeds": 2})
+    loaded = Loaded(config, Ensemble(model), stacked, {}, 1)
+    got = evaluate.measure_members(loaded, dataset)
+    assert got["num_seeds"] == 2
+    assert got["accuracy"] == pytest.approx(np.mean(each))
+    assert got["accuracy_sd"] == pytest.approx(np.std(each, ddof=1))
+    assert evaluate.measure_members(loaded._replace(model=model), dataset) == {}
+
+
+def test_script_ranks_and_writes_a_page(trained_workdir):
+    twice = [f"--workdir={trained_workdir}"] * 2
+    done = run(*twice, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["ranked_by"] == "validation"
+    done = run(twice[0], "--report", "--nofigures")
+    assert done.returncode == 0, done.stderr
+    assert f"report       {trained_workdir}/report.html" in done.stdout
+    page = (trained_workdir / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 4
+    assert not (trained_workdir / "figures").exists()

@@ -47,6 +47,27 @@ def test_learning_curves(tmp_path):
     check(figure, tmp_path / "figure.png")
 
 
+def test_learning_curves_of_several_seeds_have_bands(tmp_path):
+    records = [
+        {
+            "step": step,
+            "validation/accuracy": accuracy,
+            "validation/accuracy_sd": 0.02,
+            "validation/accuracy/seed_0": accuracy + 0.02,
+            "validation/accuracy/seed_1": accuracy - 0.02,
+            "validation/loss": 1 - accuracy,
+        }
+        for step, accuracy in ((10, 0.5), (20, 0.9))
+    ]
+    last = {"step": 20, "test/accuracy": 0.8, "test/accuracy_sd": 0.01}
+    _, accuracy = (figure := plots.learning_curves([*records, last])).axes
+    (band,) = [c for c in accuracy.collections if len(c.get_paths()[0].vertices) > 4]
+    low, high = np.ptp(band.get_paths()[0].vertices, axis=0)
+    assert (low, high) == (10, pytest.approx(44))  # from 48 to 92 %
+    assert "validation" in {line.get_label() for line in accuracy.lines}
+    check(figure, tmp_path / "figure.png")
+
+
 def test_learning_curves_of_a_run_without_records(tmp_path):
     check(plots.learning_curves([]), tmp_path / "figure.png")
 
