@@ -40,7 +40,8 @@ def even_contrast(images: jax.Array) -> jax.Array:
     # The least that counts as strongest keeps the noise of blank paper faint.
     share = ink / jnp.maximum(_strongest(ink), 0.02)
     blurred = _blur(jnp.clip((share - _PAPER) / (_INK - _PAPER), 0.0, 1.0))
-    even = jnp.minimum(blurred / jnp.maximum(_strongest(blurred), 0.02), 1.0)
+    # A line one pixel wide is left with more than this, and noise with less.
+    even = jnp.minimum(blurred / jnp.maximum(_strongest(blurred), 0.3), 1.0)
     # Else XLA would do all this again for each tap of a convolution's gradient.
     return jax.lax.optimization_barrier(even)
 

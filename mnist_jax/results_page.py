@@ -208,7 +208,10 @@ def _protocol(r: Results) -> list[str]:
     held = config.get("validation", 0)
     lines = [f"{r.evaluated_on}: {r.description}."]
     trained = f"Trained on {dataset['name']}, split {config.get('train_split', '?')}"
-    if held:
+    own = dataset.get("splits", {}).get("validation")
+    if held and own:
+        lines.append(f"{trained}; validated on its own {own:,} validation images.")
+    elif held:
         lines.append(
             f"{trained}, without {held:,} images of it that were held out for "
             "validation: a fixed sample, with the classes in proportion."

@@ -39,7 +39,7 @@ def test_page_says_what_there_is(results):
     for text in (
         "97.00%",
         "digits/test: made &amp; kept.",
-        "without 200 images of it that were held out",
+        "validated on its own 200 validation images",
         "mean accuracy of the 3 that make up the ensemble",
         "mean of 14 without *",
         "optimizer.learning_rate",
@@ -60,6 +60,12 @@ def test_page_is_self_contained_and_escapes_what_others_named(results):
     assert "&lt;b&gt;0&lt;/b&gt;" in page
     assert not re.search(r"(src|href)=\"(?!data:)", page)
     assert "url(" not in page
+
+
+def test_page_says_what_was_held_out(results):
+    results.loaded.metadata["dataset"]["splits"].pop("validation")
+    page = results_page.to_html(results)
+    assert "images of it that were held out for validation" in page
 
 
 def test_weights_chosen_on_validation_are_said_to_be(results):
