@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 import sys
@@ -176,7 +177,7 @@ def test_validation_is_what_the_run_held_out(trained_workdir, monkeypatch):
     def without_validation(*args, **kwargs):
         source = resolve(*args, **kwargs)
         splits = {k: v for k, v in source.shard_lengths.items() if k != "validation"}
-        return source._replace(shard_lengths=splits)
+        return dataclasses.replace(source, shard_lengths=splits)
 
     held_out = evaluate.load_held_out(loaded)
     monkeypatch.setattr(evaluate, "resolve_dataset", without_validation)

@@ -52,9 +52,7 @@ class Ours:
             host = jax.device_get(self._state.variables)
             self._variables = jax.device_put(host, jax.devices()[0])
         size = min(count, self._eval_batch_size)
-        return predict_logits(
-            self._model, self._variables, self._images[:count], size
-        )
+        return predict_logits(self._model, self._variables, self._images[:count], size)
 
 
 create = Ours
