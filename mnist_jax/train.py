@@ -365,6 +365,17 @@ def check_parallel(config: ConfigDict) -> None:
         )
 
 
+def state_shapes(program: Program) -> Any:
+    """The state as `jax.ShapeDtypeStruct`s, bound to no device.
+
+    `jax.eval_shape` would refuse a jitted function with compiler options of its own,
+    as several seeds have.
+    """
+    jitted: Any = program.create_state.func
+    shapes = jitted.eval_shape(*program.create_state.args)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), shapes)
+
+
 def compile_train_steps(
     program: Program, state: TrainState, dataset: Dataset
 ) -> Callable[..., tuple[TrainState, Metrics]]:
@@ -746,7 +757,7 @@ def _create_and_compile(
     Returns:
       The state, and `train_steps`, compiled.
     """
-    shapes = jax.eval_shape(program.create_state)
+    shapes = state_shapes(program)
     report.model(config.model.name, shapes.params)
 
     def create() -> TrainState:
@@ -790,7 +801,7 @@ def _restore_or_create(
     """
     if checkpointer.latest_step() is None:
         return program.create_state(), dict(NO_TOTALS)
-    state, _, metadata = checkpointer.restore(jax.eval_shape(program.create_state))
+    state, _, metadata = checkpointer.restore(state_shapes(program))
     state = program.place(state)
     check_same_config(metadata["config"], config)  # `config.json` may be lost
     saved, found = metadata["dataset"], source.to_dict()

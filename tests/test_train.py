@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import json
 import os
 import signal
@@ -424,3 +425,17 @@ def test_a_signal_outside_the_steps_loses_nothing(tiny_config, tmp_path, monkeyp
             train.train_and_evaluate(tiny_config, tmp_path / "run")
     assert caught.value.exit_code == 130
     assert (tmp_path / "run" / "checkpoints" / "10").is_dir()
+
+
+def test_the_shapes_of_a_state_need_no_state(run):
+    """Also where its jit has compiler options, as that of seeds on several devices."""
+    program, _ = run
+    jitted, args = program.create_state.func, program.create_state.args
+    options = {"xla_cpu_multi_thread_eigen": False}
+    with_options = jax.jit(jitted.__wrapped__, compiler_options=options)
+    program = program._replace(create_state=functools.partial(with_options, *args))
+    shapes = train.state_shapes(program)
+    state = program.create_state()
+    assert jax.tree.structure(shapes) == jax.tree.structure(state)
+    for shape, leaf in zip(*map(jax.tree.leaves, (shapes, state)), strict=True):
+        assert (shape.shape, shape.dtype) == (leaf.shape, leaf.dtype)
