@@ -5,7 +5,7 @@ python scripts/train.py --config=configs/fast.py
 The whole process took 6.1 s from an empty compilation cache (5.5 to 7.7, n = 5) and
 3.5 s with it (sd 0.2, n = 5), of which training 1.7 s, with the decoded images cached,
 on 2 cores of an AMD EPYC with AVX-512 (jax 0.12.0.1).
-Not measured on test yet.
+Test accuracy 99.228 % (sd 0.043 over seeds 0 to 19, n = 20), loss 0.1254 (sd 0.0018).
 
 Two thirds of the images are seen once, by a net whose first layer is fixed
 (`models.Sprint`). Chosen on 10,000 images held out of train, where it has 99.108 % (sd
