@@ -17,7 +17,7 @@ import numpy as np
 
 from mnist_jax import ops
 from mnist_jax.config import ConfigDict
-from mnist_jax.contrast import even_contrast
+from mnist_jax.contrast import even_contrast, soften
 from mnist_jax.errors import ConfigError, suggest
 from mnist_jax.tiny_model import TinyCNN
 
@@ -63,6 +63,7 @@ class CNN(nn.Module):
       dropout: rate of dropout before the last layer.
       batch_norm: normalise after every convolution and hidden dense layer.
       even_contrast: see the images through `contrast.even_contrast`.
+      soften: then through `contrast.soften`, with this sigma in pixels; 0 for none.
     """
 
     num_classes: int
@@ -73,6 +74,7 @@ class CNN(nn.Module):
     dropout: float
     batch_norm: bool
     even_contrast: bool = False  # so in checkpoints from before it came
+    soften: float = 0.0
 
     @nn.compact
     def __call__(
@@ -86,6 +88,7 @@ class CNN(nn.Module):
           mask: [B], 1 where an example counts in the batch's statistics.
         """
         x = even_contrast(images) if self.even_contrast else images
+        x = soften(x, self.soften) if self.soften else x
         if not self.batch_norm:  # whose statistics are of all pixels
             stages = len(self.features)
             x = ops.crop_unseen(x, self.kernel_size, self.padding, stages)
@@ -111,6 +114,7 @@ class VGG(nn.Module):
       dense: widths of the hidden dense layers.
       dropout: rate of dropout before every dense layer.
       even_contrast: see the images through `contrast.even_contrast`.
+      soften: then through `contrast.soften`, with this sigma in pixels; 0 for none.
     """
 
     num_classes: int
@@ -119,6 +123,7 @@ class VGG(nn.Module):
     dense: Sequence[int]
     dropout: float
     even_contrast: bool = False  # so in checkpoints from before it came
+    soften: float = 0.0
 
     @nn.compact
     def __call__(
@@ -126,6 +131,7 @@ class VGG(nn.Module):
     ) -> jax.Array:
         """Returns logits [B, num_classes]; arguments as in `CNN`."""
         x = even_contrast(images) if self.even_contrast else images
+        x = soften(x, self.soften) if self.soften else x
         for features, depth in zip(self.features, self.depths, strict=True):
             for _ in range(depth - 1):
                 x = Conv3x3(features)(x)

@@ -5,7 +5,7 @@ import pytest
 from mnist_fixture import make_dataset
 
 from mnist_jax.config import ConfigDict
-from mnist_jax.contrast import even_contrast
+from mnist_jax.contrast import even_contrast, soften
 from mnist_jax.corruptions import corrupt
 from mnist_jax.data import normalize
 from mnist_jax.models import create_model
@@ -26,8 +26,18 @@ def seen(images):
 
 
 def test_a_digit_stays_nearly_as_it_is(digits):
-    for ink, image in zip(seen(digits), normalize(digits), strict=True):
-        assert np.corrcoef(ink.ravel(), image.ravel())[0, 1] > 0.97
+    assert np.abs(seen(digits) - normalize(digits)).max() < 0.12
+
+
+def test_soft_digits_are_as_bright_and_wider(digits):
+    soft = np.asarray(jax.jit(soften, static_argnums=1)(seen(digits), 0.8))
+    assert (soft.dtype, soft.shape) == (np.float32, digits.shape)
+    assert soft.max() == 1
+    for ink, image in zip(soft, seen(digits), strict=True):
+        assert 0.97 < np.corrcoef(ink.ravel(), image.ravel())[0, 1] < 0.9999
+        assert (ink > 0.01).sum() > (image > 0.01).sum()
+    faint = soften(jnp.full((1, 28, 28, 1), 0.1), 0.8)
+    assert 0 < faint.max() < 0.5
 
 
 @pytest.mark.parametrize("name", ["brightness", "stripe"])
@@ -64,7 +74,7 @@ def test_each_image_is_by_itself_and_blank_paper_stays_blank(digits):
     np.testing.assert_array_equal(seen(images)[:2], seen(digits))
     assert seen(images)[2].max() == 0
     faint = (77 + np.random.default_rng(0).integers(0, 2, (1, 28, 28, 1))).astype("u1")
-    assert seen(faint).max() < 0.5
+    assert seen(faint).max() < 0.25
 
 
 def test_range_shape_dtype():
@@ -88,7 +98,15 @@ def test_models_see_through_it_and_older_configs_lack_it(default_config):
     assert jax.tree.structure(variables) == jax.tree.structure(
         even.init(jax.random.key(0), images)
     )
-    expected = plain.apply(variables, even_contrast(images))
+    seen_evenly = even_contrast(images)
+    expected = plain.apply(variables, seen_evenly)
+    config.kwargs.soften = 0.8
+    np.testing.assert_allclose(
+        create_model(config, 10).apply(variables, images),
+        plain.apply(variables, soften(seen_evenly, 0.8)),
+        rtol=1e-4,
+        atol=1e-5,
+    )
     np.testing.assert_allclose(even.apply(variables, images), expected, rtol=1e-5)
     assert not np.allclose(
         even.apply(variables, lifted), plain.apply(variables, lifted)
