@@ -34,7 +34,7 @@ def test_soft_digits_are_as_bright_and_wider(digits):
     assert (soft.dtype, soft.shape) == (np.float32, digits.shape)
     assert soft.max() == 1
     for ink, image in zip(soft, seen(digits), strict=True):
-        assert 0.97 < np.corrcoef(ink.ravel(), image.ravel())[0, 1] < 0.9999
+        assert 0.95 < np.corrcoef(ink.ravel(), image.ravel())[0, 1] < 0.9999
         assert (ink > 0.01).sum() > (image > 0.01).sum()
     faint = soften(jnp.full((1, 28, 28, 1), 0.1), 0.8)
     assert 0 < faint.max() < 0.5
