@@ -2,12 +2,37 @@
 
 python scripts/train.py
 
-86 s, of which training 71 s, on 2 cores of an Intel Xeon with AVX-512 (jax 0.12.0.1).
-Test accuracy 99.508 % (sd 0.043 over seeds 0 to 9, n = 10), loss 0.0148 (sd 0.0009).
+59 s, of which training 52 s, on 2 cores of an Intel Xeon with AVX-512 (jax 0.12.0.1).
+Over seeds 0 to 9 (n = 10): test accuracy 99.539 % (sd 0.038), loss 0.0140 (sd 0.0010),
+calibration error (15 bins) 0.13 % (sd 0.04). With the temperature that is fitted on the
+held-out images, and which evaluate.py and predict.py use, 0.0145 and 0.20 %: it makes
+confidences lower, as those images are harder than the test split's. (Were every
+confidence true, 10,000 images would still show 0.16 %.)
 
-Chosen on 10,000 images held out of train, with one seed each: a third stage, small
-batches and mild augmentation looked better; batch norm, 5x5 kernels and wider stages
-did not, in 5 epochs.
+What each part does on images held out of train; mean of seeds 0 to 9, the difference
+from the first row by the same seeds, its standard error, and p of a paired t-test:
+
+  this config, 5,000 held out       99.408 %                  loss .0229
+    without even_contrast           99.414  +.006 ± .013 p .7      .0216  -.0013 p .02
+    with test_time_shift 0          99.314  -.094 ± .013 p 6e-5    .0256  +.0026 p 4e-5
+    with Muon at 6e-3, batches of 6499.394  -.014 ± .022 p .5      .0297  +.0067 p 3e-4
+  a smaller net (below), 10,000 out 98.942                         .0378
+    no shift, rotation, scale, shear98.853  -.089 ± .029 p .01     .0394  +.0016 p .01
+    no ema_decay                    98.925  -.017 ± .006 p .02     .0377  -.0000 p .8
+    label_smoothing .05             98.991  +.049 ± .019 p .03     .0612  +.0234 p 1e-10
+    test_time_shift 1               99.026  +.084 ± .018 p .001    .0344  -.0034 p 8e-8
+    Muon at 3e-3                    99.051  +.109 ± .042 p .03     .0334  -.0044 p .003
+    Muon at 6e-3                    99.147  +.205 ± .048 p .002    .0333  -.0045 p .002
+    Muon at 12e-3                   99.059  +.117 ± .043 p .02     .0394  +.0017 p .3
+    Muon at 6e-3 and even_contrast  99.091  +.149 ± .039 p .004    .0332  -.0046 p .003
+
+even_contrast is here for corrupted images (evaluate.py --corruptions), and costs clean
+ones a little loss. Label smoothing and Muon are not here: the one spoils the loss, and
+what the other gains in two epochs of a small net it does not in five of this one. The
+smaller net is configs/fast.py with channels (16, 32) and (64,), num_shards 1, ema_decay
+.995, augment.shift 1, rotation 6, scale and shear .06. Before that, on 10,000 images
+and with one seed each, a third stage, small batches and mild augmentation looked
+better; batch norm, 5x5 kernels and wider stages did not.
 """
 
 import ml_collections
@@ -43,7 +68,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.kwargs.dense = (128,)
     config.model.kwargs.dropout = 0.0
     config.model.kwargs.batch_norm = False
-    config.model.kwargs.even_contrast = False  # of what the model sees
+    config.model.kwargs.even_contrast = True  # of what the model sees
 
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.name = "adam"  # any optimizer of optax
@@ -57,7 +82,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.label_smoothing = 0.0
     config.ema_decay = 0.998  # moving average of the weights; 0 for none
 
-    config.test_time_shift = 0  # pixels; 1: predicts by the mean of 5 views
+    config.test_time_shift = 1  # pixels: predicts by the mean of 5 views; 0 for one
 
     config.augment = ml_collections.ConfigDict()  # 0 turns a part off
     config.augment.shift = 1.5  # pixels
