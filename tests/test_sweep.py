@@ -142,7 +142,7 @@ def test_a_grid_is_read():
         (["seed=1,2"], "must be the same in all cells"),
         (["optimizer.name=adam,madam"], "madam"),
         (["num_shards=1,2"], "cannot both be above 1"),
-        (["model.kwargs.dense=(16,),(0,)"], "dense=.0.*Dense_0.* would be empty"),
+        (["model.kwargs.dense=(16,),(0,)"], "cell dense=.0.*no working 'cnn'"),
         (["model.kwargs.depth=1,2"], "depth is unknown"),
     ],
 )
