@@ -7,6 +7,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 
@@ -85,7 +86,8 @@ def set_up(
             f"--device={device}: JAX found only {found}; install the driver and "
             f"'pip install -e \".[{extra}]\"', or leave --device out"
         )
-    if found == "cpu" and not jax.config.jax_platforms:
+    options: Any = jax.config  # which does not declare all of them in every version
+    if found == "cpu" and not options.jax_platforms:
         _warn_of_unused_hardware(warned)
     if jax.process_index() > 0:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  open as long as the process

@@ -503,7 +503,8 @@ def add_metrics(
 
 def _of_all_seeds(finite: jax.Array) -> np.ndarray:  # [(S,) K, L] to [K, L]
     each = np.asarray(finite)
-    return each.reshape(-1, *each.shape[-2:]).all(axis=0)
+    each = each.reshape(-1, *each.shape[-2:])
+    return np.logical_and.reduce(each)  # whose type is an array on every NumPy
 
 
 def _check_finite(names: Sequence[str], finite: np.ndarray, what: str) -> None:
@@ -628,7 +629,7 @@ def _run(
             evaluate.evaluate(program.eval_step, variables, split, size)
             for variables in unstack(state.variables, num_seeds)
         ]
-        finite = np.isfinite([[own["loss"] for own in each]]).all(1)
+        finite = np.array([np.isfinite([own["loss"] for own in each]).all()])
         when = f"is infinite or NaN at step {steps_done_by(state)}"
         _check_finite(["the loss on images held out"], finite, when)
         return each
