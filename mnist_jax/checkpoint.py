@@ -403,11 +403,10 @@ def load_model(workdir: str | Path, which: str = "latest") -> Loaded:
         member = for_prediction(net, config)
         num_seeds = config.get("num_seeds", 1)
     except Exception as error:  # a stranger's may hold anything
+        kind = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "
         raise CheckpointError(
             f"the checkpoint in {str(workdir)!r} does not fit this mnist_jax "
-            f"{mnist_jax.__version__}: {type(error).__name__}: {_reason(error)}"
-            if not isinstance(error, ConfigError)
-            else f"{mnist_jax.__version__}: {_reason(error)}"
+            f"{mnist_jax.__version__}: {kind}{_reason(error)}"
         ) from error
 
     def init() -> PyTree:
