@@ -765,7 +765,7 @@ def _create_and_compile(
         jitted: Any = program.create_state.func
         args = program.create_state.args
         state: TrainState = jitted.lower(*args).compile(_quickly_compiled())(*args)
-        return state
+        return jax.block_until_ready(state)  # or out of memory, before a file is made
 
     with ThreadPoolExecutor(1) as beside:
         state = beside.submit(create)
