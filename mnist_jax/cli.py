@@ -228,7 +228,7 @@ def _check_values() -> None:
     for name, flag in flags.FLAGS.flag_values_dict().items():
         if name.startswith("config.") or not flags.FLAGS[name].present:
             continue
-        if flag == "":
+        if flag == "" or (isinstance(flag, list) and "" in flag):
             raise ConfigError(f"--{name} is empty: give it a value, or leave it out")
         if isinstance(flag, float) and not math.isfinite(flag):
             raise ConfigError(f"--{name}={flag} must be a finite number")

@@ -100,6 +100,8 @@ def _parse_plain(
     match = re.fullmatch(r"(\w+)(?:\[([0-9]*):([0-9]*)\])?", term)
     if match is None or match[1] not in source.shard_lengths:
         return None
+    if match[2] is None:
+        return match[1], None, None
     start, stop = (int(text) if text else None for text in match.group(2, 3))
     count = source.splits[match[1]]
     if not (start or 0) < (count if stop is None else stop) <= count:

@@ -142,7 +142,7 @@ def test_lists_of_paths(tmp_path, monkeypatch, content, expected):
 def test_lists_that_cannot_be_read(tmp_path):
     (tmp_path / "empty").write_text("\n")
     for path, reason in [
-        (tmp_path, "directory"),
+        (tmp_path, "is a folder"),
         (tmp_path / "none", "No such file"),
         (tmp_path / "empty", "names no picture"),
     ]:

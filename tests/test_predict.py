@@ -431,7 +431,7 @@ def test_script_imports_only_what_it_needs(workdir, picture):
         (["--output=/", "a.png"], 2, "is a folder"),
         (["--save_preprocessed=/dev/null/x", "a.png"], 2, "cannot make a folder"),
         (["--paths_from=/none"], 1, "/none"),
-        (["--paths_from=/dev/null"], 1, "names no picture"),
+        (["--paths_from=/dev/null"], 1, "is a pipe or a device"),
         (["--paths_from=-", "-"], 2, "not both"),
     ],
 )
