@@ -172,7 +172,8 @@ def scenarios(server, unbroken, tmp_path_factory):
     expected, operations, _ = unbroken(3)
     at = operations.index("mkdir checkpoints/30.orbax-checkpoint-tmp") + 1
     assert run.resume(Fault(run.workdir, at, KILL)).returncode == -9
-    assert run.newest_step() == 20
+    # Where a save took more operations than in the unbroken run, that comes earlier.
+    assert run.newest_step() in (10, 20)
     last = Scenario(run._replace(workdir=folder / "last"), run.workdir, [], expected)
     last.begin()
     operations = last.run.operations(folder / "log")
@@ -316,6 +317,7 @@ def test_a_folder_that_vanishes_is_no_success(server, unbroken, tmp_path):
     expected, operations, _ = unbroken(3)
     run = Run(server, tmp_path / "run")
     process = start_and_stop(run, operations)
+    before = run.newest_step()
     run.workdir.rename(tmp_path / "moved")
     process.kill(signal.SIGCONT)
     done = process.wait()
@@ -323,7 +325,7 @@ def test_a_folder_that_vanishes_is_no_success(server, unbroken, tmp_path):
     assert re.fullmatch("error: [^\n]+\n", done.errors), done.errors
     assert "was moved or deleted during the run" in done.errors
     moved = run._replace(workdir=tmp_path / "moved")
-    assert moved.newest_step() == 10
+    assert moved.newest_step() == before
     shutil.rmtree(run.workdir, ignore_errors=True)
     moved.workdir.rename(run.workdir)
     done = run.resume()
