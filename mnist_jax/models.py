@@ -21,6 +21,8 @@ from mnist_jax.contrast import even_contrast, soften
 from mnist_jax.errors import ConfigError, suggest
 from mnist_jax.tiny_model import TinyCNN
 
+_MAX_PARAMETERS = 10**11  # 400 GB
+
 _kernel_init = nn.initializers.he_normal()
 
 
@@ -388,6 +390,8 @@ def create_model(model_config: ConfigDict, num_classes: int) -> nn.Module:
         leaves = jax.tree_util.tree_leaves_with_path(variables)
         if empty := [path for path, leaf in leaves if not leaf.size]:
             raise ValueError(f"{jax.tree_util.keystr(empty[0])} would be empty")
+        if (count := sum(leaf.size for _, leaf in leaves)) > _MAX_PARAMETERS:
+            raise ValueError(f"{count:.0e} parameters are more than a memory holds")
     except Exception as error:  # whatever a wrong argument makes linen or lax raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(
