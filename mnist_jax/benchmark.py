@@ -223,8 +223,9 @@ class Inference:
 def measure_inference(workload: Workload) -> Inference:
     """Times inference on many images and on one."""
     model = create_model(workload.config.model, workload.num_classes)
-    # From the host: of a state on several devices each would predict everything.
-    variables = jax.device_get(workload.create_program().create_state().variables)
+    # Of a state on several devices each would predict everything.
+    host = jax.device_get(workload.create_program().create_state().variables)
+    variables = jax.device_put(host, jax.devices()[0])  # as `load_model` does
     images = workload.dataset.images[:INFERENCE_IMAGES]
 
     def time_calls(images: np.ndarray, batch_size: int) -> np.ndarray:

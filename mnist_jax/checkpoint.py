@@ -146,7 +146,8 @@ class Checkpointer:
             self.wait()
             self._manager.close()
         except CheckpointError as error:
-            if exc is None:
+            # The disk that failed here has failed there too: this says more of it.
+            if exc is None or isinstance(exc, OSError):
                 raise
             if not isinstance(exc, CheckpointError):  # which says it already
                 _warn(str(error))

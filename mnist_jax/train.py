@@ -56,8 +56,9 @@ NO_TOTALS: Totals = {"loss": 0.0, "correct": 0, "count": 0}
 
 # Images in one call of `train_steps`: enough that Python costs nothing, few enough that
 # the progress bar moves and a run ends in a second after a signal, which may have to
-# wait for two calls, of half a second each on a slow machine.
-_IMAGES_PER_CALL = 2048
+# wait for two calls, of half a second each on a slow machine. With many seeds it may
+# take longer: in fewer steps, what a call costs would be a third of its time.
+_IMAGES_PER_CALL, _LEAST_STEPS_PER_CALL = 2048, 4
 
 
 def train_step(
@@ -411,10 +412,12 @@ def steps_per_call(program: Program) -> int:
     """Chooses K of `train_steps`: near `_IMAGES_PER_CALL`, and such that the calls of
     an epoch are of one length where that is possible: each length compiles anew.
     """
-    target = max(1, _IMAGES_PER_CALL // program.batch_size // program.num_seeds)
+    target = max(1, _IMAGES_PER_CALL // program.batch_size)
+    least = min(target, _LEAST_STEPS_PER_CALL)
+    target = max(least, target // program.num_seeds)
     if program.steps_per_epoch <= target:
         return program.steps_per_epoch
-    near = range(max(1, target // 8), 2 * target)
+    near = range(max(least, target // 8), 2 * target)
     even = [k for k in near if program.steps_per_epoch % k == 0]
     return min(even or [target], key=lambda k: abs(k - target))
 

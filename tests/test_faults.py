@@ -1,6 +1,7 @@
 """Runs that are killed, whose files fail, whose disk is full."""
 
 import errno
+import fnmatch
 import functools
 import os
 import random
@@ -136,20 +137,40 @@ def test_a_run_that_is_killed_again_and_again_ends_the_same(server, unbroken, tm
     assert kill_again_and_again(run, instants, 30, expected).total() == 30
 
 
-def kind(operation):
-    """What is done to what: of a name only what does not change between runs."""
-    return re.sub(r"\d[0-9a-f.]*|[0-9a-f]{32}|vm\S*", "#", operation)
+def begin_to_save(step):
+    return f"mkdir checkpoints/{step}.orbax-checkpoint-tmp"
+
+
+def number_each(operations):
+    """Names operations by what does not change between runs.
+
+    A save does not always take the same number of them, nor always in the same order.
+
+    Returns:
+      For each a pattern, with a star for what is drawn at random, and its number among
+      those that fit that.
+    """
+    numbers, seen = [], Counter()
+    for operation in operations:
+        pattern = re.sub(
+            r"[0-9a-f]{32}|(?<=\D)[0-9a-f]{8}(?=\D|$)|vm\S*", "*", operation
+        )
+        seen[pattern] += 1
+        numbers.append((pattern, seen[pattern]))
+    return numbers
 
 
 def choose(operations, number):
-    """Chooses the numbers of operations of as many kinds, from beginning to end."""
-    kinds = {kind(name): n for n, name in reversed([*enumerate(operations, 1)])}
-    numbers = sorted(kinds.values())
-    return [numbers[i * len(numbers) // number] for i in range(number)]
+    """Chooses operations of so many kinds, from beginning to end."""
+    kinds = {}
+    for pattern, n in number_each(operations):
+        kinds.setdefault(re.sub(r"\d+", "#", pattern), (pattern, n))
+    firsts = list(kinds.values())
+    return [firsts[i * len(firsts) // number] for i in range(number)]
 
 
 class Scenario(NamedTuple):
-    """Where file operations fail: the numbers of those of `run`, after `prepare`."""
+    """Where file operations fail: those of `run`, after `begin`."""
 
     run: Run
     source: Path | None  # a folder to start from
@@ -169,11 +190,10 @@ def scenarios(server, unbroken, tmp_path_factory):
     expected, operations, _ = unbroken(1)
     first = Scenario(Run(server, folder / "first", 1), None, operations, expected)
     run = Run(server, folder / "half")
-    expected, operations, _ = unbroken(3)
-    at = operations.index("mkdir checkpoints/30.orbax-checkpoint-tmp") + 1
-    assert run.resume(Fault(run.workdir, at, KILL)).returncode == -9
-    # Where a save took more operations than in the unbroken run, that comes earlier.
-    assert run.newest_step() in (10, 20)
+    expected = unbroken(3)[0]
+    fault = Fault(run.workdir, 1, KILL, operation=begin_to_save(30))
+    assert run.resume(fault).returncode == -9
+    assert run.newest_step() == 20
     last = Scenario(run._replace(workdir=folder / "last"), run.workdir, [], expected)
     last.begin()
     operations = last.run.operations(folder / "log")
@@ -181,12 +201,18 @@ def scenarios(server, unbroken, tmp_path_factory):
     return {"first": first, "last": last._replace(operations=operations)}
 
 
-def fail_at(scenario, number, mode, error=0):
-    """Lets an operation fail, and checks what a user is told and can go on with."""
+def fail_at(scenario, operation, number, mode, error=0):
+    """Lets an operation fail, and checks what a user is told and can go on with.
+
+    Returns:
+      Whether it came to that: not each run does all that another did.
+    """
     scenario.begin()
     run = scenario.run
-    told = (number, scenario.operations[number - 1], mode, error)
-    done = run.resume(Fault(run.workdir, number, mode, error))
+    told = (operation, number, mode, error)
+    log = run.workdir.with_name("log")
+    done = run.resume(Fault(run.workdir, number, mode, error, 0, log, operation))
+    did = read_log(log, run.workdir)
     if done.returncode == 0:  # what is deleted may wait until the next start
         left = run.left()
         assert done.errors == "", told
@@ -203,6 +229,7 @@ def fail_at(scenario, number, mode, error=0):
     done = run.resume()
     assert (done.returncode, done.errors) == (0, ""), (told, done)
     assert run.left() == scenario.expected, told
+    return len(fnmatch.filter(did, operation)) >= number
 
 
 FAULTS = [(KILL, 0), (TEAR, 0), (FAIL, errno.EIO), (FAIL_ON, errno.ENOSPC)]
@@ -210,25 +237,28 @@ FAULTS = [(KILL, 0), (TEAR, 0), (FAIL, errno.EIO), (FAIL_ON, errno.ENOSPC)]
 
 @pytest.mark.parametrize("name", ["first", "last"])
 def test_file_operations_that_fail(scenarios, name):
-    numbers = choose(scenarios[name].operations, 6)
-    for number, fault in zip(numbers, FAULTS + FAULTS[2:], strict=True):
-        fail_at(scenarios[name], number, *fault)
+    chosen = choose(scenarios[name].operations, 6)
+    faults = zip(chosen, FAULTS + FAULTS[2:], strict=True)
+    failed = [fail_at(scenarios[name], *each, *fault) for each, fault in faults]
+    assert sum(failed) >= 5, (chosen, failed)
 
 
 def test_a_disk_that_is_full_when_tensorboard_writes(scenarios):
-    first = scenarios["first"]
-    writes = [name.startswith("write tensorboard") for name in first.operations]
-    fail_at(first, writes.index(True) + 1, FAIL_ON, errno.ENOSPC)
+    fault = ("write tensorboard*", 1, FAIL_ON, errno.ENOSPC)
+    assert fail_at(scenarios["first"], *fault)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("name", ["first", "last"])
 def test_every_file_operation_fails(scenarios, name, fault):
-    for number, operation in enumerate(scenarios[name].operations, 1):
-        if fault[0] != TEAR or "write" in operation:  # the others cannot be torn
-            fail_at(scenarios[name], number, *fault)
-    print(name, fault, number, "operations")
+    failed = [
+        fail_at(scenarios[name], *operation, *fault)
+        for operation in number_each(scenarios[name].operations)
+        if fault[0] != TEAR or "write" in operation[0]  # the others cannot be torn
+    ]
+    print(name, fault, sum(failed), "of", len(failed), "operations")
+    assert sum(failed) > 0.9 * len(failed)
 
 
 @pytest.mark.soak
@@ -243,10 +273,9 @@ def test_a_thousand_kills(server, unbroken, tmp_path, seed):
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_says_how_to_go_on(server, unbroken, tmp_path, signum):
     """Sent while the first epoch's step is being saved."""
-    expected, operations, _ = unbroken(3)
     run = Run(server, tmp_path / "run")
-    at = operations.index("mkdir checkpoints/10.orbax-checkpoint-tmp") + 1
-    done = run.resume(Fault(run.workdir, at, SIGNAL, signum))
+    fault = Fault(run.workdir, 1, SIGNAL, signum, operation=begin_to_save(10))
+    done = run.resume(fault)
     assert done.returncode == 128 + signum
     assert re.fullmatch(
         f"stopped: at step [12]0 of 30, which is saved in {run.workdir}; to go on, "
@@ -255,23 +284,21 @@ def test_a_signal_saves_and_says_how_to_go_on(server, unbroken, tmp_path, signum
     )
     done = run.resume()
     assert (done.returncode, done.errors) == (0, "")
-    assert run.left() == expected
+    assert run.left() == unbroken(3)[0]
 
 
-def start_and_stop(run, operations):
+def start_and_stop(run):
     """Starts a run and stops it, as by SIGSTOP, when its second save begins."""
-    at = operations.index("mkdir checkpoints/20.orbax-checkpoint-tmp") + 1
-    log = run.workdir.with_name("log")
-    fault = Fault(run.workdir, at, SIGNAL, signal.SIGSTOP, log=log)
+    log, begins = run.workdir.with_name("log"), begin_to_save(20)
+    fault = Fault(run.workdir, 1, SIGNAL, signal.SIGSTOP, log=log, operation=begins)
     process = run.server.start(*run.command(), fault=fault)
-    process.wait_until_stopped(lambda: len(read_log(log, run.workdir)) >= at)
+    process.wait_until_stopped(lambda: begins in read_log(log, run.workdir))
     return process
 
 
 def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing(server, unbroken, tmp_path):
-    expected, operations, _ = unbroken(3)
     run = Run(server, tmp_path / "run")
-    process = start_and_stop(run, operations)
+    process = start_and_stop(run)
     process.kill(signal.SIGINT)
     process.kill(signal.SIGTERM)
     process.kill(signal.SIGCONT)
@@ -279,7 +306,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing(server, unbroken, tmp_
     assert done.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM)
     assert done.errors == ""
     assert run.resume().returncode == 0
-    assert run.left() == expected
+    assert run.left() == unbroken(3)[0]
 
 
 @pytest.mark.parametrize("script", ["train.py", "evaluate.py", "predict.py"])
@@ -314,10 +341,9 @@ def test_a_file_that_becomes_too_large(server, unbroken, tmp_path):
 
 
 def test_a_folder_that_vanishes_is_no_success(server, unbroken, tmp_path):
-    expected, operations, _ = unbroken(3)
     run = Run(server, tmp_path / "run")
-    process = start_and_stop(run, operations)
-    before = run.newest_step()
+    process = start_and_stop(run)
+    assert run.newest_step() == 10
     run.workdir.rename(tmp_path / "moved")
     process.kill(signal.SIGCONT)
     done = process.wait()
@@ -325,22 +351,21 @@ def test_a_folder_that_vanishes_is_no_success(server, unbroken, tmp_path):
     assert re.fullmatch("error: [^\n]+\n", done.errors), done.errors
     assert "was moved or deleted during the run" in done.errors
     moved = run._replace(workdir=tmp_path / "moved")
-    assert moved.newest_step() == before
+    assert moved.newest_step() == 10
     shutil.rmtree(run.workdir, ignore_errors=True)
     moved.workdir.rename(run.workdir)
     done = run.resume()
     assert (done.returncode, done.errors) == (0, "")
-    assert run.left() == expected
+    assert run.left() == unbroken(3)[0]
 
 
 @pytest.mark.parametrize("seconds", [-1e8, 1e8])
 def test_a_clock_that_jumps_changes_nothing(server, unbroken, tmp_path, seconds):
-    expected, operations, _ = unbroken(3)
     run = Run(server, tmp_path / "run")
-    at = operations.index("mkdir checkpoints/10.orbax-checkpoint-tmp") + 1
-    done = run.resume(Fault(run.workdir, at, JUMP, seconds=seconds))
+    at = begin_to_save(10)
+    done = run.resume(Fault(run.workdir, 1, JUMP, seconds=seconds, operation=at))
     assert (done.returncode, done.errors) == (0, "")
-    assert run.left() == expected
+    assert run.left() == unbroken(3)[0]
     spent = re.search(
         r"^time +([0-9.]+) s, of which training ([0-9.]+) s", done.output, re.M
     )
@@ -348,13 +373,12 @@ def test_a_clock_that_jumps_changes_nothing(server, unbroken, tmp_path, seconds)
 
 
 def test_two_runs_in_one_folder(server, unbroken, tmp_path):
-    expected, operations, _ = unbroken(3)
     run = Run(server, tmp_path / "run")
-    process = start_and_stop(run, operations)
+    process = start_and_stop(run)
     for flag in ("--resume", "--overwrite"):
         done = server.run(*run.command(flag))
         assert done.returncode == 1
         assert re.fullmatch("error: another run is under way in [^\n]+\n", done.errors)
     process.kill(signal.SIGCONT)
     assert process.wait().returncode == 0
-    assert run.left() == expected
+    assert run.left() == unbroken(3)[0]

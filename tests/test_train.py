@@ -364,15 +364,20 @@ def test_batch_norm_dropout_and_mlp_train(tiny_config, tmp_path):
 
 def test_calls_of_an_epoch_are_even_where_they_can_be(run):
     program, _ = run
-    for batch_size, steps, expected in [
-        (128, 5, 5),
-        (128, 430, 10),
-        (128, 469, 7),
-        (128, 431, 16),
-        (32, 1719, 9),
-        (10_000, 6, 1),
+    for batch_size, steps, num_seeds, expected in [
+        (128, 5, 1, 5),
+        (128, 430, 1, 10),
+        (128, 469, 1, 7),
+        (128, 431, 1, 16),
+        (32, 1719, 1, 9),
+        (10_000, 6, 1, 1),
+        (128, 430, 4, 5),
+        (128, 431, 64, 4),
+        (10_000, 6, 4, 1),
     ]:
-        program = program._replace(batch_size=batch_size, steps_per_epoch=steps)
+        program = program._replace(
+            batch_size=batch_size, steps_per_epoch=steps, num_seeds=num_seeds
+        )
         assert train.steps_per_call(program) == expected
 
 

@@ -29,6 +29,7 @@ COUNT, KILL, TEAR, FAIL, FAIL_ON, SIGNAL, JUMP = range(7)
 class Fault(NamedTuple):
     """What happens to a process at its `number`-th operation that changes `folder`.
 
+    Counted are those whose name and path there fit `operation`, as `fnmatch` has it.
     `number` 0 is the start. With KILL, `seconds` of its processor time later; with JUMP
     the time of day becomes so much later.
     """
@@ -38,7 +39,8 @@ class Fault(NamedTuple):
     mode: int = COUNT
     error: int = 0  # an errno, or a signal
     seconds: float = 0.0
-    log: Path | None = None  # gets a line for each such operation
+    log: Path | None = None  # gets a line for each operation that changes `folder`
+    operation: str = "*"
 
 
 class Done(NamedTuple):

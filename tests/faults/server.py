@@ -64,6 +64,7 @@ def run(order: dict[str, Any]) -> None:
     if fault := order["fault"]:
         ctypes.CDLL(os.environ["LD_PRELOAD"]).shim_arm(
             os.fsencode(fault["folder"]),
+            os.fsencode(fault["operation"]),
             ctypes.c_long(fault["number"]),
             fault["mode"],
             fault["error"],

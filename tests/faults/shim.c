@@ -1,5 +1,5 @@
-/* Preloaded, it numbers the file operations that change something under a folder, and
- * lets the n-th kill the process, be torn, or fail. TensorStore writes from C++, so
+/* Preloaded, it looks for file operations that change something under a folder, and
+ * lets the n-th of a name kill the process, be torn, or fail. TensorStore writes from C++, so
  * that nothing in Python sees these.
  *
  *   cc -shared -fPIC -o shim.so shim.c -ldl -lrt
@@ -8,6 +8,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -23,9 +24,10 @@
 
 enum { COUNT, KILL, TEAR, FAIL, FAIL_ON, SIGNAL, JUMP };
 
-static char folder[PATH_MAX];
+static char folder[PATH_MAX], pattern[PATH_MAX];
 static size_t folder_length;
-static atomic_long count;
+static atomic_long count, matches;
+static atomic_int has_begun;
 static long target;
 static double delay;
 static int mode, error, log_fd = -1;
@@ -41,12 +43,14 @@ static void die(void) {
     syscall(SYS_kill, syscall(SYS_getpid), SIGKILL);
 }
 
-/* Starts to count operations under `path`; the fault happens at number `n`, from 1 on.
- * 0 is now. */
-void shim_arm(const char *path, long n, int fault, int number, double seconds, int log) {
+/* Starts to watch operations under `path`; the fault happens at number `n`, from 1 on,
+ * of those that fit `names`, such as "mkdir checkpoints" or "write*". 0 is now. */
+void shim_arm(const char *path, const char *names, long n, int fault, int number,
+              double seconds, int log) {
   snprintf(folder, sizeof folder, "%s", path);
+  snprintf(pattern, sizeof pattern, "%s", names);
   target = n, mode = fault, error = number, delay = seconds, log_fd = log;
-  atomic_store(&count, 0);
+  atomic_store(&count, 0), atomic_store(&matches, 0), atomic_store(&has_begun, 0);
   folder_length = strlen(folder);
   if (mode == KILL && n == 0) die();
 }
@@ -83,16 +87,20 @@ static int is_hit(const char *name, int dir, const char *path) {
     errno = before;
     return 0;
   }
+  char line[2 * PATH_MAX + 64];
   long n = atomic_fetch_add(&count, 1) + 1;
   if (log_fd >= 0) {
-    char line[2 * PATH_MAX + 64];
     int size = snprintf(line, sizeof line, "%ld %s %s\n", n, name, full);
     syscall(SYS_write, log_fd, line, size);
   }
+  const char *below = full + folder_length;
+  snprintf(line, sizeof line, "%s %s", name, *below ? below + 1 : below);
+  int is_target = !fnmatch(pattern, line, 0) && atomic_fetch_add(&matches, 1) + 1 == target;
   errno = before;
   /* Room runs out for what needs some; to delete does not. */
   int frees = !strncmp(name, "unlink", 6) || !strcmp(name, "rmdir");
-  if (n != target && !(mode == FAIL_ON && target > 0 && n > target && !frees)) return 0;
+  if (!is_target && !(mode == FAIL_ON && atomic_load(&has_begun) && !frees)) return 0;
+  atomic_store(&has_begun, 1);
   if (mode == KILL) die();
   if (mode == TEAR) return 2;
   if (mode == SIGNAL) syscall(SYS_kill, syscall(SYS_getpid), error);
