@@ -63,6 +63,9 @@ def set_up(
     """
     if device == "cpu":
         jax.config.update("jax_platforms", "cpu")
+    # The CPU's programs run in the thread that calls them: handing one image over to
+    # another takes as long as to predict it, and training gains nothing by it.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     num_parts = max(num_seeds, num_shards)
     if num_cpu_devices:
         jax.config.update("jax_num_cpu_devices", num_cpu_devices)
