@@ -556,7 +556,8 @@ def train_and_evaluate(
 
     Raises:
       ConfigError, DataError, CheckpointError: before training, and nothing is lost.
-      Interrupted: a signal asked to stop; the state is saved.
+      Interrupted: a signal asked to stop; the state is saved. At the very end only
+        where `read_test` is False, as there is more to do then.
       UserError: weights became infinite or NaN, or something could not be saved.
     """
     validate_config(config)
@@ -732,15 +733,19 @@ def _run(
                     "to go on, repeat the command with --resume and no --overwrite",
                     sharding.agreed(stop.signum),
                 )
-            if not read_test:
+            if read_test:
+                # The one time that this split is looked at.
+                each = measure(state, splits.test)
+                write({}, "test", each)
+            else:
                 assert splits.validation is not None
-                return over_seeds(validation or measure(state, splits.validation))
-            # The one time that this split is looked at.
-            each = measure(state, splits.test)
-            test = over_seeds(each)
-            write({}, "test", each)
-    report.summary(splits.source, test, workdir)
-    return test
+                each = validation or measure(state, splits.validation)
+    if read_test:
+        report.summary(splits.source, over_seeds(each), workdir)
+    elif signum := sharding.agreed(stop.signum):
+        # All is done here, but the caller would begin with the next trial.
+        raise Interrupted(f"at its end, which is saved in {workdir}", signum)
+    return over_seeds(each)
 
 
 def _create_and_compile(

@@ -287,6 +287,24 @@ def test_a_signal_saves_and_says_how_to_go_on(server, unbroken, tmp_path, signum
     assert run.left() == unbroken(3)[0]
 
 
+def test_a_signal_at_the_end_of_a_cell_stops_the_sweep(server, tmp_path):
+    """Sent while its last step is being saved, after which nothing is trained."""
+    run = Run(server, tmp_path / "sweep", num_epochs=1)
+    command = ("sweep.py", *run.command("--sweep.ema_decay=0,.9")[1:])
+    first, second = (run.workdir / f"ema_decay={value}" for value in (0, 0.9))
+    last = begin_to_save(STEPS_PER_EPOCH)
+    done = server.run(*command, fault=Fault(first, 1, SIGNAL, 15, operation=last))
+    assert (done.returncode, done.errors) == (
+        128 + signal.SIGTERM,
+        "stopped: in cell 1 of 2, ema_decay=0; repeat the command to go on\n",
+    )
+    assert not second.exists()
+    done = server.run(*command)
+    assert (done.returncode, done.errors) == (0, "")
+    for cell in (first, second):  # neither was trained twice
+        assert (cell / "log.txt").read_text().count("images/s\n") == 1
+
+
 def start_and_stop(run):
     """Starts a run and stops it, as by SIGSTOP, when its second save begins."""
     log, begins = run.workdir.with_name("log"), begin_to_save(20)
