@@ -34,14 +34,9 @@ from mnist_jax.errors import ConfigError, UserError, suggest
 from mnist_jax.evaluate import predict_logits
 from mnist_jax.flops import ModelFlops, count_model_flops
 from mnist_jax.models import create_model
+from mnist_jax.program import Program, compile_train_steps, create_program
 from mnist_jax.signals import StopFlag
-from mnist_jax.train import (
-    NO_TOTALS,
-    Program,
-    compile_train_steps,
-    create_program,
-    train_epoch,
-)
+from mnist_jax.train import NO_TOTALS, train_epoch
 from mnist_jax.train_state import TrainState
 
 _MATMUL_SIZE = 4096  # a product of 137 GFLOP: long against every overhead
@@ -69,7 +64,7 @@ class Workload:
     profile_dir: str | None = None
 
     def create_program(self) -> Program:
-        """See `train.create_program`."""
+        """See `program.create_program`."""
         return create_program(self.config, len(self.dataset.labels), self.num_classes)
 
 
@@ -140,8 +135,7 @@ def measure_training(workload: Workload) -> Training:
     """Times training, and the matrix product in turn with it."""
     program, seconds = workload.create_program(), workload.seconds
     state, dataset = program.create_state(), program.place(workload.dataset)
-    compiled = compile_train_steps(program, state, dataset)
-    program = program._replace(train_steps=compiled)
+    program = compile_train_steps(program, state, dataset)
     matrix = jax.random.normal(jax.random.key(0), (_MATMUL_SIZE, _MATMUL_SIZE))
     matmul = jax.jit(jnp.matmul)
 
@@ -244,7 +238,7 @@ def measure_inference(workload: Workload) -> Inference:
 
 @dataclass(frozen=True)
 class Compilation:
-    """`train.compile_train_steps`: tracing, lowering and compiling."""
+    """`program.compile_train_steps`: tracing, lowering and compiling."""
 
     cold_seconds: Spread  # with an empty persistent cache, as on the first run ever
     cached_seconds: Spread  # with a persistent cache that holds the program

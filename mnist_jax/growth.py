@@ -28,13 +28,9 @@ from mnist_jax.benchmark import (
 from mnist_jax.config import config_from_dict
 from mnist_jax.data import Dataset
 from mnist_jax.devices import num_cores
+from mnist_jax.program import Program, compile_train_steps
 from mnist_jax.signals import StopFlag
-from mnist_jax.train import (
-    NO_TOTALS,
-    Program,
-    compile_train_steps,
-    train_epoch,
-)
+from mnist_jax.train import NO_TOTALS, train_epoch
 from mnist_jax.train_state import TrainState
 
 if TYPE_CHECKING:
@@ -200,8 +196,7 @@ def _change(workload: Workload, **fields: Any) -> Workload:
 def _compile(workload: Workload) -> tuple[Program, TrainState, Dataset]:
     program = workload.create_program()
     state, dataset = program.create_state(), program.place(workload.dataset)
-    compiled = compile_train_steps(program, state, dataset)
-    return program._replace(train_steps=compiled), state, dataset
+    return compile_train_steps(program, state, dataset), state, dataset
 
 
 def _train(workload: Workload) -> tuple[np.ndarray, np.ndarray]:

@@ -34,6 +34,7 @@ from mnist_jax.errors import ConfigError
 from mnist_jax.metric_writer import read_metrics
 from mnist_jax.models import create_model
 from mnist_jax.optimizer import create_optimizer
+from mnist_jax.program import check_parallel
 from mnist_jax.workdir import check_same_config
 
 
@@ -168,7 +169,7 @@ def _make_cell(parts: Sequence[str], config: ConfigDict) -> Cell:
         validate_config(config)
         create_model(config.model, num_classes=10)
         create_optimizer(config, steps_per_epoch=1000)
-        train.check_parallel(config)
+        check_parallel(config)
     except ConfigError as error:
         raise ConfigError(f"cell {','.join(parts)}: {error}") from error
     return Cell(re.sub(r"[^\w.=,+-]+", "_", ",".join(parts)), config)

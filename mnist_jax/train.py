@@ -1,26 +1,20 @@
-"""Training: one pure step, many of them in one program, and the whole run."""
+"""A whole run: train by a config, save into a folder, and evaluate once on test."""
 
 import contextlib
 import functools
 import json
-import math
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
-from mnist_jax import evaluate, ops, sharding
-from mnist_jax.augment import augment
+from mnist_jax import evaluate, finite, sharding
 from mnist_jax.checkpoint import Checkpointer, tree_digest
 from mnist_jax.config import (
     ConfigDict,
@@ -28,17 +22,25 @@ from mnist_jax.config import (
     config_to_json,
     validate_config,
 )
-from mnist_jax.data import Dataset, DatasetSource, Splits, load_splits, normalize
+from mnist_jax.data import Dataset, DatasetSource, Splits, load_splits
 from mnist_jax.errors import ConfigError, Interrupted, UserError
 from mnist_jax.metric_writer import MetricWriter
-from mnist_jax.metrics import Metrics, cross_entropy, mean_metrics, summed_metrics
-from mnist_jax.models import Ensemble, Model, create_model, for_prediction
+from mnist_jax.metrics import Metrics, mean_metrics
+from mnist_jax.models import create_model
 from mnist_jax.optimizer import create_optimizer
+from mnist_jax.program import (
+    Program,
+    compile_train_steps,
+    create_and_compile,
+    create_program,
+    state_shapes,
+    steps_per_call,
+)
 from mnist_jax.report import Report
 from mnist_jax.scores import fit_temperature
-from mnist_jax.seeds import jit_for_each_seed, over_seeds, unstack
+from mnist_jax.seeds import over_seeds, unstack
 from mnist_jax.signals import StopFlag, catch_signals
-from mnist_jax.train_state import TrainState, create_train_state
+from mnist_jax.train_state import TrainState
 from mnist_jax.workdir import (
     check_resumable,
     check_same_config,
@@ -48,378 +50,9 @@ from mnist_jax.workdir import (
     write_config,
 )
 
-Batch = dict[str, jax.Array]
-PyTree = Any
 Totals = dict[str, Any]  # numbers, or arrays [S] with several seeds
 
 NO_TOTALS: Totals = {"loss": 0.0, "correct": 0, "count": 0}
-
-# Images in one call of `train_steps`: enough that Python costs nothing, few enough that
-# the progress bar moves and a run ends in a second after a signal, which may have to
-# wait for two calls, of half a second each on a slow machine. With many seeds it may
-# take longer: in fewer steps, what a call costs would be a third of its time.
-_IMAGES_PER_CALL, _LEAST_STEPS_PER_CALL = 2048, 4
-
-
-def train_step(
-    state: TrainState,
-    batch: Batch,
-    rng: jax.Array,
-    *,
-    model: nn.Module,
-    tx: optax.GradientTransformation,
-    config: ConfigDict,
-) -> tuple[TrainState, Metrics]:
-    """One optimizer step: a pure function, to be jitted with its keywords closed over.
-
-    Args:
-      state: the state before.
-      batch: `image` uint8 [B, 28, 28, 1], `label` int32 [B] and `mask` bool [B],
-        which is False for padding.
-      rng: key of the run; the step's own randomness is `fold_in(rng, state.step)`.
-      model: the linen module.
-      tx: the optimizer.
-      config: only `augment`, `label_smoothing`, `ema_decay` and `num_shards` are read;
-        more than one shard needs `sharding.jit_over_shards`.
-
-    Returns:
-      The state after, and the sums of `summed_metrics` on the batch as it was trained
-      on, with augmentation and dropout.
-    """
-    rng = jax.random.fold_in(rng, state.step)
-    total = jnp.sum(batch["mask"], dtype=jnp.float32)
-    gradients = functools.partial(
-        batch_gradients, state, total=total, model=model, config=config
-    )
-    if config.num_shards == 1:
-        grads, metrics, batch_stats = gradients(batch, rng)
-    else:
-
-        def of_shard(shard: Batch, index: jax.Array) -> tuple[PyTree, Metrics, PyTree]:
-            own = gradients(shard, jax.random.fold_in(rng, index))
-            grads, metrics, batch_stats = own
-            share = jax.tree.map(lambda leaf: leaf / config.num_shards, batch_stats)
-            return grads, metrics, share
-
-        grads, metrics, batch_stats = sharding.sum_over_shards(
-            of_shard, config.num_shards, batch
-        )
-    state = state.apply_gradients(grads, batch_stats, tx, config.ema_decay)
-    return state, metrics
-
-
-def batch_gradients(
-    state: TrainState,
-    batch: Batch,
-    rng: jax.Array,
-    *,
-    total: jax.Array,
-    model: nn.Module,
-    config: ConfigDict,
-) -> tuple[PyTree, Metrics, PyTree]:
-    """The gradients of a batch, or of a shard of it.
-
-    Args:
-      state: the state before.
-      batch: as in `train_step`.
-      rng: key of the augmentation and the dropout.
-      total: how many examples count in the whole batch: gradients of its shards add up
-        to those of its mean loss.
-      model: the linen module.
-      config: see `train_step`.
-
-    Returns:
-      The gradients, as `state.params`; the sums of `summed_metrics`; and the new
-      running statistics of batch norm.
-    """
-    augment_rng, dropout_rng = jax.random.split(rng)
-    images = augment(augment_rng, normalize(batch["image"]), config.augment)
-    mask = batch["mask"].astype(jnp.float32)  # [B]
-
-    def loss_fn(params: Any, part: Batch) -> tuple[jax.Array, tuple[jax.Array, Any]]:
-        logits, updated = model.apply(
-            {"params": params, "batch_stats": state.batch_stats},
-            part["image"],
-            train=True,
-            mask=part["mask"],
-            rngs={"dropout": part["rng"]},
-            mutable=["batch_stats"],
-        )
-        losses = cross_entropy(logits, part["label"], config.label_smoothing)  # [B]
-        # Of the whole batch's mean, so that the parts' gradients add up to its own.
-        loss = jnp.sum(losses * part["mask"]) / total
-        return loss, (logits, updated.get("batch_stats", {}))
-
-    grad_fn = jax.grad(loss_fn, has_aux=True)
-    # By the config alone, and alike with one seed or more: each part has its own rng.
-    size = ops.micro_batch_size(len(mask), one_core=config.num_shards > 1)
-    size = len(mask) if state.batch_stats else size
-    parts = {
-        "image": images.reshape(-1, size, *images.shape[1:]),
-        "label": batch["label"].reshape(-1, size),
-        "mask": mask.reshape(-1, size),
-        "rng": jax.random.split(dropout_rng, len(mask) // size),
-    }
-    if size == len(mask):
-        part = jax.tree.map(lambda leaf: leaf[0], parts)
-        grads, (logits, batch_stats) = grad_fn(state.params, part)
-    else:
-
-        def add(grads: Any, part: Batch) -> tuple[Any, jax.Array]:
-            more, (logits, _) = grad_fn(state.params, part)
-            return jax.tree.map(jnp.add, grads, more), logits
-
-        zeros = jax.tree.map(jnp.zeros_like, state.params)
-        grads, logits = jax.lax.scan(add, zeros, parts)
-        logits, batch_stats = logits.reshape(len(mask), -1), state.batch_stats
-    metrics = summed_metrics(logits, batch["label"], batch["mask"])
-    return grads, metrics, batch_stats
-
-
-def train_steps(
-    state: TrainState,
-    dataset: Dataset,
-    indices: jax.Array,
-    rng: jax.Array,
-    *,
-    step_fn: Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]],
-) -> tuple[TrainState, Metrics]:
-    """K optimizer steps in one `lax.scan` over a data set that is on the device.
-
-    Args:
-      state: the state before; callers donate it.
-      dataset: images uint8 [N, 28, 28, 1] and labels int32 [N].
-      indices: int32 [K, B], the examples of each step; -1 is padding.
-      rng: key of the run.
-      step_fn: `train_step` with its keywords bound.
-
-    Returns:
-      The state after K steps, and the metrics summed over them, with what was free of
-      infinities and NaN: `finite`, bool [K, L + 1], each of the L arrays of weights
-      after each step, and its loss; and `finite_state`, bool [2, M], each array of the
-      whole state before the first and after the last.
-    """
-
-    def body(state: TrainState, chosen: jax.Array) -> tuple[TrainState, Metrics]:
-        batch = {
-            "image": dataset.images[chosen],
-            "label": dataset.labels[chosen],
-            "mask": chosen >= 0,
-        }
-        state, metrics = step_fn(state, batch, rng)
-        # A loss can stay finite when weights are not: relu and pooling may drop NaN.
-        finite = _finite([*jax.tree.leaves(state.params), metrics["loss"]])
-        return state, {**metrics, "finite": finite}
-
-    # All of the state at every step would cost 2 % of its time. What else than weights
-    # is once infinite or NaN stays so.
-    before = _all_finite(_floats(state).values())
-    state, metrics = jax.lax.scan(body, state, indices)
-    finite = metrics.pop("finite")
-    return state, {
-        **{k: jnp.sum(m, axis=0) for k, m in metrics.items()},
-        "finite": finite,
-        "finite_state": jnp.stack([before, _all_finite(_floats(state).values())]),
-    }
-
-
-def _all_finite(leaves: Iterable[jax.Array]) -> jax.Array:
-    """As `_finite`, once a call: fewer kernels to compile, and dearer to run."""
-    return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves])
-
-
-def _finite(leaves: Iterable[jax.Array]) -> jax.Array:
-    """Whether each is free of infinities and NaN; bool [number of leaves]."""
-    # Of sums, which are cheap: they are infinite or NaN if one of the terms is.
-    return jnp.stack([jnp.isfinite(jnp.sum(jnp.abs(leaf))) for leaf in leaves])
-
-
-def _floats(state: TrainState) -> dict[str, jax.Array]:
-    """The leaves that can be infinite or NaN, by path: "params/Dense_0/bias"."""
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
-        if jnp.issubdtype(leaf.dtype, jnp.inexact)
-    }
-
-
-@functools.partial(jax.jit, static_argnames=("num_examples", "batch_size"))
-def epoch_indices(
-    rng: jax.Array, epoch: jax.Array, *, num_examples: int, batch_size: int
-) -> jax.Array:
-    """The data order of one epoch, a pure function of `(rng, epoch)`.
-
-    Returns:
-      int32 [steps, batch_size]: every example once; the last, short batch is filled
-      up with -1.
-    """
-    order = jax.random.permutation(jax.random.fold_in(rng, epoch), num_examples)
-    steps = math.ceil(num_examples / batch_size)
-    padding = steps * batch_size - num_examples
-    order = jnp.pad(order.astype(jnp.int32), (0, padding), constant_values=-1)
-    return order.reshape(steps, batch_size)
-
-
-class Program(NamedTuple):
-    """What is fixed during a run: the jitted functions and what they need.
-
-    With S > 1 seeds, states, indices, rng and metrics have a leading axis [S].
-    """
-
-    train_steps: Any  # jitted, or compiled: (state, dataset, indices, rng) -> ...
-    model: Model  # that predicts; with several seeds an Ensemble
-    eval_step: Callable[..., Metrics]
-    create_state: functools.partial[TrainState]  # of a jitted function
-    indices: Callable[[int], jax.Array]  # epoch -> int32 [(S,) steps_per_epoch, B]
-    rng: jax.Array
-    place: Callable[[PyTree], PyTree]  # puts arrays onto the devices
-    batch_size: int
-    steps_per_epoch: int
-    num_seeds: int
-    is_alone: bool  # one model on one device of one process
-
-
-def create_program(config: ConfigDict, num_examples: int, num_classes: int) -> Program:
-    """Builds model, optimizer and jitted functions; compiles nothing yet.
-
-    Raises:
-      ConfigError: a name or an argument that cannot be used.
-    """
-    steps_per_epoch = math.ceil(num_examples / config.batch_size)
-    model = create_model(config.model, num_classes)
-    tx = create_optimizer(config, steps_per_epoch)
-    num_seeds, num_shards = config.num_seeds, config.num_shards
-    check_parallel(config)
-    mesh = sharding.make_mesh(num_shards)
-    # Of one device nothing is said: arrays that are bound to it compile once more.
-    where = sharding.replicated(mesh) if num_shards > 1 else None
-
-    def make_rngs() -> jax.Array:  # [3, (S)]
-        seeds = range(config.seed, config.seed + num_seeds)
-        keys = [jax.random.split(jax.random.key(seed), 3) for seed in seeds]
-        return keys[0] if num_seeds == 1 else jnp.stack(keys, axis=1)
-
-    init_rng, order_rng, step_rng = jax.jit(
-        make_rngs, out_shardings=where, compiler_options=_quickly_compiled()
-    )()
-    steps = functools.partial(
-        train_steps,
-        step_fn=functools.partial(train_step, model=model, tx=tx, config=config),
-    )
-    create = functools.partial(create_train_state, config, model, tx)
-    order = functools.partial(
-        epoch_indices, num_examples=num_examples, batch_size=config.batch_size
-    )
-    predictor = for_prediction(model, config)
-    eval_step = evaluate.make_eval_step(predictor)
-    if num_shards > 1:
-        jitted = sharding.jit_over_shards(steps, mesh, donate_argnums=(0,))
-        create_state = jax.jit(create, out_shardings=where)
-        eval_step = evaluate.make_sharded_eval_step(predictor, num_shards, mesh)
-    else:
-        jitted = jit_for_each_seed(
-            steps, (0, None, 0, 0), num_seeds, donate_argnums=(0,)
-        )
-        create_state = jit_for_each_seed(create, (0,), num_seeds)
-        if num_seeds > 1:
-            order = jax.vmap(order, in_axes=(0, None))
-    return Program(
-        train_steps=jitted,
-        model=predictor if num_seeds == 1 else Ensemble(predictor),
-        eval_step=eval_step,
-        create_state=functools.partial(create_state, init_rng),
-        indices=lambda epoch: order(order_rng, np.int32(epoch)),
-        rng=step_rng,
-        place=functools.partial(jax.device_put, device=where),
-        batch_size=config.batch_size,
-        steps_per_epoch=steps_per_epoch,
-        num_seeds=num_seeds,
-        is_alone=num_seeds == num_shards == jax.process_count() == 1,
-    )
-
-
-def _quickly_compiled() -> dict[str, Any] | None:
-    """Compiler options for what runs once: it takes longer to compile than to run."""
-    on_cpu = jax.default_backend() == "cpu"
-    return {"xla_backend_optimization_level": 0} if on_cpu else None
-
-
-def check_parallel(config: ConfigDict) -> None:
-    """Checks that seeds, shards and batch norm go together.
-
-    Raises:
-      ConfigError: they do not.
-    """
-    if config.num_shards > 1 and config.num_seeds > 1:
-        raise ConfigError(
-            "config.num_seeds and config.num_shards cannot both be above 1: seeds are "
-            "spread over devices with nothing to add up"
-        )
-    if config.num_shards > 1 and config.model.kwargs.get("batch_norm"):
-        raise ConfigError(
-            "config.model.kwargs.batch_norm needs the statistics of whole batches: "
-            "set config.num_shards=1"
-        )
-    if jax.process_count() > 1 and config.num_shards == 1:
-        raise ConfigError(
-            f"{jax.process_count()} processes need config.num_shards, a multiple of "
-            f"their {jax.device_count()} devices"
-        )
-
-
-def state_shapes(program: Program) -> Any:
-    """The state as `jax.ShapeDtypeStruct`s, bound to no device.
-
-    `jax.eval_shape` would refuse a jitted function with compiler options of its own,
-    as several seeds have.
-    """
-    jitted: Any = program.create_state.func
-    shapes = jitted.eval_shape(*program.create_state.args)
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), shapes)
-
-
-def compile_train_steps(
-    program: Program, state: TrainState, dataset: Dataset
-) -> Callable[..., tuple[TrainState, Metrics]]:
-    """Compiles `train_steps` ahead of time, for the lengths that an epoch needs.
-
-    Args:
-      program: see `create_program`.
-      state: the state, or its shapes if the program `is_alone`.
-      dataset: the training data, on the device.
-    """
-    compiled = {}
-    for start in range(0, program.steps_per_epoch, steps_per_call(program)):
-        length = min(steps_per_call(program), program.steps_per_epoch - start)
-        indices: Any = jax.ShapeDtypeStruct((length, program.batch_size), jnp.int32)
-        if not program.is_alone:  # where they are enters the program too
-            indices = program.indices(0)[..., :length, :]
-        if indices.shape not in compiled:
-            lowered = program.train_steps.lower(state, dataset, indices, program.rng)
-            compiled[indices.shape] = lowered.compile()
-
-    def train_steps(
-        state: TrainState, dataset: Dataset, indices: jax.Array, rng: jax.Array
-    ) -> tuple[TrainState, Metrics]:
-        # A length that is not there: the run was saved by a version with other calls.
-        call = compiled.get(indices.shape, program.train_steps)
-        return call(state, dataset, indices, rng)
-
-    return train_steps
-
-
-def steps_per_call(program: Program) -> int:
-    """Chooses K of `train_steps`: near `_IMAGES_PER_CALL`, and such that the calls of
-    an epoch are of one length where that is possible: each length compiles anew.
-    """
-    target = max(1, _IMAGES_PER_CALL // program.batch_size)
-    least = min(target, _LEAST_STEPS_PER_CALL)
-    target = max(least, target // program.num_seeds)
-    if program.steps_per_epoch <= target:
-        return program.steps_per_epoch
-    near = range(max(least, target // 8), 2 * target)
-    even = [k for k in near if program.steps_per_epoch % k == 0]
-    return min(even or [target], key=lambda k: abs(k - target))
 
 
 def train_epoch(
@@ -481,45 +114,17 @@ def add_metrics(
       totals: the sums so far.
       metrics: from `train_steps`.
       end: the number of steps done at the end of that call.
-      state: for the names of its leaves; its values are not read.
+      state: see `finite.check_steps`.
 
     Raises:
       UserError: the state or the loss became infinite or NaN, where and when.
     """
-    steps, (before, after) = map(
-        _of_all_seeds, (metrics["finite"], metrics["finite_state"])
-    )
-    start = end - len(steps)
-    names = list(_floats(state))
-    weights = [name for name in names if name.startswith("params/")]
-    _check_finite(names, before, f"was infinite or NaN at step {start}")
-    for step, finite in enumerate(steps, start + 1):
-        when = f"became infinite or NaN at step {step}"
-        _check_finite([*weights, "the loss"], finite, when)
-    when = f"became infinite or NaN between steps {start + 1} and {end}"
-    _check_finite(names, after, when)
+    finite.check_steps(metrics, end, state)
     # In 64 bits: sums of many batches outgrow the digits of a float32.
     return {
         name: value + np.asarray(metrics[name]).astype(np.float64)
         for name, value in totals.items()
     }
-
-
-def _of_all_seeds(finite: jax.Array) -> np.ndarray:  # [(S,) K, L] to [K, L]
-    each = np.asarray(finite)
-    each = each.reshape(-1, *each.shape[-2:])
-    return np.logical_and.reduce(each)  # whose type is an array on every NumPy
-
-
-def _check_finite(names: Sequence[str], finite: np.ndarray, what: str) -> None:
-    if finite.all():
-        return
-    bad = [name for name, ok in zip(names, finite, strict=True) if not ok]
-    more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-    raise UserError(
-        f"training diverged: {bad[0]}{more} {what}; lower "
-        "config.optimizer.learning_rate, or set config.optimizer.clip_norm=1"
-    )
 
 
 def train_and_evaluate(
@@ -627,6 +232,7 @@ def _run(
 ) -> dict[str, float]:
     """Does the run in a folder that is empty or holds this very run; holds its lock."""
     num_seeds, primary = program.num_seeds, sharding.is_primary()
+    steps_per_epoch, last_step = program.steps_per_epoch, program.last_step
 
     def measure(state: TrainState, split: Dataset) -> list[dict[str, float]]:
         size = config.eval_batch_size
@@ -634,55 +240,22 @@ def _run(
             evaluate.evaluate(program.eval_step, variables, split, size)
             for variables in unstack(state.variables, num_seeds)
         ]
-        finite = np.array([np.isfinite([own["loss"] for own in each]).all()])
+        ok = np.array([np.isfinite([own["loss"] for own in each]).all()])
         when = f"is infinite or NaN at step {steps_done_by(state)}"
-        _check_finite(["the loss on images held out"], finite, when)
+        finite.check(["the loss on images held out"], ok, when)
         return each
 
-    def check_replicas(state: TrainState) -> None:
-        sharding.check_same(
-            "weights",
-            functools.partial(tree_digest, state),
-            f"at step {steps_done_by(state)}, which is not saved: all need the same "
-            "folder and the same kind of processor",
-        )
-
     def save(state: TrainState, totals: Totals, metrics: dict[str, float]) -> None:
-        check_replicas(state)
-        metadata = {
-            "config": config.to_dict(),
-            "dataset": splits.source.to_dict(),
-            # Of the epoch that is under way.
-            "totals": {name: np.asarray(v).tolist() for name, v in totals.items()},
-        }
-        if splits.validation is not None and steps_done_by(state) == last_step:
-            images, labels = splits.validation
-            variables = jax.device_get(state.variables)
-            logits = evaluate.predict_logits(
-                program.model, variables, images, config.eval_batch_size
-            )
-            metadata["temperature"] = fit_temperature(logits, labels)
+        _check_replicas(state)
+        metadata = _metadata(config, program, splits, state, totals)
         checkpointer.save(state, metadata=metadata, metrics=metrics)
 
     with Checkpointer(workdir, max_to_keep=config.max_to_keep) as checkpointer:
-        steps_per_epoch = program.steps_per_epoch
-        last_step = config.num_epochs * steps_per_epoch
         dataset = program.place(splits.train)
-        if program.is_alone and checkpointer.latest_step() is None:
-            state, compiled = _create_and_compile(
-                config, program, dataset, splits.test, report
-            )
-            step, totals = 0, dict(NO_TOTALS)
-        else:
-            state, totals = _restore_or_create(
-                config, program, checkpointer, splits.source
-            )
-            check_replicas(state)
-            step, compiled = steps_done_by(state), program.train_steps
-            report.model(config.model.name, state.params, num_seeds)
-            if step < last_step:
-                compiled = compile_train_steps(program, state, dataset)
-        program = program._replace(train_steps=compiled)
+        state, totals, program = _begin(
+            config, program, checkpointer, dataset, splits, report
+        )
+        step = steps_done_by(state)
         report.start(step, last_step, steps_per_epoch)
         validation: list[dict[str, float]] = []
         with contextlib.ExitStack() as stack:
@@ -692,14 +265,10 @@ def _run(
                 writer = stack.enter_context(MetricWriter(workdir, step))
 
             def write(
-                train: dict[str, float],
-                name: str,
-                each: list[dict[str, float]],
-                rates: dict[str, float] | None = None,
+                scalars: dict[str, float], rates: dict[str, float] | None = None
             ) -> None:
                 if primary:
-                    scalars = {f"train/{k}": v for k, v in train.items()}
-                    writer.write(step, scalars | _scalars(name, each, config), rates)
+                    writer.write(step, scalars, rates)
 
             while step < last_step and not sharding.agreed(stop.signum):
                 begun, before = time.perf_counter(), np.sum(totals["count"])
@@ -717,7 +286,9 @@ def _run(
                     if splits.validation is not None:
                         validation = measure(state, splits.validation)
                     report.epoch(epoch, train, over_seeds(validation), rate)
-                    write(train, "validation", validation, {"images_per_second": rate})
+                    scalars = {f"train/{name}": v for name, v in train.items()}
+                    scalars |= _scalars("validation", validation, config)
+                    write(scalars, {"images_per_second": rate})
                     totals = dict(NO_TOTALS)
                     if step == last_step or epoch % config.checkpoint_every_epochs == 0:
                         save(state, totals, over_seeds(validation))
@@ -736,7 +307,7 @@ def _run(
             if read_test:
                 # The one time that this split is looked at.
                 each = measure(state, splits.test)
-                write({}, "test", each)
+                write(_scalars("test", each, config))
             else:
                 assert splits.validation is not None
                 each = validation or measure(state, splits.validation)
@@ -748,69 +319,49 @@ def _run(
     return over_seeds(each)
 
 
-def _create_and_compile(
-    config: ConfigDict,
-    program: Program,
-    dataset: Dataset,
-    test: Dataset,
-    report: Report,
-) -> tuple[TrainState, Callable[..., tuple[TrainState, Metrics]]]:
-    """Creates the state and compiles all that the run needs, two things at a time.
-
-    Args:
-      config: only `model.name` and `eval_batch_size` are read.
-      program: see `create_program`; it `is_alone`.
-      dataset: the training data, on the device.
-      test: for the shapes of its batches.
-      report: is told of the model.
-
-    Returns:
-      The state, and `train_steps`, compiled.
-    """
-    shapes = state_shapes(program)
-    report.model(config.model.name, shapes.params)
-
-    def create() -> TrainState:
-        jitted: Any = program.create_state.func
-        args = program.create_state.args
-        state: TrainState = jitted.lower(*args).compile(_quickly_compiled())(*args)
-        return jax.block_until_ready(state)  # or out of memory, before a file is made
-
-    with ThreadPoolExecutor(1) as beside:
-        state = beside.submit(create)
-        beside.submit(program.indices, 0)
-        beside.submit(
-            evaluate.compile_eval_step,
-            *(program.eval_step, shapes.variables, test, config.eval_batch_size),
-        )
-        compiled = compile_train_steps(program, shapes, dataset)
-        return state.result(), compiled
-
-
-def _scalars(
-    name: str, each: list[dict[str, float]], config: ConfigDict
-) -> dict[str, float]:
-    """What the log says of a split: over the seeds and, of several, of each."""
-    scalars = {f"{name}/{k}": v for k, v in over_seeds(each).items()}
-    for seed, own in enumerate(each if len(each) > 1 else [], config.seed):
-        scalars |= {f"{name}/{k}/seed_{seed}": v for k, v in own.items()}
-    return scalars
-
-
-def _restore_or_create(
+def _begin(
     config: ConfigDict,
     program: Program,
     checkpointer: Checkpointer,
-    source: DatasetSource,
-) -> tuple[TrainState, Totals]:
-    """Returns the newest saved state, else a new one; and the sums of its epoch.
+    dataset: Dataset,
+    splits: Splits,
+    report: Report,
+) -> tuple[TrainState, Totals, Program]:
+    """Creates the state, or restores the newest, and compiles what the run needs.
+
+    Returns:
+      The state; the sums of the epoch that it is in; and the program with
+      `train_steps` compiled, where there are steps left to do.
 
     Raises:
       ConfigError: what is saved was trained on other data or by another config.
       CheckpointError: what is saved is damaged.
     """
-    if checkpointer.latest_step() is None:
-        return program.create_state(), dict(NO_TOTALS)
+    is_new = checkpointer.latest_step() is None
+    if is_new and program.is_alone:
+        shapes = state_shapes(program)
+        report.model(config.model.name, shapes.params)
+        state, program = create_and_compile(
+            program, shapes, dataset, splits.test, config.eval_batch_size
+        )
+        return state, dict(NO_TOTALS), program
+    if is_new:
+        state, totals = program.create_state(), dict(NO_TOTALS)
+    else:
+        state, totals = _restore(config, program, checkpointer, splits.source)
+    _check_replicas(state)
+    report.model(config.model.name, state.params, program.num_seeds)
+    if steps_done_by(state) < program.last_step:
+        program = compile_train_steps(program, state, dataset)
+    return state, totals, program
+
+
+def _restore(
+    config: ConfigDict,
+    program: Program,
+    checkpointer: Checkpointer,
+    source: DatasetSource,
+) -> tuple[TrainState, Totals]:
     state, _, metadata = checkpointer.restore(state_shapes(program))
     state = program.place(state)
     check_same_config(metadata["config"], config)  # `config.json` may be lost
@@ -823,3 +374,46 @@ def _restore_or_create(
             "--workdir"
         )
     return state, {name: np.asarray(v) for name, v in metadata["totals"].items()}
+
+
+def _check_replicas(state: TrainState) -> None:
+    """Checks that all processes hold the same state."""
+    sharding.check_same(
+        "weights",
+        functools.partial(tree_digest, state),
+        f"at step {steps_done_by(state)}, which is not saved: all need the same "
+        "folder and the same kind of processor",
+    )
+
+
+def _metadata(
+    config: ConfigDict,
+    program: Program,
+    splits: Splits,
+    state: TrainState,
+    totals: Totals,
+) -> dict[str, Any]:
+    """What is saved beside the weights; `totals` are of the epoch under way."""
+    metadata = {
+        "config": config.to_dict(),
+        "dataset": splits.source.to_dict(),
+        "totals": {name: np.asarray(v).tolist() for name, v in totals.items()},
+    }
+    if splits.validation is not None and steps_done_by(state) == program.last_step:
+        images, labels = splits.validation
+        variables = jax.device_get(state.variables)
+        logits = evaluate.predict_logits(
+            program.model, variables, images, config.eval_batch_size
+        )
+        metadata["temperature"] = fit_temperature(logits, labels)
+    return metadata
+
+
+def _scalars(
+    name: str, each: list[dict[str, float]], config: ConfigDict
+) -> dict[str, float]:
+    """What the log says of a split: over the seeds and, of several, of each."""
+    scalars = {f"{name}/{k}": v for k, v in over_seeds(each).items()}
+    for seed, own in enumerate(each if len(each) > 1 else [], config.seed):
+        scalars |= {f"{name}/{k}/seed_{seed}": v for k, v in own.items()}
+    return scalars

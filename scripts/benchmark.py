@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> None:
             raise UserError(
                 f"cannot write to --profile_dir={_PROFILE_DIR.value}: {error.strerror}"
             ) from error
-    from mnist_jax import benchmark, compare, devices, growth, plots, train
+    from mnist_jax import benchmark, compare, data, devices, growth, plots
 
     if _GROWTH.value:  # now, and not after all the work
         plots.check_format(_GROWTH.value)
@@ -86,7 +86,7 @@ def main(arguments: list[str]) -> None:
     devices.set_up(device, num_seeds=config.num_seeds, num_shards=config.num_shards)
     num_classes = 10
     if _DATA.value == "config":
-        splits = train.load_splits(config, None, None)
+        splits = data.load_splits(config, None, None)
         dataset, num_classes = splits.train, splits.source.num_classes
     else:
         dataset = benchmark.synthetic_dataset(60_000)  # as many as MNIST

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from test_stored_format import STORED, current_config
 
-from mnist_jax import checkpoint, train
+from mnist_jax import checkpoint
 from mnist_jax.checkpoint import Checkpointer, load_model
 from mnist_jax.errors import CheckpointError
+from mnist_jax.program import create_program
 
 STEPS = ("1", "2")
 BOOKKEEPING = ("_METADATA", "_CHECKPOINT_METADATA", "commit_success.txt")
@@ -29,9 +30,8 @@ class Run:
     def __init__(self, workdir: Path) -> None:
         stored = STORED / "0.1.0" / "run"
         config = current_config(load_model(stored).config.to_dict())
-        self.template = jax.eval_shape(
-            train.create_program(config, 640, 10).create_state
-        )
+        program = create_program(config, 640, 10)
+        self.template = jax.eval_shape(program.create_state)
         with Checkpointer(stored, max_to_keep=2) as checkpointer:
             state, _, metadata = checkpointer.restore(self.template)
         self.states, self.loaded = {}, {}

@@ -13,11 +13,14 @@ from test_train import made_dataset
 
 from mnist_jax import evaluate, train
 from mnist_jax.checkpoint import Checkpointer, load_model
+from mnist_jax.data import Dataset
 from mnist_jax.errors import CheckpointError, UserError
+from mnist_jax.finite import float_leaves
 from mnist_jax.metric_writer import read_metrics
 from mnist_jax.models import create_model
 from mnist_jax.optimizer import create_optimizer
 from mnist_jax.train_state import create_train_state
+from mnist_jax.train_step import train_step, train_steps
 
 STEPS = 6  # in one call
 
@@ -63,7 +66,7 @@ def program(name: str):
     model = create_model(config.model, 10)
     tx = optax.chain(poison(), create_optimizer(config, 100))
     create = functools.partial(create_train_state, config, model, tx, jax.random.key(0))
-    step = functools.partial(train.train_step, model=model, tx=tx, config=config)
+    step = functools.partial(train_step, model=model, tx=tx, config=config)
     indices = jnp.arange(STEPS * 8).reshape(STEPS, 8)
 
     @jax.jit
@@ -74,13 +77,13 @@ def program(name: str):
             return state, {**metrics, "loss": loss}
 
         key = jax.random.key(1)
-        return train.train_steps(state, dataset, indices, key, step_fn=step_fn)
+        return train_steps(state, dataset, indices, key, step_fn=step_fn)
 
     return jax.jit(create)(), steps
 
 
 def paths_of(state) -> list[str]:
-    return list(train._floats(state))
+    return list(float_leaves(state))
 
 
 def spoil(state, path: str, value: float):
@@ -149,7 +152,7 @@ def test_in_the_batch_it_is_found_at_its_step(name):
     for step in (1, STEPS):
         bad = images.astype(np.float32)
         bad[step * 8 - 1, 14, 14] = np.nan
-        dataset = jax.device_put(train.Dataset(bad, labels))
+        dataset = jax.device_put(Dataset(bad, labels))
         said = message(name, program(name)[0], dataset)
         assert " became infinite or NaN at step " + str(step) in said
         assert ": params/" in said
@@ -191,7 +194,6 @@ def test_a_run_that_meets_it_ends_and_keeps_what_was_good(
     """In its second epoch of ten steps."""
     if where == "gradients":
         message = "params/ConvStage_0/bias became infinite or NaN at step 16;"
-        create = train.create_optimizer
 
         def create_poisoned(*args, **kwargs):
             first = poison()
@@ -202,9 +204,9 @@ def test_a_run_that_meets_it_ends_and_keeps_what_was_good(
                 )
 
             spoiler = optax.GradientTransformation(init, first.update)
-            return optax.chain(spoiler, create(*args, **kwargs))
+            return optax.chain(spoiler, create_optimizer(*args, **kwargs))
 
-        monkeypatch.setattr(train, "create_optimizer", create_poisoned)
+        monkeypatch.setattr("mnist_jax.program.create_optimizer", create_poisoned)
     else:
         message = "the loss on images held out is infinite or NaN at step 20;"
         measured = []

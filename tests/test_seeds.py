@@ -15,7 +15,9 @@ from jax.sharding import Mesh, PartitionSpec
 
 from mnist_jax import checkpoint, evaluate, train
 from mnist_jax.config import CONFIGS, ConfigDict
+from mnist_jax.data import Dataset
 from mnist_jax.metric_writer import read_metrics
+from mnist_jax.program import create_program
 from mnist_jax.seeds import jit_for_each_seed, over_seeds, unstack
 
 
@@ -109,20 +111,20 @@ def seeds_on_four_devices():
     """Run as a process of its own, as this one has one device."""
     jax.config.update("jax_num_cpu_devices", 4)
     rng = np.random.default_rng(0)
-    dataset = train.Dataset(
+    dataset = Dataset(
         rng.integers(0, 256, (128, 28, 28, 1), np.uint8),
         rng.integers(0, 10, 128).astype(np.int32),
     )
     config = make_tiny_config()
     config.model.name = "mlp"
     config.model.kwargs = {"dense": (16,), "dropout": 0.2}
-    together = train.create_program(with_seeds(config, 5, 4), 128, 10)
+    together = create_program(with_seeds(config, 5, 4), 128, 10)
     state = together.create_state()
     arguments = (state, dataset, together.indices(0), together.rng)
     compiled = together.train_steps.lower(*arguments).compile()
     alike = [len(leaf.sharding.device_set) == 4 for leaf in jax.tree.leaves(state)]
     last = unstack(compiled(*arguments)[0], 4)[3]
-    alone = train.create_program(with_seeds(config, 8, 1), 128, 10)
+    alone = create_program(with_seeds(config, 8, 1), 128, 10)
     own = alone.train_steps(alone.create_state(), dataset, alone.indices(0), alone.rng)[
         0
     ]

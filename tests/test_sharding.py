@@ -17,8 +17,11 @@ from mnist_jax import sharding, train
 from mnist_jax.augment import augment
 from mnist_jax.checkpoint import load_model, tree_digest
 from mnist_jax.config import CONFIGS, ConfigDict, load_config
+from mnist_jax.data import Dataset
 from mnist_jax.errors import ConfigError, UserError
 from mnist_jax.optimizer import create_optimizer
+from mnist_jax.program import create_program
+from mnist_jax.train_step import train_step, train_steps
 
 FLAGS = (
     f"--config={CONFIGS / 'smoke.py'}",
@@ -258,7 +261,7 @@ def test_shards_of_a_batch_add_up_to_the_batch():
 
 def test_sharded_gradients_equal_those_of_the_whole_batch(tiny_config):
     rng = np.random.default_rng(0)
-    dataset = train.Dataset(
+    dataset = Dataset(
         rng.integers(0, 256, (50, 28, 28, 1), np.uint8),
         rng.integers(0, 10, 50).astype(np.int32),
     )
@@ -267,7 +270,7 @@ def test_sharded_gradients_equal_those_of_the_whole_batch(tiny_config):
     weights = []
     for num_shards in (1, 4):
         config = ConfigDict({**tiny_config.to_dict(), "num_shards": num_shards})
-        program = train.create_program(config, 50, 10)
+        program = create_program(config, 50, 10)
         state, metrics = program.train_steps(
             program.create_state(), dataset, program.indices(0), program.rng
         )
@@ -284,8 +287,8 @@ def test_shards_normalise_by_themselves_and_average_what_is_kept():
     config.batch_size, config.num_shards = 12, 4
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (9, 28, 28, 1), np.uint8)
-    dataset = train.Dataset(images, np.arange(9, dtype=np.int32))
-    program = train.create_program(config, 9, 10)
+    dataset = Dataset(images, np.arange(9, dtype=np.int32))
+    program = create_program(config, 9, 10)
     before = jax.device_get(program.create_state())
     indices = program.indices(0)
     after, _ = program.train_steps(
@@ -336,7 +339,7 @@ def test_what_does_not_go_together_is_refused(default_config, overrides, says):
         default_config.model.kwargs.batch_norm = True
     default_config.update(overrides)
     with pytest.raises(ConfigError, match=says):
-        train.create_program(default_config, 100, 10)
+        create_program(default_config, 100, 10)
 
 
 def test_devices_that_the_shards_do_not_spread_over_are_refused(monkeypatch):
@@ -368,15 +371,15 @@ def test_half_given_processes_are_refused(fork_server):
 @pytest.mark.parametrize("where", ["a leaf", "the loss"])
 def test_what_is_not_finite_is_named_with_its_step(tiny_config, where):
     tiny_config.batch_size = 4
-    program = train.create_program(tiny_config, 40, 10)
+    program = create_program(tiny_config, 40, 10)
     rng = np.random.default_rng(0)
-    dataset = train.Dataset(
+    dataset = Dataset(
         rng.integers(0, 256, (40, 28, 28, 1), np.uint8), np.zeros(40, np.int32)
     )
     model, tx = program.model, create_optimizer(tiny_config, 10)
 
     def step_fn(state, batch, key):
-        state, metrics = train.train_step(
+        state, metrics = train_step(
             state, batch, key, model=model, tx=tx, config=tiny_config
         )
         bad = jnp.where(state.step == 7, jnp.nan, 1.0)
@@ -386,7 +389,7 @@ def test_what_is_not_finite_is_named_with_its_step(tiny_config, where):
         dense = {**state.params["Dense_0"], "bias": bias}
         return state.replace(params={**state.params, "Dense_0": dense}), metrics
 
-    state, metrics = train.train_steps(
+    state, metrics = train_steps(
         program.create_state(),
         program.place(dataset),
         program.indices(0),
@@ -394,5 +397,5 @@ def test_what_is_not_finite_is_named_with_its_step(tiny_config, where):
         step_fn=step_fn,
     )
     name = "loss" if where == "the loss" else "Dense_0/bias"
-    with pytest.raises(train.UserError, match=f"{name} became .* at step 7;"):
+    with pytest.raises(UserError, match=f"{name} became .* at step 7;"):
         train.add_metrics(dict(train.NO_TOTALS), metrics, 10, state)

@@ -23,6 +23,7 @@ from mnist_jax import data, train
 from mnist_jax.checkpoint import Checkpointer, load_model
 from mnist_jax.config import ConfigDict, config_from_dict, flatten, load_config
 from mnist_jax.errors import Interrupted
+from mnist_jax.program import create_program
 from mnist_jax.report import Report
 from mnist_jax.signals import StopFlag
 
@@ -57,7 +58,7 @@ def finish(workdir) -> dict[str, float]:
     saved = load_model(workdir).config.to_dict()
     config = current_config(saved)
     splits = data.load_splits(config, None, None)
-    program = train.create_program(config, len(splits.train.labels), 10)
+    program = create_program(config, len(splits.train.labels), 10)
     with Checkpointer(workdir, max_to_keep=2) as checkpointer:
         restored = checkpointer.restore(jax.eval_shape(program.create_state))
     totals = {k: np.asarray(v) for k, v in restored.metadata["totals"].items()}
@@ -115,7 +116,7 @@ def store(folder: Path) -> None:
 
     workdir = folder / "run"
     with (
-        mock.patch.object(train, "_IMAGES_PER_CALL", 5 * 44),
+        mock.patch("mnist_jax.program.IMAGES_PER_CALL", 5 * 44),
         mock.patch.object(Report, "steps_done", steps_done),
         pytest.raises(Interrupted),
     ):

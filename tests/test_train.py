@@ -14,11 +14,13 @@ import pytest
 from mnist_jax import evaluate, ops, train
 from mnist_jax.checkpoint import Checkpointer
 from mnist_jax.config import CONFIGS, load_config
-from mnist_jax.data import Dataset
+from mnist_jax.data import Dataset, load_splits
 from mnist_jax.errors import ConfigError, Interrupted, UserError
 from mnist_jax.metric_writer import read_metrics
+from mnist_jax.program import create_program, state_shapes, steps_per_call
 from mnist_jax.report import Report
 from mnist_jax.scores import log_softmax
+from mnist_jax.train_step import epoch_indices
 
 FILES = sorted(CONFIGS.glob("[!_]*.py"))
 
@@ -34,7 +36,7 @@ def made_dataset(count, seed=0):
 
 def final_state(workdir, config):
     """The bytes of every leaf of the newest state in a workdir."""
-    program = train.create_program(config, 10, 10)
+    program = create_program(config, 10, 10)
     with Checkpointer(workdir, max_to_keep=2) as checkpointer:
         restored = checkpointer.restore(jax.eval_shape(program.create_state))
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(restored.state)]
@@ -44,12 +46,12 @@ def final_state(workdir, config):
 def run(tiny_config):
     """A program, its data set on the device, and a function that makes a new state."""
     dataset = made_dataset(50)
-    program = train.create_program(tiny_config, len(dataset.labels), 10)
+    program = create_program(tiny_config, len(dataset.labels), 10)
     return program, jax.device_put(dataset)
 
 
 def test_an_epoch_has_every_example_once():
-    order = train.epoch_indices(
+    order = epoch_indices(
         jax.random.key(0), jnp.int32(3), num_examples=50, batch_size=16
     )
     assert order.shape == (4, 16)
@@ -61,7 +63,7 @@ def test_data_order_is_a_pure_function_of_seed_and_epoch():
     def order(seed, epoch):
         rng = jax.random.key(seed)
         return np.asarray(
-            train.epoch_indices(rng, jnp.int32(epoch), num_examples=99, batch_size=9)
+            epoch_indices(rng, jnp.int32(epoch), num_examples=99, batch_size=9)
         )
 
     np.testing.assert_array_equal(order(0, 1), order(0, 1))
@@ -109,7 +111,7 @@ def test_gradients_of_micro_batches_add_up_to_the_batchs(tiny_config, monkeypatc
 
     def step(micro_batch):
         monkeypatch.setattr(ops, "MICRO_BATCH", micro_batch)
-        program = train.create_program(tiny_config, 60, 10)
+        program = create_program(tiny_config, 60, 10)
         return program.train_steps(
             program.create_state(), dataset, indices, program.rng
         )
@@ -143,7 +145,7 @@ def test_micro_batches_divide_the_batch(batch_size, expected, on_one_core):
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
 def test_all_programs_lower_for_every_platform(seed_config, platform):
     seed_config.num_shards = 1
-    program = train.create_program(seed_config, 256, 10)
+    program = create_program(seed_config, 256, 10)
     state = jax.eval_shape(program.create_state)
     dataset = made_dataset(256)
     batch = {
@@ -177,7 +179,7 @@ def test_what_is_no_digit_teaches_doubt(tiny_config):
     config = tiny_config
     config.num_epochs = 30
     config.batch_size = 16
-    program = train.create_program(config, 64, 10)
+    program = create_program(config, 64, 10)
     state = program.create_state()
     for epoch in range(config.num_epochs):
         state, metrics = program.train_steps(
@@ -198,7 +200,7 @@ def test_golden_step(tiny_config):
     """
     tiny_config.augment.shift = 2.0
     dataset = jax.device_put(made_dataset(32))
-    program = train.create_program(tiny_config, 32, 10)
+    program = create_program(tiny_config, 32, 10)
     indices = jnp.arange(32, dtype=jnp.int32).reshape(2, 16)
     state, metrics = program.train_steps(
         program.create_state(), dataset, indices, program.rng
@@ -219,7 +221,7 @@ GOLDEN = {"loss": 73.46066, "norm": 8.211815, "ema_norm": 8.206689}
 def test_training_learns(tiny_config):
     tiny_config.num_epochs = 30
     dataset = jax.device_put(made_dataset(50))
-    program = train.create_program(tiny_config, 50, 10)
+    program = create_program(tiny_config, 50, 10)
     state = program.create_state()
     for epoch in range(30):
         state, metrics = program.train_steps(
@@ -232,7 +234,7 @@ def test_training_learns(tiny_config):
 def test_every_config_trains_a_step(path):
     config = load_config(path).unlock()
     config.num_seeds = 1
-    program = train.create_program(config, 6000, 10)
+    program = create_program(config, 6000, 10)
     dataset = program.place(made_dataset(8))
     indices = jnp.arange(8, dtype=jnp.int32)[None]
     state, metrics = program.train_steps(
@@ -247,7 +249,7 @@ def test_a_run_that_was_stopped_and_resumed_ends_the_same(
     tiny_config, tmp_path, monkeypatch, calls
 ):
     """SIGTERM after some calls, in mid-epoch or at its end, then --resume."""
-    monkeypatch.setattr(train, "_IMAGES_PER_CALL", 4 * 64)
+    monkeypatch.setattr("mnist_jax.program.IMAGES_PER_CALL", 4 * 64)
     train.train_and_evaluate(tiny_config, tmp_path / "unbroken")
     seen = []
 
@@ -378,7 +380,7 @@ def test_calls_of_an_epoch_are_even_where_they_can_be(run):
         program = program._replace(
             batch_size=batch_size, steps_per_epoch=steps, num_seeds=num_seeds
         )
-        assert train.steps_per_call(program) == expected
+        assert steps_per_call(program) == expected
 
 
 def test_resume_and_overwrite_exclude_each_other(tiny_config, trained_workdir):
@@ -408,7 +410,7 @@ def test_names_are_checked_before_any_data_is_touched(
 
 
 def test_resume_refuses_other_data(tiny_config, trained_workdir, monkeypatch):
-    splits = train.load_splits(tiny_config, None, None)
+    splits = load_splits(tiny_config, None, None)
     source = dataclasses.replace(splits.source, name="mnist")
     other = splits._replace(source=source)
     monkeypatch.setattr(train, "load_splits", lambda *_: other)
@@ -439,7 +441,7 @@ def test_the_shapes_of_a_state_need_no_state(run):
     options = {"xla_cpu_multi_thread_eigen": False}
     with_options = jax.jit(jitted.__wrapped__, compiler_options=options)
     program = program._replace(create_state=functools.partial(with_options, *args))
-    shapes = train.state_shapes(program)
+    shapes = state_shapes(program)
     state = program.create_state()
     assert jax.tree.structure(shapes) == jax.tree.structure(state)
     for shape, leaf in zip(*map(jax.tree.leaves, (shapes, state)), strict=True):

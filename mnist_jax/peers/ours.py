@@ -11,7 +11,7 @@ from mnist_jax.data import Dataset
 from mnist_jax.evaluate import predict_logits
 from mnist_jax.models import create_model
 from mnist_jax.peers import Work
-from mnist_jax.train import compile_train_steps
+from mnist_jax.program import compile_train_steps
 
 
 class Ours:
@@ -31,8 +31,7 @@ class Ours:
         self._eval_batch_size = config.eval_batch_size
         self._images, self._dataset = work.images, program.place(dataset)
         self._variables: Any = None  # of the state, on one device
-        compiled = compile_train_steps(program, self._state, self._dataset)
-        self._program = program._replace(train_steps=compiled)
+        self._program = compile_train_steps(program, self._state, self._dataset)
 
     def first_step(self) -> None:
         """See `peers.Peer`."""
