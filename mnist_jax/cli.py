@@ -149,7 +149,9 @@ def _exit_fast(code: int) -> NoReturn:
 
     def leave() -> None:
         atexit.unregister(leave)
-        atexit._run_exitfuncs()  # all the others
+        # All the others. Nothing public runs them; an exit in order after `gc.freeze()`
+        # would need nothing private, and take 40 ms of processor time more.
+        atexit._run_exitfuncs()
         with contextlib.suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()

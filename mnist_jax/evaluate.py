@@ -24,7 +24,7 @@ from mnist_jax.models import Ensemble, Model
 from mnist_jax.seeds import over_seeds, unstack
 
 if TYPE_CHECKING:
-    from mnist_jax.checkpoint import Loaded
+    from mnist_jax.load import Loaded
 
 PyTree = Any
 Batch = dict[str, Any]
@@ -182,7 +182,7 @@ def load_split(
     """Loads what a model is to be evaluated on.
 
     Args:
-      loaded: from `checkpoint.load_model`.
+      loaded: from `load.load_model`.
       dataset: name of a data set; None for the one that the model was trained on.
       split: split expression of tfds; None for the config's `test_split`. Of a data
         set without a split "validation", that is what the run held out of training.

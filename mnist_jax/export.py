@@ -6,8 +6,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from mnist_jax.checkpoint import Checkpointer, Loaded
+from mnist_jax.checkpoint import Checkpointer
 from mnist_jax.errors import ConfigError
+from mnist_jax.load import Loaded
 from mnist_jax.workdir import has_run, write_config
 
 # Of what a run's checkpoint says, what is true of its weights alone as well.
@@ -21,7 +22,7 @@ def export_model(loaded: Loaded, source: Path, workdir: Path) -> None:
     is left out, so the run cannot be resumed from it.
 
     Args:
-      loaded: from `checkpoint.load_model(source)`.
+      loaded: from `load.load_model(source)`.
       source: folder of the run; its `metrics.jsonl` goes along.
       workdir: folder to write, which holds no run.
 

@@ -20,9 +20,9 @@ from mnist_jax.scores import log_softmax
 if TYPE_CHECKING:
     from PIL import Image
 
-    from mnist_jax.checkpoint import Loaded
     from mnist_jax.evaluate import LabelledSplit
     from mnist_jax.layout import Mode
+    from mnist_jax.load import Loaded
 
 Box = tuple[int, int, int, int]
 
@@ -113,7 +113,7 @@ class Reader:
     """Reads pictures with one model.
 
     Args:
-      loaded: from `checkpoint.load_model`.
+      loaded: from `load.load_model`.
       read: "digit" takes all ink of a picture for one digit, "number" looks for
         several, and "auto" does so too, but in doubt takes all for one.
       top_k: how many guesses to give for each digit.
@@ -287,7 +287,7 @@ def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:
     al., 2017, arXiv:1706.04599).
 
     Args:
-      loaded: from `checkpoint.load_model`.
+      loaded: from `load.load_model`.
       images: uint8 [N, 28, 28, 1], white ink on black, prepared as MNIST was.
 
     Returns:

@@ -10,7 +10,7 @@ from mnist_jax import evaluate, scores
 from mnist_jax.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mnist_jax.checkpoint import Loaded
+    from mnist_jax.load import Loaded
 
 
 class Ranked(NamedTuple):

@@ -19,8 +19,8 @@ from mnist_jax.scores import NUM_BINS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from mnist_jax.checkpoint import Loaded
     from mnist_jax.corruptions import Robustness
+    from mnist_jax.load import Loaded
     from mnist_jax.scores import Evaluation
 
 _CAPTIONS = {

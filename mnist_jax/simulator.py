@@ -20,7 +20,7 @@ from mnist_jax.predict import MIN_CONFIDENCE
 from mnist_jax.scenes import Rng
 
 if TYPE_CHECKING:
-    from mnist_jax.checkpoint import Loaded
+    from mnist_jax.load import Loaded
 
 
 class Sample(NamedTuple):

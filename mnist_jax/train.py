@@ -15,7 +15,8 @@ import jax
 import numpy as np
 
 from mnist_jax import evaluate, finite, sharding
-from mnist_jax.checkpoint import Checkpointer, tree_digest
+from mnist_jax.checkpoint import Checkpointer
+from mnist_jax.checkpoint_format import tree_digest
 from mnist_jax.config import (
     ConfigDict,
     config_from_dict,

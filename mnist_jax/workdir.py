@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mnist_jax.checkpoint import DELETED
+from mnist_jax.checkpoint_files import DELETED
 from mnist_jax.config import ConfigDict, config_from_dict, config_to_json, flatten
 from mnist_jax.durable import replace_text
 from mnist_jax.errors import CheckpointError, ConfigError

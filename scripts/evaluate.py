@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
-    from mnist_jax.checkpoint import Loaded
     from mnist_jax.corruptions import Robustness
     from mnist_jax.evaluate import LabelledSplit
+    from mnist_jax.load import Loaded
     from mnist_jax.scores import Evaluation
 
 _WORKDIR = flags.DEFINE_multi_string(
@@ -72,7 +72,7 @@ cli.define_process_flags()
 def main(arguments: list[str]) -> None:
     """Prints the report and writes the figures."""
     cli.refuse_arguments(arguments)
-    from mnist_jax import checkpoint, devices, evaluate
+    from mnist_jax import devices, evaluate, load
 
     flags_of_work = (_CHECKPOINT, _SPLIT, _DATASET, _PICTURES, _CORRUPTIONS)
     cli.join_processes({f"--{flag.name}": flag.value for flag in flags_of_work})
@@ -81,7 +81,7 @@ def main(arguments: list[str]) -> None:
         _rank()
         return
     (workdir,) = _WORKDIR.value
-    loaded = checkpoint.load_model(workdir, _CHECKPOINT.value)
+    loaded = load.load_model(workdir, _CHECKPOINT.value)
     if _PICTURES.value:
         from mnist_jax import simulator
 
@@ -101,7 +101,7 @@ def main(arguments: list[str]) -> None:
 
 def _rank() -> None:
     """Prints a table of several runs, by validation."""
-    from mnist_jax import checkpoint, ranking
+    from mnist_jax import load, ranking
 
     if _SPLIT.value not in (None, "validation") or _DATASET.value:
         raise ConfigError(
@@ -112,7 +112,7 @@ def _rank() -> None:
     for flag in (_REPORT, _CORRUPTIONS, _PICTURES):
         if flag.value:
             raise ConfigError(f"--{flag.name} is of one run: give one --workdir")
-    runs = [(w, checkpoint.load_model(w, _CHECKPOINT.value)) for w in _WORKDIR.value]
+    runs = [(w, load.load_model(w, _CHECKPOINT.value)) for w in _WORKDIR.value]
     ranked = ranking.rank(runs, _DATA_DIR.value, _MANUAL_DIR.value)
     if _JSON.value:
         print(json.dumps(ranking.to_dict(ranked), indent=2))

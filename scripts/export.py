@@ -30,10 +30,10 @@ def main(arguments: list[str]) -> None:
     cli.refuse_arguments(arguments)
     if not _OUTPUT.value:
         raise ConfigError("--output is missing: name a folder to write")
-    from mnist_jax import checkpoint, devices, export
+    from mnist_jax import devices, export, load
 
     devices.set_up("cpu")
-    loaded = checkpoint.load_model(_WORKDIR.value, _CHECKPOINT.value)
+    loaded = load.load_model(_WORKDIR.value, _CHECKPOINT.value)
     output = Path(_OUTPUT.value)
     export.export_model(loaded, Path(_WORKDIR.value), output)
     files = [path for path in output.rglob("*") if path.is_file()]

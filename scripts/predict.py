@@ -32,7 +32,7 @@ from mnist_jax.errors import ConfigError, DataError, UserError
 from mnist_jax.predict import MIN_CONFIDENCE
 
 if TYPE_CHECKING:
-    from mnist_jax.checkpoint import Loaded
+    from mnist_jax.load import Loaded
     from mnist_jax.picture_paths import Source
     from mnist_jax.predict import Prediction, Reader
 
@@ -102,11 +102,11 @@ def main(arguments: list[str]) -> int:
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sources = _find_sources(arguments)
     _check_targets(sources)
-    from mnist_jax import checkpoint, devices, evaluate, predict
+    from mnist_jax import devices, evaluate, load, predict
 
     devices.set_up(_DEVICE.value)
     workdir = _WORKDIR.value or CONFIGS.parent / "checkpoints" / "pretrained"
-    loaded = checkpoint.load_model(workdir, _CHECKPOINT.value)
+    loaded = load.load_model(workdir, _CHECKPOINT.value)
     if note := evaluate.fallback_note(loaded):
         print(f"warning: {note}", file=sys.stderr)
     reader = predict.Reader(

@@ -21,12 +21,10 @@ import pytest
 from absl import logging
 
 import mnist_jax
-from mnist_jax.checkpoint import (
-    Checkpointer,
-    load_model,
-    tree_digest,
-)
+from mnist_jax.checkpoint import Checkpointer
+from mnist_jax.checkpoint_format import tree_digest
 from mnist_jax.errors import CheckpointError
+from mnist_jax.load import load_model
 from mnist_jax.models import create_model
 from mnist_jax.train_state import create_train_state
 

@@ -1,16 +1,17 @@
 import numpy as np
 import pytest
 
-from mnist_jax import checkpoint, evaluate
+from mnist_jax import evaluate
 from mnist_jax.errors import CheckpointError, ConfigError
 from mnist_jax.export import export_model
+from mnist_jax.load import load_model
 from mnist_jax.workdir import has_run
 
 
 def test_an_exported_model_answers_alike_and_is_small(trained_workdir, tmp_path):
-    loaded = checkpoint.load_model(trained_workdir)
+    loaded = load_model(trained_workdir)
     export_model(loaded, trained_workdir, tmp_path / "small")
-    small = checkpoint.load_model(tmp_path / "small")
+    small = load_model(tmp_path / "small")
     assert small.config == loaded.config
     assert small.temperature == loaded.temperature != 1
     assert small.step == loaded.step
@@ -31,7 +32,7 @@ def test_an_exported_model_answers_alike_and_is_small(trained_workdir, tmp_path)
 
 
 def test_no_path_of_the_machine_goes_along(trained_workdir, tmp_path):
-    loaded = checkpoint.load_model(trained_workdir)
+    loaded = load_model(trained_workdir)
     dataset = {**loaded.metadata["dataset"], "description": "mnist from /my/own/folder"}
     loaded = loaded._replace(metadata={**loaded.metadata, "dataset": dataset})
     export_model(loaded, trained_workdir, tmp_path / "small")
@@ -43,13 +44,13 @@ def test_no_path_of_the_machine_goes_along(trained_workdir, tmp_path):
 
 
 def test_no_run_is_written_over(trained_workdir):
-    loaded = checkpoint.load_model(trained_workdir)
+    loaded = load_model(trained_workdir)
     with pytest.raises(ConfigError, match="holds a run"):
         export_model(loaded, trained_workdir, trained_workdir)
 
 
 def test_a_flipped_bit_in_an_exported_model_is_found(trained_workdir, tmp_path):
-    loaded = checkpoint.load_model(trained_workdir)
+    loaded = load_model(trained_workdir)
     export_model(loaded, trained_workdir, tmp_path / "small")
     assert has_run(tmp_path / "small")
     weights = max(
@@ -60,4 +61,4 @@ def test_a_flipped_bit_in_an_exported_model_is_found(trained_workdir, tmp_path):
     data[len(data) // 2] ^= 1
     weights.write_bytes(data)
     with pytest.raises(CheckpointError, match="no intact checkpoint"):
-        checkpoint.load_model(tmp_path / "small")
+        load_model(tmp_path / "small")

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from test_stored_format import STORED, current_config
 
-from mnist_jax import checkpoint
-from mnist_jax.checkpoint import Checkpointer, load_model
+from mnist_jax import load
+from mnist_jax.checkpoint import Checkpointer
 from mnist_jax.errors import CheckpointError
+from mnist_jax.load import load_model
 from mnist_jax.program import create_program
 
 STEPS = ("1", "2")
@@ -170,7 +171,7 @@ class KnownModel(NamedTuple):
 def check_many(workdir: Path, numbers: range, monkeypatch, capfd) -> dict[str, int]:
     run = Run(workdir)
     known = KnownModel(run.loaded[1])
-    monkeypatch.setattr(checkpoint, "create_model", lambda *args: known)
+    monkeypatch.setattr(load, "create_model", lambda *args: known)
     counts: dict[str, int] = {}
     for number in numbers:
         outcome = check(run, number, capfd)

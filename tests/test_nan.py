@@ -12,10 +12,11 @@ from conftest import make_tiny_config
 from test_train import made_dataset
 
 from mnist_jax import evaluate, train
-from mnist_jax.checkpoint import Checkpointer, load_model
+from mnist_jax.checkpoint import Checkpointer
 from mnist_jax.data import Dataset
 from mnist_jax.errors import CheckpointError, UserError
 from mnist_jax.finite import float_leaves
+from mnist_jax.load import load_model
 from mnist_jax.metric_writer import read_metrics
 from mnist_jax.models import create_model
 from mnist_jax.optimizer import create_optimizer

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from mnist_jax import evaluate, pictures, predict
-from mnist_jax.checkpoint import load_model
 from mnist_jax.config import CONFIGS
 from mnist_jax.errors import ConfigError, UserError
+from mnist_jax.load import load_model
 from mnist_jax.picture_paths import Source
 from mnist_jax.predict import Digit, Guess, Prediction, Reader
 

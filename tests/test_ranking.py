@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from mnist_jax import ranking
-from mnist_jax.checkpoint import load_model
 from mnist_jax.config import ConfigDict
 from mnist_jax.errors import ConfigError
+from mnist_jax.load import load_model
 
 
 @pytest.fixture

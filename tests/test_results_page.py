@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from mnist_jax import corruptions, plots, results_page, scores
-from mnist_jax.checkpoint import load_model
 from mnist_jax.config import ConfigDict, config_from_dict, validate_config
 from mnist_jax.corruptions import Robustness
 from mnist_jax.errors import UserError
+from mnist_jax.load import load_model
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mnist_jax.checkpoint import load_model
 from mnist_jax.errors import CheckpointError, ConfigError, PictureError
+from mnist_jax.load import load_model
 from mnist_jax.models import MODELS, create_model
 from mnist_jax.picture_files import FORMATS, read_picture
 

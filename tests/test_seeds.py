@@ -13,9 +13,10 @@ import pytest
 from conftest import make_tiny_config
 from jax.sharding import Mesh, PartitionSpec
 
-from mnist_jax import checkpoint, evaluate, train
+from mnist_jax import evaluate, train
 from mnist_jax.config import CONFIGS, ConfigDict
 from mnist_jax.data import Dataset
+from mnist_jax.load import load_model
 from mnist_jax.metric_writer import read_metrics
 from mnist_jax.program import create_program
 from mnist_jax.seeds import jit_for_each_seed, over_seeds, unstack
@@ -37,8 +38,8 @@ def test_each_seed_is_its_own_single_run(workdir_of_three, tiny_config, tmp_path
     (record,) = [r for r in read_metrics(workdir_of_three) if "test/loss" in r]
     assert record["test/correct/seed_6"] == metrics["correct"]
     assert record["test/loss/seed_6"] == pytest.approx(metrics["loss"], rel=1e-4)
-    alone = checkpoint.load_model(tmp_path).variables
-    together = unstack(checkpoint.load_model(workdir_of_three).variables, 3)
+    alone = load_model(tmp_path).variables
+    together = unstack(load_model(workdir_of_three).variables, 3)
     for ours, theirs in zip(
         jax.tree.leaves(together[1]), jax.tree.leaves(alone), strict=True
     ):
@@ -62,14 +63,14 @@ def test_several_seeds_are_resumed_bit_for_bit(workdir_of_three, tmp_path):
     train.train_and_evaluate(with_seeds(make_tiny_config(), 5, 3), workdir, resume=True)
     assert read_metrics(workdir) == read_metrics(workdir_of_three)
     leaves = [
-        jax.tree.leaves(checkpoint.load_model(path).variables)
+        jax.tree.leaves(load_model(path).variables)
         for path in (workdir, workdir_of_three)
     ]
     jax.tree.map(np.testing.assert_array_equal, *leaves)
 
 
 def test_several_seeds_load_as_an_ensemble(workdir_of_three):
-    loaded = checkpoint.load_model(workdir_of_three)
+    loaded = load_model(workdir_of_three)
     images = evaluate.load_split(loaded).dataset.images[:7]
     got = evaluate.predict_logits(loaded.model, loaded.variables, images, 7)
     member = loaded.model.member

@@ -15,10 +15,11 @@ import pytest
 
 from mnist_jax import sharding, train
 from mnist_jax.augment import augment
-from mnist_jax.checkpoint import load_model, tree_digest
+from mnist_jax.checkpoint_format import tree_digest
 from mnist_jax.config import CONFIGS, ConfigDict, load_config
 from mnist_jax.data import Dataset
 from mnist_jax.errors import ConfigError, UserError
+from mnist_jax.load import load_model
 from mnist_jax.optimizer import create_optimizer
 from mnist_jax.program import create_program
 from mnist_jax.train_step import train_step, train_steps

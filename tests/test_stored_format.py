@@ -20,9 +20,10 @@ import pytest
 
 import mnist_jax
 from mnist_jax import data, train
-from mnist_jax.checkpoint import Checkpointer, load_model
+from mnist_jax.checkpoint import Checkpointer
 from mnist_jax.config import ConfigDict, config_from_dict, flatten, load_config
 from mnist_jax.errors import Interrupted
+from mnist_jax.load import load_model
 from mnist_jax.program import create_program
 from mnist_jax.report import Report
 from mnist_jax.signals import StopFlag

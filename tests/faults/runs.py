@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from faults.client import COUNT, Done, Fault, Server
 
-from mnist_jax import checkpoint
+from mnist_jax.checkpoint_files import checkpoints_folder, read_intact, saved_steps
 
 # With random steps, Adam's state, an average of the weights and a best step; an MLP is
 # traced in half the time of a CNN.
@@ -66,14 +66,14 @@ class Run(NamedTuple):
 
     def newest_step(self) -> int:
         """The newest step that is complete; 0 where there is none."""
-        return max(checkpoint._steps(self.workdir / "checkpoints"), default=0)
+        return max(saved_steps(checkpoints_folder(self.workdir)), default=0)
 
     def left(self) -> Left:
         """What it left; every step is read, and its SHA-256s are checked."""
-        directory = self.workdir / "checkpoints"
+        directory = checkpoints_folder(self.workdir)
         digests = {}
-        for step in checkpoint._steps(directory):
-            metadata, _, _ = checkpoint._read_intact(
+        for step in saved_steps(directory):
+            metadata, _, _ = read_intact(
                 self.workdir, [step], lambda metadata: metadata["leaves"]
             )
             digests[step] = metadata["sha256"]

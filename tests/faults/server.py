@@ -38,6 +38,7 @@ MODULES = (
     "mnist_jax.devices",
     "mnist_jax.evaluate",
     "mnist_jax.export",
+    "mnist_jax.load",
     "mnist_jax.predict",
     "mnist_jax.simulator",
     "mnist_jax.train",
@@ -90,9 +91,9 @@ def main() -> None:
     warnings.filterwarnings("ignore", ".*fork.*")
     for name in MODULES:
         importlib.import_module(name)
-    from mnist_jax import checkpoint
+    from mnist_jax.checkpoint import import_orbax
 
-    checkpoint._import_orbax()
+    import_orbax()
     threads = len(os.listdir("/proc/self/task"))
     if threads > 1:
         sys.exit(f"{threads} threads before the fork")
