@@ -4,6 +4,7 @@ from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # for subprocesses too; before jax is imported
 
+import jax
 import pytest
 from faults.client import Server
 from mnist_fixture import (  # noqa: F401  fixtures for all tests
@@ -31,6 +32,18 @@ def fork_server(_cache, tmp_path_factory):
     """Runs scripts as processes, quickly."""
     with Server(tmp_path_factory.mktemp("server")) as server:
         yield server
+
+
+@pytest.fixture
+def quickly_compiled():
+    """Compiles with few optimizations, in half the time.
+
+    For what is compiled to run once and has a jit of its own: others would go on with
+    what was compiled here.
+    """
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

@@ -260,6 +260,7 @@ def test_shards_of_a_batch_add_up_to_the_batch():
     assert found == {"sum": values.sum(), "index": 0 + 1 + 2, "size": 9}
 
 
+@pytest.mark.usefixtures("quickly_compiled")
 def test_sharded_gradients_equal_those_of_the_whole_batch(tiny_config):
     rng = np.random.default_rng(0)
     dataset = Dataset(

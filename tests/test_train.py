@@ -103,6 +103,7 @@ def test_padding_changes_nothing(run):
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.usefixtures("quickly_compiled")
 def test_gradients_of_micro_batches_add_up_to_the_batchs(tiny_config, monkeypatch):
     tiny_config.optimizer.name = "sgd"
     tiny_config.optimizer.learning_rate = 0.1
@@ -230,6 +231,7 @@ def test_training_learns(tiny_config):
     assert int(metrics["correct"]) > 25  # of 50; guessing has 5
 
 
+@pytest.mark.usefixtures("quickly_compiled")
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_config_trains_a_step(path):
     config = load_config(path).unlock()
