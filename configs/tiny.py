@@ -19,7 +19,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = default.get_config()
     config.validation = 0  # the recipe is chosen: train on all images
     config.offline_dataset = ""
-    config.num_epochs = 40
+    config.num_epochs = 20
     config.batch_size = 32
     config.model.name = "tiny"
     config.model.kwargs = ml_collections.ConfigDict()
@@ -29,12 +29,11 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 0.06
     config.optimizer.schedule = "linear"
-    config.optimizer.warmup_epochs = 8.0
+    config.optimizer.warmup_epochs = 4.0
     config.optimizer.clip_norm = 1.0
-    config.test_time_shift = 0
+    config.test_time_shift = 1
     config.augment.shift = 1.0
     config.augment.rotation = 5.0
     config.augment.scale = 0.05
     config.augment.shear = 0.05
-    config.checkpoint_every_epochs = 5
     return config

@@ -43,6 +43,18 @@ def test_layer_norm_is_of_each_image_by_itself():
     np.testing.assert_allclose(normed[..., :1], alone, atol=1e-5)
 
 
+def test_layer_norm_has_the_gradient_of_its_formula():
+    def formula(x):
+        mean, variance = jnp.mean(x, (0, 1, 2)), jnp.var(x, (0, 1, 2))
+        return (x - mean) / jnp.sqrt(variance + 1e-3)
+
+    expected, expected_vjp = jax.vjp(formula, X)
+    found, vjp = jax.vjp(tiny_model.layer_norm, X)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    g = jax.random.normal(jax.random.key(2), X.shape)
+    np.testing.assert_allclose(vjp(g)[0], expected_vjp(g)[0], rtol=1e-4, atol=1e-4)
+
+
 @pytest.fixture
 def config():
     return load_config(CONFIGS / "tiny.py").unlock()
