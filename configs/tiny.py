@@ -2,12 +2,34 @@
 
 python scripts/train.py --config=configs/tiny.py
 
-Not measured on test yet, and never run in full. A prototype of the same net in another
-program, 16 epochs of 50,000 images, gave on the 10,000 held out of train, with one seed
-each: with these 20 channels 98.64 % in batches of 32, as here, and 98.94 in batches of
-64; in batches of 64 98.95 with 24 channels (1,306 parameters) and 99.24 with 32 of
-which the stem makes 16 (1,834); in batches of 32 98.37 with 15 (685). Of this program,
-2 epochs gave 97.30 with 15 channels.
+Over seeds 0 to 5 (n = 6, --config.num_seeds=6): test accuracy 99.132 % (sd 0.061), loss
+0.0292 (sd 0.0013); read once, after 20 epochs of all 60,000 images. All six took 13
+minutes of training on 2 cores of an AMD EPYC with AVX-512 (Python 3.12, jax 0.12.0.1)
+while the machine was busy with other work too. Every number that is learned counts;
+nothing is stored but those. It predicts by the mean of five views (test_time_shift).
+
+Chosen on 10,000 images held out of train, in a prototype of the same net in another
+program. Accuracy there with one view, and with the five; mean of n seeds:
+
+  parameters  channels                    epochs  batch  n   one     five
+  1,010       20                          16      64     1   98.94
+                                          16      32     1   98.64   98.92
+  874         18                          20      32     1   98.68   98.81
+  809         17                          20      32     3   98.71   98.90
+                                          20      64     3   98.60   98.72
+  685         15                          10      64     2   98.17   98.39
+  681         20, stem 8, own             40      64     1   98.48   98.76
+              the same                    10      64     1   98.31   98.55
+              stem 8, tied                10      64     1   97.99   98.36
+  673         21, stem shared, tied       10      64     1   97.91   98.13
+  689         26 in 2 groups, tied        10      64     1   97.96   98.26
+  687         32 in 4 groups, tied        10      64     1   97.75   98.21
+
+In batches of 64, Adam's b2 is .99. "own" takes ten channels, scaled, as the logits, in
+place of a dense layer; "tied" mixes them once more for that; a shared stem has the
+block's filters; groups divide the mixing, and are shuffled. Short runs showed nothing
+beyond noise (about .2) of distillation, five steps, a norm per pixel, or two blocks.
+Under 697 parameters 99.0 % was not reached.
 """
 
 import ml_collections
