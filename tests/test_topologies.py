@@ -1,4 +1,4 @@
-"""A long test: one run on ever other devices and processes, killed in between."""
+"""Long tests: one run on any devices and processes, and on ever others."""
 
 import random
 import re
@@ -14,7 +14,27 @@ FLAGS = (
     "--config.num_epochs=24",
     "--config.batch_size=300",
 )
+FEW_STEPS = (
+    "--config.num_epochs=2",
+    "--config.train_split=train[:800]",
+    "--config.test_split=test[:100]",
+    "--config.validation=100",
+)
 ROOT_CAUSE = re.compile(r"error: process (\d) has ended without a word: ")
+
+
+@pytest.mark.soak
+def test_one_result_on_1_2_4_8_devices_of_1_and_2_processes(
+    fork_server, tmp_path_factory
+):
+    """The same weights, log and metadata; 6 steps, with dropout and padded shards."""
+    runs, found = Runs(fork_server), []
+    for topology in TOPOLOGIES:
+        workdir = tmp_path_factory.mktemp("run")
+        runs.finish(workdir, *topology, *FLAGS, *FEW_STEPS)
+        found.append(result(workdir))
+        print("devices x processes", topology, found[-1][0], flush=True)
+        assert found[-1] == found[0]
 
 
 @pytest.mark.soak
