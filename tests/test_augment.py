@@ -225,7 +225,10 @@ def test_blur_equals_scipys_and_keeps_the_peak():
     drawn = jax.random.uniform(rng, (32, 1), minval=-1.0, maxval=1.0)
     for image, result, sigma in zip(images, blurred, 1.2 * abs(drawn), strict=True):
         smooth = ndimage.gaussian_filter(
-            np.asarray(image[..., 0]), max(sigma[0], 1e-3), mode="constant", radius=4
+            np.asarray(image[..., 0]),
+            max(float(sigma[0]), 1e-3),
+            mode="constant",
+            radius=4,
         )
         expected = smooth * (image.max() / smooth.max())
         np.testing.assert_allclose(result, expected, atol=1e-5)
