@@ -42,7 +42,7 @@ even_contrast is here for corrupted images (evaluate.py --corruptions), and cost
 ones a little loss. Label smoothing and Muon are not here: the one spoils the loss, and
 what the other gains in two epochs of a small net it does not in five of this one. The
 smaller net is configs/seed.py with channels (16, 32) and a hidden layer of 64, batches
-of 64, learning rate 5e-3, one_cycle with .4 of 2 epochs to rise, num_shards 1, ema_decay
+of 64, learning rate 5e-3, one_cycle rising for .4 of 2 epochs, num_shards 1, ema_decay
 .995, augment.shift 1, rotation 6, scale and shear .06. What has a star is not in the
 code: it gained nothing, or was for nets that train slower here. (Statistics of batch
 norm, computed anew with the averaged weights, are compared with those as trained; the
