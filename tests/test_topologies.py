@@ -68,6 +68,8 @@ def leg(runs, workdir, topology, how, which, seconds):
     began = time.monotonic()
     # An instant after training has begun, or within the start-up.
     while steps(workdir) <= first and time.monotonic() - began < 300:
+        if all(process.has_ended() for process in processes):
+            break  # the leg before came as far as the end
         if which and time.monotonic() - began > 20 * seconds:
             break
         time.sleep(0.02)

@@ -64,6 +64,12 @@ class Process:
     def kill(self, signum: int = signal.SIGKILL) -> None:
         os.kill(self.pid, signum)
 
+    def has_ended(self) -> bool:
+        return "State:\tZ" in self._status()  # it is kept until `wait`
+
+    def _status(self) -> str:
+        return Path(f"/proc/{self.pid}/status").read_text()
+
     def wait_until_stopped(
         self, is_there: Callable[[], bool], timeout: float = 300
     ) -> None:
@@ -73,9 +79,8 @@ class Process:
           TimeoutError: it did not come to that.
         """
         deadline = time.monotonic() + timeout
-        status = Path(f"/proc/{self.pid}/status")
-        while not (is_there() and "State:\tT" in status.read_text()):
-            if time.monotonic() > deadline or "State:\tZ" in status.read_text():
+        while not (is_there() and "State:\tT" in self._status()):
+            if time.monotonic() > deadline or self.has_ended():
                 raise TimeoutError(f"{self.errors} and {self.output}: never stopped")
             time.sleep(0.01)
 
