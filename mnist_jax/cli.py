@@ -13,11 +13,35 @@ from typing import Any, NoReturn
 
 from absl import flags
 
-from mnist_jax.config import check_field_names, find_config, load_config
+from mnist_jax.config import (
+    CONFIGS,
+    ConfigDict,
+    check_field_names,
+    find_config,
+    load_config,
+)
 from mnist_jax.errors import ConfigError, Interrupted, UserError
 
 # The flags defined below belong to the script that asks for them, and to its --help.
 flags.disclaim_key_flags()
+
+
+def define_config_flag(default: str, what: str) -> flags.FlagHolder[ConfigDict]:
+    """Defines `--config`, by default a file in `configs/`.
+
+    Unless the command line names another, ml_collections reads that file here, with
+    the fields that the command line sets: what is wrong with them is told here too.
+    """
+    from ml_collections import config_flags
+
+    try:
+        holder: flags.FlagHolder[ConfigDict] = config_flags.DEFINE_config_file(
+            "config", str(CONFIGS / default), what
+        )
+    except Exception as error:
+        refused = _refused(sys.argv, error)
+        _fail(refused, str(refused), refused.exit_code)
+    return holder
 
 
 def define_device_flag() -> flags.FlagHolder[str | None]:
@@ -206,7 +230,7 @@ def refuse_arguments(arguments: list[str]) -> None:
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
-    given = argv[: argv.index("--")] if "--" in argv else argv
+    given = _before_dashes(argv)
     if {"--help", "-help", "-h", "--helpfull"} & set(given[1:]):
         print(_help_text())
         sys.exit(0)
@@ -220,6 +244,19 @@ def _parse_flags(argv: list[str]) -> list[str]:
         raise
     except Exception as error:  # absl and ml_collections raise many kinds here
         raise ConfigError(_last_line(error)) from error
+
+
+def _before_dashes(argv: list[str]) -> list[str]:
+    return argv[: argv.index("--")] if "--" in argv else argv
+
+
+def _refused(argv: list[str], error: Exception) -> ConfigError:
+    """What to say where `--config` cannot be defined."""
+    try:
+        _check_config_flags(_before_dashes(argv))
+    except ConfigError as known:
+        return known
+    return ConfigError(_last_line(error))
 
 
 def _check_values() -> None:

@@ -30,12 +30,10 @@ from absl import flags
 from ml_collections import config_flags
 
 from mnist_jax import cli
-from mnist_jax.config import CONFIGS, validate_config
+from mnist_jax.config import validate_config
 from mnist_jax.errors import ConfigError, UserError
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", str(CONFIGS / "seed.py"), "The config file; comparisons use seed.py."
-)
+_CONFIG = cli.define_config_flag("seed.py", "The config file; comparisons use seed.py.")
 _ONLY = flags.DEFINE_list(
     "only", [], "Some of: model, training, inference, compilation, startup."
 )

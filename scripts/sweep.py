@@ -17,12 +17,9 @@ from absl import flags
 from ml_collections import config_flags
 
 from mnist_jax import cli
-from mnist_jax.config import CONFIGS
 from mnist_jax.errors import Interrupted
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", str(CONFIGS / "default.py"), "The config file of all cells."
-)
+_CONFIG = cli.define_config_flag("default.py", "The config file of all cells.")
 _CONFIGS = flags.DEFINE_list(
     "configs", [], "Config files to compare with each other, in place of --config."
 )

@@ -18,11 +18,9 @@ from absl import flags
 from ml_collections import config_flags
 
 from mnist_jax import cli
-from mnist_jax.config import CONFIGS, flatten, validate_config
+from mnist_jax.config import flatten, validate_config
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", str(CONFIGS / "default.py"), "The config file."
-)
+_CONFIG = cli.define_config_flag("default.py", "The config file.")
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Where to save; by default checkpoints/NAME_OF_THE_CONFIG."
 )

@@ -49,6 +49,22 @@ def test_bad_flags_give_one_line_and_leave_nothing(tmp_path, flags, code, messag
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("script", ["train.py", "sweep.py", "benchmark.py"])
+def test_fields_of_the_default_config_are_checked_too(fork_server, script):
+    """Without `--config=FILE`, which is read before the other flags are."""
+    for flag, message in {
+        "--config.batchsize=3": "--config.batchsize: no such field; did you mean",
+        "--config.learning_rate=3": "did you mean 'optimizer.learning_rate'?",
+        "--noconfig.nope": "--config.nope: no such field",
+        "--config.optimizer.kwargs.b1=.9": "no such field: 'b1'; add it in a config",
+    }.items():
+        done = fork_server.run(script, flag)
+        assert done.returncode == 2
+        assert message in done.errors
+        assert done.errors.startswith("error: ")
+        assert done.errors.count("\n") == 1
+
+
 def test_help_is_for_people():
     done = train("--help")
     assert done.returncode == 0
