@@ -7,6 +7,8 @@ is trained on one device; it is seeds that are spread over several.
 """
 
 import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -162,7 +164,16 @@ def _train_on(
 
 
 def _start(num_cpu_devices: int) -> None:
+    # Else it would wait for work for ever once the parent has been killed.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     devices.set_up("cpu", num_cpu_devices=num_cpu_devices)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent
+    parent.join()
+    os._exit(1)
 
 
 def measure_epochs(workload: Workload) -> Curve:

@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -74,6 +76,23 @@ def test_training_in_a_process_of_its_own(workload):
         2, growth._change(workload, num_shards=1, num_seeds=2)
     )
     np.testing.assert_allclose(rates * step_times, 2 * 30 / 4)
+
+
+def test_that_process_ends_when_its_parent_is_killed():
+    code = """if True:
+        import os
+        from concurrent.futures import ProcessPoolExecutor
+        from multiprocessing import get_context
+        from mnist_jax import growth
+        pool = ProcessPoolExecutor(1, get_context("spawn"), growth._start, (1,))
+        assert pool.submit(os.getppid).result() == os.getpid()
+        os.kill(os.getpid(), 9)
+    """
+    # This waits for the end of all that can write to the pipe: of both.
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, timeout=120, check=False
+    )
+    assert done.returncode == -9
 
 
 @pytest.mark.parametrize(
