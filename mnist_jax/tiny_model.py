@@ -23,7 +23,7 @@ class TinyCNN(nn.Module):
     Convolution, 2x2 max pooling, and the copies that make `features` channels of
     `stem`; then `steps` times the same block: a 3x3 filter for each channel, a product
     that mixes the channels, a leaky relu, added to what went in, and `layer_norm`; then
-    the mean over the places, and a dense layer. Nothing is padded. Separable
+    the mean over the places, and a dense layer, or none. Nothing is padded. Separable
     convolutions are those of Chollet 2017, arXiv:1610.02357; weights that all layers
     share, of Liang and Hu, "Recurrent Convolutional Neural Network for Object
     Recognition" (CVPR 2015).
@@ -33,12 +33,15 @@ class TinyCNN(nn.Module):
       stem: channels of the first convolution.
       features: channels of the block.
       steps: how often the block is applied.
+      dense: whether a dense layer follows. Else the first channels are the logits, times
+        one number that is learned.
     """
 
     num_classes: int
     stem: int
     features: int
     steps: int
+    dense: bool = True  # so in checkpoints from before it came
 
     @nn.compact
     def __call__(
@@ -47,6 +50,8 @@ class TinyCNN(nn.Module):
         """Returns logits [B, num_classes]; arguments as in `models.CNN`."""
         if not 0 <= self.steps <= 6:  # 13 pixels a side, and two fewer each time
             raise ValueError(f"steps must be from 0 to 6, not {self.steps}")
+        if not self.dense and self.features < self.num_classes:
+            raise ValueError(f"features must be {self.num_classes} or more: the logits")
         stem, features = self.stem, self.features
         zeros, normal = nn.initializers.zeros, nn.initializers.normal
         x = jnp.moveaxis(images[..., 0], 0, -1)  # [H, W, B]
@@ -65,6 +70,9 @@ class TinyCNN(nn.Module):
             x = layer_norm(x[:, 1:-1, 1:-1] + _leaky_relu(y))
 
         x = jnp.mean(x, (1, 2)).T  # [B, features]
+        if not self.dense:
+            scale = self.param("scale", nn.initializers.constant(3.0), (1,))
+            return scale * x[:, : self.num_classes]
         return nn.Dense(self.num_classes, kernel_init=normal(0.3))(x)
 
 

@@ -73,6 +73,21 @@ def test_every_number_that_is_learned_counts(config):
     assert count == 1010
 
 
+def test_without_a_dense_layer_the_first_channels_are_the_logits(config):
+    images = jax.random.uniform(jax.random.key(0), (2, 28, 28, 1))
+    config.model.kwargs.update(stem=4, features=11, steps=1, dense=False)
+    model = create_model(config.model, 10)
+    variables = model.init(jax.random.key(1), images)
+    assert "Dense_0" not in variables["params"]
+    logits = model.apply(variables, images)
+    assert logits.shape == (2, 10)
+    variables["params"]["scale"] *= 2
+    np.testing.assert_allclose(model.apply(variables, images), 2 * logits, rtol=1e-5)
+    config.model.kwargs.features = 9
+    with pytest.raises(ConfigError, match="features must be 10 or more"):
+        create_model(config.model, 10)
+
+
 @pytest.fixture
 def small(config):
     """The same in small, and not augmented: what costs is to compile it."""
