@@ -33,8 +33,8 @@ class TinyCNN(nn.Module):
       stem: channels of the first convolution.
       features: channels of the block.
       steps: how often the block is applied.
-      dense: whether a dense layer follows. Else the first channels are the logits, times
-        one number that is learned.
+      dense: whether a dense layer follows. Else the first channels are the logits,
+        times one number that is learned.
     """
 
     num_classes: int
