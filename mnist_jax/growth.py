@@ -2,8 +2,8 @@
 
 One thing of the config is changed at a time. A cost is compared with a line through
 that of the base, which is the config as it is, one epoch or one seed: in proportion to
-what grew, and for the width of the model to its floating-point operations. One model
-is trained on one device; it is seeds that are spread over several.
+what grew, and for the width of the model to its floating-point operations. The curves
+of seeds and of devices are of one shard; the others have the config's, on its devices.
 """
 
 import multiprocessing

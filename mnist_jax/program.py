@@ -26,9 +26,9 @@ from mnist_jax.train_step import epoch_indices, train_step, train_steps
 PyTree = Any
 
 # Images in one call of `train_steps`: enough that Python costs nothing, few enough that
-# the progress bar moves and a run ends in a second after a signal, which may have to
-# wait for two calls, of half a second each on a slow machine. With many seeds it may
-# take longer: in fewer steps, what a call costs would be a third of its time.
+# the progress bar moves and a run ends in a second after a signal, which has to wait
+# for the call under way: half a second on a slow machine. With many seeds it may take
+# longer: in fewer steps, what a call costs would be a third of its time.
 IMAGES_PER_CALL, _LEAST_STEPS_PER_CALL = 2048, 4
 
 
