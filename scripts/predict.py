@@ -130,7 +130,7 @@ def main(arguments: list[str]) -> int:
     failed = [p for p in predictions if p.status == "error"]
     if failed:
         count = f"{len(failed):,} of {len(predictions):,} pictures could not be read"
-        first = f"{failed[0].source!r} {failed[0].error}"
+        first = f"{failed[0].source!r}: {failed[0].error}"
         print(f"warning: {count}, the first: {first}", file=sys.stderr)
     return 1 if failed else 0
 
