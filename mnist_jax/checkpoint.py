@@ -242,6 +242,11 @@ class Checkpointer:
 
         def check(metadata: Metadata) -> Iterable[str]:
             found = {path: entry["type"] for path, entry in metadata["leaves"].items()}
+            if "opt_state" in _roots(expected) - _roots(found):
+                raise CheckpointError(
+                    f"the checkpoint in {str(self._workdir)!r} has weights alone, as "
+                    "export.py leaves them, and no run to resume: give another --workdir"
+                )
             check_types(expected, found, self._workdir)
             return found
 
@@ -359,3 +364,7 @@ def import_orbax() -> Any:
     logging.getLogger("absl").addFilter(is_worth_showing)
     show, sys.unraisablehook = sys.unraisablehook, unraisablehook
     return ocp
+
+
+def _roots(paths: Iterable[str]) -> set[str]:
+    return {path.partition("/")[0] for path in paths}

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from mnist_jax.benchmark import (
 from mnist_jax.config import config_from_dict
 from mnist_jax.data import Dataset
 from mnist_jax.devices import num_cores
+from mnist_jax.errors import UserError
 from mnist_jax.program import Program, compile_train_steps
 from mnist_jax.signals import StopFlag
 from mnist_jax.train import NO_TOTALS, train_epoch
@@ -160,7 +162,13 @@ def _train_on(
     """
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, spawn, _start, (num_cpu_devices,)) as process:
-        return process.submit(_train, workload).result()
+        try:
+            return process.submit(_train, workload).result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                f"the process that measured {num_cpu_devices} devices was killed: it "
+                "may need more memory; lower config.batch_size"
+            ) from error
 
 
 def _start(num_cpu_devices: int) -> None:

@@ -157,6 +157,12 @@ def _evaluate(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
         _print_wrapped("data", f"{split.name}: {split.source.description}")
         if note:
             _print_wrapped("WARNING", note)
+        if loaded.temperature != 1:
+            _print_wrapped(
+                "temperature",
+                f"{loaded.temperature:.3f}, by which logits are divided: loss and "
+                "calibration are with it, and train.py's loss was without",
+            )
         if members:
             _print_wrapped(
                 "members",

@@ -9,6 +9,10 @@ Several --sweep.FIELD=VALUE,VALUE flags make the product of their values, with e
 goes on where a sweep was interrupted.
 """
 
+import signal
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of half-done imports
+
 import re
 import sys
 from pathlib import Path

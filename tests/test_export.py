@@ -5,6 +5,7 @@ from mnist_jax import evaluate
 from mnist_jax.errors import CheckpointError, ConfigError
 from mnist_jax.export import export_model
 from mnist_jax.load import load_model
+from mnist_jax.train import train_and_evaluate
 from mnist_jax.workdir import has_run
 
 
@@ -47,6 +48,12 @@ def test_no_run_is_written_over(trained_workdir):
     loaded = load_model(trained_workdir)
     with pytest.raises(ConfigError, match="holds a run"):
         export_model(loaded, trained_workdir, trained_workdir)
+
+
+def test_an_exported_model_is_no_run_to_resume(trained_workdir, tmp_path, tiny_config):
+    export_model(load_model(trained_workdir), trained_workdir, tmp_path / "small")
+    with pytest.raises(CheckpointError, match="weights alone.*no run to resume"):
+        train_and_evaluate(tiny_config, tmp_path / "small", resume=True)
 
 
 def test_a_flipped_bit_in_an_exported_model_is_found(trained_workdir, tmp_path):

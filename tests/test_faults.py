@@ -327,7 +327,9 @@ def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing(server, unbroken, tmp_
     assert run.left() == unbroken(3)[0]
 
 
-@pytest.mark.parametrize("script", ["train.py", "evaluate.py", "predict.py"])
+@pytest.mark.parametrize(
+    "script", ["train.py", "evaluate.py", "predict.py", "sweep.py"]
+)
 def test_ctrl_c_during_the_imports_is_no_traceback(script):
     """Sent when absl is being imported, which is the first that takes a while."""
     program = (
