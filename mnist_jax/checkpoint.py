@@ -245,7 +245,8 @@ class Checkpointer:
             if "opt_state" in _roots(expected) - _roots(found):
                 raise CheckpointError(
                     f"the checkpoint in {str(self._workdir)!r} has weights alone, as "
-                    "export.py leaves them, and no run to resume: give another --workdir"
+                    "export.py leaves them, and no run to resume: name another "
+                    "--workdir"
                 )
             check_types(expected, found, self._workdir)
             return found

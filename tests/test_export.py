@@ -52,7 +52,7 @@ def test_no_run_is_written_over(trained_workdir):
 
 def test_an_exported_model_is_no_run_to_resume(trained_workdir, tmp_path, tiny_config):
     export_model(load_model(trained_workdir), trained_workdir, tmp_path / "small")
-    with pytest.raises(CheckpointError, match="weights alone.*no run to resume"):
+    with pytest.raises(CheckpointError, match=r"weights alone.*no run to resume"):
         train_and_evaluate(tiny_config, tmp_path / "small", resume=True)
 
 
