@@ -5,6 +5,7 @@ Whatever is given, the exit code is not 0, there is no traceback and no hang, no
 than 512 MiB of memory is used, and the folder is left as it was, file by file.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -700,19 +701,29 @@ def server(tmp_path_factory, world) -> Iterator[Server]:
         yield server
 
 
+@functools.cache
+def sha256(path: str, *_: int) -> str:
+    """Of a file as it was when its inode, size and times were these."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
 def digests(folder: Path) -> dict[str, str]:
     """What is in a folder: {path: kind, or the SHA-256 of a file}."""
-    found = {}
-    for place, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = Path(place, name)
-            if path.is_symlink():
-                what = f"link {os.readlink(path)}"
-            elif path.is_file():
-                what = hashlib.sha256(path.read_bytes()).hexdigest()
+    found, left = {}, [str(folder)]
+    while left:
+        for entry in os.scandir(left.pop()):
+            if entry.is_symlink():
+                what = f"link {os.readlink(entry)}"
+            elif entry.is_file():
+                s = entry.stat()
+                times = (s.st_mtime_ns, s.st_ctime_ns)
+                what = sha256(entry.path, s.st_ino, s.st_size, *times)
+            elif entry.is_dir():
+                what = "folder"
+                left.append(entry.path)
             else:
-                what = "folder" if path.is_dir() else "other"
-            found[str(path.relative_to(folder))] = what
+                what = "other"
+            found[entry.path.removeprefix(f"{folder}/")] = what
     return found
 
 
