@@ -206,6 +206,11 @@ def _seconds_per_call(call: Callable[[], Any], seconds: float) -> float:
     return (time.perf_counter() - started) / calls
 
 
+def variables_on_one_device(state: TrainState) -> Any:
+    """What a model predicts with: of a state on several, each would predict it all."""
+    return jax.device_put(jax.device_get(state.variables), jax.devices()[0])
+
+
 @dataclass(frozen=True)
 class Inference:
     """`evaluate.predict_logits`, from uint8 images to logits, both on the host."""
@@ -217,9 +222,7 @@ class Inference:
 def measure_inference(workload: Workload) -> Inference:
     """Times inference on many images and on one."""
     model = create_model(workload.config.model, workload.num_classes)
-    # Of a state on several devices each would predict everything.
-    host = jax.device_get(workload.create_program().create_state().variables)
-    variables = jax.device_put(host, jax.devices()[0])  # as `load_model` does
+    variables = variables_on_one_device(workload.create_program().create_state())
     images = workload.dataset.images[:INFERENCE_IMAGES]
 
     def time_calls(images: np.ndarray, batch_size: int) -> np.ndarray:

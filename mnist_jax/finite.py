@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mnist_jax.checkpoint_format import flatten
 from mnist_jax.errors import UserError
 from mnist_jax.metrics import Metrics
 from mnist_jax.train_state import TrainState
@@ -28,8 +29,8 @@ def elements_are_finite(state: TrainState) -> jax.Array:
 def float_leaves(state: TrainState) -> dict[str, jax.Array]:
     """The leaves that can be infinite or NaN, by path: "params/Dense_0/bias"."""
     return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+        path: leaf
+        for path, leaf in flatten(state).items()
         if jnp.issubdtype(leaf.dtype, jnp.inexact)
     }
 

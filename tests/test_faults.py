@@ -211,7 +211,9 @@ def fail_at(scenario, operation, number, mode, error=0):
     run = scenario.run
     told = (operation, number, mode, error)
     log = run.workdir.with_name("log")
-    done = run.resume(Fault(run.workdir, number, mode, error, 0, log, operation))
+    done = run.resume(
+        Fault(run.workdir, number, mode, error, log=log, operation=operation)
+    )
     did = read_log(log, run.workdir)
     if done.returncode == 0:  # what is deleted may wait until the next start
         left = run.left()

@@ -48,8 +48,7 @@ class Ours:
     def predict(self, count: int) -> np.ndarray:
         """See `peers.Peer`."""
         if self._variables is None:  # as `load_model` places them, once
-            host = jax.device_get(self._state.variables)
-            self._variables = jax.device_put(host, jax.devices()[0])
+            self._variables = benchmark.variables_on_one_device(self._state)
         size = min(count, self._eval_batch_size)
         return predict_logits(self._model, self._variables, self._images[:count], size)
 
