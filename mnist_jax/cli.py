@@ -8,7 +8,6 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from types import FrameType
 from typing import Any, NoReturn
 
 from absl import flags
@@ -126,14 +125,15 @@ def join_processes(same: Mapping[str, Any]) -> None:
 def run(main: Callable[[list[str]], int | None]) -> NoReturn:
     """Parses the flags, calls `main(arguments)` and exits with its exit code.
 
-    A `UserError` becomes one line on stderr; Ctrl-C exits with 130. `--help` prints
-    the script's docstring and its own flags, and exits with 0.
+    A `UserError` becomes one line on stderr; Ctrl-C ends the process (130 to shells).
+    `--help` prints the script's docstring and its own flags, and exits with 0.
 
     Args:
       main: takes the arguments that are not flags, without the script's name.
     """
-    # Until training catches it itself. JAX's import would swallow an exception.
-    signal.signal(signal.SIGINT, _leave)
+    # Until training catches it itself. JAX's import would swallow an exception, and a
+    # handler of Python's would wait until a compilation is done.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         code = main(_parse_flags(sys.argv))
         sys.stdout.flush()  # here, where a reader that has left can be caught
@@ -210,11 +210,6 @@ def _joined() -> Any:
     """The module `processes`, where this process is one of several."""
     processes = sys.modules.get("mnist_jax.processes")
     return processes if processes and processes.is_joined() else None
-
-
-def _leave(signum: int, frame: FrameType | None) -> None:
-    os.write(2, b"interrupted\n")
-    os._exit(128 + signum)
 
 
 def refuse_arguments(arguments: list[str]) -> None:
