@@ -6,6 +6,7 @@ while training as while evaluating. On an image as MNIST has them it changes lit
 
 import functools
 import math
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -33,13 +34,14 @@ def even_contrast(images: jax.Array) -> jax.Array:
     Returns:
       float32 [B, H, W, 1] in [0, 1], light ink on black.
     """
-    smooth = _hold_between_neighbours(images)
-    ink = jnp.abs(smooth - _paper(smooth))
+    # Each step is kept: XLA might do it again for each pixel that the next one looks at
+    # (16 images then take eight times as long as 32, where it does not), or all of it
+    # for each tap of a convolution's gradient.
+    smooth = _keep(_hold_between_neighbours(images))
+    ink = _keep(jnp.abs(smooth - _paper(smooth)))
     # The least that counts as strongest keeps the noise of blank paper faint.
     share = ink / jnp.maximum(_strongest(ink), 0.02)
-    even = jnp.clip((share - _PAPER) / (_INK - _PAPER), 0.0, 1.0)
-    # Else XLA would do all this again for each tap of a convolution's gradient.
-    return jax.lax.optimization_barrier(even)
+    return _keep(jnp.clip((share - _PAPER) / (_INK - _PAPER), 0.0, 1.0))
 
 
 def soften(images: jax.Array, sigma: float) -> jax.Array:
@@ -54,16 +56,18 @@ def soften(images: jax.Array, sigma: float) -> jax.Array:
     Returns:
       float32 [B, H, W, 1] in [0, 1].
     """
-    blurred = _blur(images, sigma)
+    blurred = _keep(_blur(images, sigma))
     # Of blur at 0.8 pixels a line one pixel wide leaves more than this, and noise less.
-    soft = jnp.minimum(blurred / jnp.maximum(_strongest(blurred), 0.3), 1.0)
-    return jax.lax.optimization_barrier(soft)
+    return _keep(jnp.minimum(blurred / jnp.maximum(_strongest(blurred), 0.3), 1.0))
+
+
+_keep = jax.lax.optimization_barrier
 
 
 def _strongest(ink: jax.Array) -> jax.Array:
-    pairs = ink[:, 1:] + ink[:, :-1]
-    fours = (pairs[:, :, 1:] + pairs[:, :, :-1]) / 4
-    return jnp.max(fours, axis=(1, 2, 3), keepdims=True)
+    pairs = _keep(ink[:, 1:] + ink[:, :-1])
+    fours = _keep(pairs[:, :, 1:] + pairs[:, :, :-1])
+    return _keep(jnp.max(fours, axis=(1, 2, 3), keepdims=True) / 4)
 
 
 def _blur(images: jax.Array, sigma: float) -> jax.Array:
@@ -82,19 +86,33 @@ def _blur(images: jax.Array, sigma: float) -> jax.Array:
 
 def _hold_between_neighbours(images: jax.Array) -> jax.Array:
     height, width = images.shape[1:3]
-    padded = jnp.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)], mode="edge")
-    least = second_least = jnp.full_like(images, jnp.inf)
-    most = second_most = jnp.full_like(images, -jnp.inf)
-    for down in range(3):
-        for across in range(3):
-            if down == across == 1:
-                continue
-            near = padded[:, down : down + height, across : across + width]
-            second_least = jnp.minimum(second_least, jnp.maximum(least, near))
-            least = jnp.minimum(least, near)
-            second_most = jnp.maximum(second_most, jnp.minimum(most, near))
-            most = jnp.maximum(most, near)
-    return jnp.clip(images, second_least, second_most)
+    padded = _keep(jnp.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)], mode="edge"))
+    near = [
+        padded[:, down : down + height, across : across + width]
+        for down, across in np.ndindex(3, 3)
+        if not down == across == 1
+    ]
+    second_least = _second(near, jnp.minimum, jnp.maximum)
+    second_greatest = _second(near, jnp.maximum, jnp.minimum)
+    return jnp.clip(images, second_least, second_greatest)
+
+
+def _second(
+    values: Sequence[jax.Array],
+    first_of: Callable[[jax.Array, jax.Array], jax.Array],
+    last_of: Callable[[jax.Array, jax.Array], jax.Array],
+) -> jax.Array:
+    """The second of 2, 4, 8 ... values in an order, as in a tournament."""
+    pairs = [
+        (first_of(a, b), last_of(a, b))
+        for a, b in zip(values[::2], values[1::2], strict=True)
+    ]
+    while len(pairs) > 1:
+        pairs = [
+            (first_of(a, c), first_of(last_of(a, c), first_of(b, d)))
+            for (a, b), (c, d) in zip(pairs[::2], pairs[1::2], strict=True)
+        ]
+    return pairs[0][1]
 
 
 def _paper(images: jax.Array) -> jax.Array:
