@@ -16,24 +16,6 @@ from mnist_jax.errors import UserError
 from mnist_jax.sharding import spread
 
 
-@contextlib.contextmanager
-def _thread_pool_of(num_shards: int) -> Iterator[None]:
-    """Fixes the size of the CPU backend's thread pool, while that backend is made.
-
-    XLA splits sums by the number of its threads, so it enters the last digits. By
-    itself it takes as many as cores or devices; for shards it shall be the same
-    wherever they are. The variable is XLA's (`DefaultThreadPoolSize` in its source).
-    """
-    if num_shards == 1 or "NPROC" in os.environ:
-        yield
-        return
-    os.environ["NPROC"] = str(num_shards)
-    try:
-        yield
-    finally:
-        del os.environ["NPROC"]
-
-
 def set_up(
     device: str | None = None,
     *,
@@ -72,7 +54,7 @@ def set_up(
     elif num_parts > 1 and "--xla_force_host" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", spread(num_parts, num_cores()))
     try:
-        with _thread_pool_of(num_shards), _warnings_of_jax() as warned:
+        with _warnings_of_jax() as warned:
             found = jax.default_backend()
     except Exception as error:  # JAX_PLATFORMS names a backend that is not there
         asked = os.environ.get("JAX_PLATFORMS")

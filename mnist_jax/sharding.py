@@ -1,11 +1,11 @@
 """Data parallelism whose result does not depend on the devices.
 
 A batch is cut into `config.num_shards` logical shards. Each has randomness of its own,
-a device takes one or more of them in turn, and their gradients are gathered and added
-in the order of the shards. So the number of devices and of processes decides only
-where arrays live: the weights are the same, bit for bit. (A plain mean over devices
-adds in another order on another number of them, and after some hundred steps nothing
-agrees any more.)
+a device takes one or more of them in turn, and their gradients are added in the order
+of one tree, whose lower branches a device may add by itself. So the number of devices
+and of processes decides only where arrays live: the weights are the same, bit for bit.
+(A plain mean over devices adds in another order on another number of them, and after
+some hundred steps nothing agrees any more.)
 """
 
 import functools
@@ -80,7 +80,8 @@ def jit_over_shards(
     sharded = jax.shard_map(
         fn, mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False
     )
-    options = ops.compiler_options(one_core=len(mesh.local_devices) > 1)
+    # Of a single device too, or sums that are split over cores would end otherwise.
+    options = ops.compiler_options(one_core=True)
     return jax.jit(sharded, donate_argnums=donate_argnums, compiler_options=options)
 
 
@@ -99,10 +100,20 @@ def sum_over_shards(
     Returns:
       As `fn`: the sum over the V shards, bit-equal on any number of devices.
     """
-    return jax.tree.map(
-        lambda part: functools.reduce(jnp.add, [part[i] for i in range(num_shards)]),
-        _of_each_shard(fn, num_shards, batch),
-    )
+    parts = _of_own_shards(fn, num_shards, batch)
+    # Pairs, pairs of pairs and so on, as far as a device has whole ones; the others,
+    # and what is left of an odd number, when all devices have all.
+    parts = _gather(jax.tree.map(_add_pairs, parts))
+    sums = jax.tree.map(lambda p: functools.reduce(jnp.add, _add_pairs(p)), parts)
+    # Else, where devices differ in what they add, XLA might round otherwise after it.
+    return jax.lax.optimization_barrier(sums)
+
+
+def _add_pairs(parts: jax.Array) -> jax.Array:
+    """Adds neighbours [n, ...] until their number is odd."""
+    while len(parts) % 2 == 0:
+        parts = parts[0::2] + parts[1::2]
+    return parts
 
 
 def map_over_shards(
@@ -118,14 +129,15 @@ def map_over_shards(
     Returns:
       The rows of all shards [B, ...], bit-equal on any number of devices.
     """
-    parts = _of_each_shard(lambda shard, _: fn(shard), num_shards, batch)
-    return parts.reshape(-1, *parts.shape[2:])[: len(batch)]
+    parts = _gather(_of_own_shards(lambda shard, _: fn(shard), num_shards, batch))
+    rows = parts.reshape(-1, *parts.shape[2:])[: len(batch)]
+    return jax.lax.optimization_barrier(rows)
 
 
-def _of_each_shard(
+def _of_own_shards(
     fn: Callable[[PyTree, jax.Array], PyTree], num_shards: int, batch: PyTree
 ) -> PyTree:
-    """`fn(shard, index)` for each shard, stacked on all devices [V, ...]."""
+    """`fn(shard, index)` for each shard that is this device's, stacked [V / D, ...]."""
 
     def cut(leaf: jax.Array) -> jax.Array:  # [V, ceil(B / V), ...]
         padding = -len(leaf) % num_shards
@@ -148,17 +160,23 @@ def _of_each_shard(
     # The bounds are not constants: XLA would take a loop of one shard apart, compile
     # its body together with what surrounds it, and round otherwise than in a loop.
     parts = jax.lax.fori_loop(first, first + own, add, parts)
-    # As one array of each dtype: devices wait for each other once for each array.
+    # Else XLA may add up, in the loop above, what is to be added after it.
+    return jax.lax.optimization_barrier(parts)
+
+
+def _gather(parts: PyTree) -> PyTree:
+    """What each device has [n, ...], on all of them [D n, ...].
+
+    As one array of each dtype: devices wait for each other once for each array.
+    """
     leaves, treedef = jax.tree.flatten(parts)
     for dtype in sorted({leaf.dtype.name for leaf in leaves}):
         chosen = [i for i, leaf in enumerate(leaves) if leaf.dtype == dtype]
-        rows = [leaves[i].reshape(own, -1) for i in chosen]
+        rows = [leaves[i].reshape(len(leaves[i]), -1) for i in chosen]
         ends = np.cumsum([row.shape[1] for row in rows])[:-1]
         flat = jax.lax.all_gather(jnp.concatenate(rows, axis=1), _AXIS, tiled=True)
-        # Else XLA may add up in the loop above what of the parts is this device's.
-        flat = jax.lax.optimization_barrier(flat)  # [V, size]
         for i, piece in zip(chosen, jnp.split(flat, ends, axis=1), strict=True):
-            leaves[i] = piece.reshape(num_shards, *leaves[i].shape[1:])
+            leaves[i] = piece.reshape(-1, *leaves[i].shape[1:])
     return jax.tree.unflatten(treedef, leaves)
 
 
