@@ -65,7 +65,7 @@ _keep = jax.lax.optimization_barrier
 
 
 def _strongest(ink: jax.Array) -> jax.Array:
-    pairs = _keep(ink[:, 1:] + ink[:, :-1])
+    pairs = ink[:, 1:] + ink[:, :-1]
     fours = _keep(pairs[:, :, 1:] + pairs[:, :, :-1])
     return _keep(jnp.max(fours, axis=(1, 2, 3), keepdims=True) / 4)
 

@@ -10,6 +10,7 @@ some hundred steps nothing agrees any more.)
 
 import functools
 import hashlib
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -100,20 +101,43 @@ def sum_over_shards(
     Returns:
       As `fn`: the sum over the V shards, bit-equal on any number of devices.
     """
-    parts = _of_own_shards(fn, num_shards, batch)
-    # Pairs, pairs of pairs and so on, as far as a device has whole ones; the others,
-    # and what is left of an odd number, when all devices have all.
-    parts = _gather(jax.tree.map(_add_pairs, parts))
-    sums = jax.tree.map(lambda p: functools.reduce(jnp.add, _add_pairs(p)), parts)
-    # Else, where devices differ in what they add, XLA might round otherwise after it.
-    return jax.lax.optimization_barrier(sums)
+    own = num_shards // jax.lax.axis_size(_AXIS)
+    # As often as all shards can be added in pairs; two or more are left for the end.
+    times = _times_even(num_shards) - (num_shards == 1 << _times_even(num_shards))
+    here = min(times, _times_even(own))
+    rows, split = _join(_of_own_shards(fn, num_shards, batch))
+    rows = [_add_pairs(each, here) for each in rows]
+    rows = [jax.lax.all_gather(each, _AXIS, tiled=True) for each in rows]
+    rows = [_add_pairs(each, times - here) for each in rows]
+    return split([functools.reduce(jnp.add, list(each)) for each in rows])
 
 
-def _add_pairs(parts: jax.Array) -> jax.Array:
-    """Adds neighbours [n, ...] until their number is odd."""
-    while len(parts) % 2 == 0:
-        parts = parts[0::2] + parts[1::2]
-    return parts
+def _times_even(number: int) -> int:
+    """How often 2 divides it."""
+    return (number & -number).bit_length() - 1
+
+
+def _add_pairs(rows: jax.Array, times: int) -> jax.Array:
+    """Adds neighbours of [n, size] so many times: [n / 2^times, size].
+
+    In a loop, each time around for one half of the columns: XLA compiles loops apart
+    from what comes before and after. Together it would round otherwise, where a device
+    has other numbers of rows to add.
+    """
+    if not times:
+        return rows
+    size = rows.shape[1]
+    half = -(-size // 2)
+
+    def add(index: jax.Array, sums: jax.Array) -> jax.Array:
+        at = (0, index * (size - half))
+        part = jax.lax.dynamic_slice(rows, at, (len(rows), half))
+        for _ in range(times):
+            part = part[0::2] + part[1::2]
+        return jax.lax.dynamic_update_slice(sums, part, at)
+
+    sums = jnp.zeros((len(rows) >> times, size), rows.dtype)
+    return jax.lax.fori_loop(0, 2, add, sums)
 
 
 def map_over_shards(
@@ -129,9 +153,9 @@ def map_over_shards(
     Returns:
       The rows of all shards [B, ...], bit-equal on any number of devices.
     """
-    parts = _gather(_of_own_shards(lambda shard, _: fn(shard), num_shards, batch))
-    rows = parts.reshape(-1, *parts.shape[2:])[: len(batch)]
-    return jax.lax.optimization_barrier(rows)
+    parts = _of_own_shards(lambda shard, _: fn(shard), num_shards, batch)
+    parts = jax.lax.all_gather(parts, _AXIS, tiled=True)
+    return parts.reshape(-1, *parts.shape[2:])[: len(batch)]
 
 
 def _of_own_shards(
@@ -159,25 +183,36 @@ def _of_own_shards(
     parts = jax.tree.map(lambda x: jnp.zeros((own, *x.shape), x.dtype), shapes)
     # The bounds are not constants: XLA would take a loop of one shard apart, compile
     # its body together with what surrounds it, and round otherwise than in a loop.
-    parts = jax.lax.fori_loop(first, first + own, add, parts)
-    # Else XLA may add up, in the loop above, what is to be added after it.
-    return jax.lax.optimization_barrier(parts)
+    return jax.lax.fori_loop(first, first + own, add, parts)
 
 
-def _gather(parts: PyTree) -> PyTree:
-    """What each device has [n, ...], on all of them [D n, ...].
+def _join(
+    parts: PyTree,
+) -> tuple[list[jax.Array], Callable[[list[jax.Array]], PyTree]]:
+    """Leaves [n, ...] as one array [n, size] of each dtype, and back from [size].
 
-    As one array of each dtype: devices wait for each other once for each array.
+    As devices wait for each other once for each array.
     """
     leaves, treedef = jax.tree.flatten(parts)
-    for dtype in sorted({leaf.dtype.name for leaf in leaves}):
-        chosen = [i for i, leaf in enumerate(leaves) if leaf.dtype == dtype]
-        rows = [leaves[i].reshape(len(leaves[i]), -1) for i in chosen]
-        ends = np.cumsum([row.shape[1] for row in rows])[:-1]
-        flat = jax.lax.all_gather(jnp.concatenate(rows, axis=1), _AXIS, tiled=True)
-        for i, piece in zip(chosen, jnp.split(flat, ends, axis=1), strict=True):
-            leaves[i] = piece.reshape(-1, *leaves[i].shape[1:])
-    return jax.tree.unflatten(treedef, leaves)
+    dtypes = sorted({leaf.dtype.name for leaf in leaves})
+    chosen = [[i for i, x in enumerate(leaves) if x.dtype == d] for d in dtypes]
+    rows = [
+        jnp.concatenate([leaves[i].reshape(len(leaves[i]), -1) for i in own], axis=1)
+        for own in chosen
+    ]
+
+    def split(sums: list[jax.Array]) -> PyTree:
+        out = list(leaves)
+        for own, total in zip(chosen, sums, strict=True):
+            shapes = [leaves[i].shape[1:] for i in own]
+            ends = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
+            for i, piece, shape in zip(
+                own, jnp.split(total, ends), shapes, strict=True
+            ):
+                out[i] = piece.reshape(shape)
+        return jax.tree.unflatten(treedef, out)
+
+    return rows, split
 
 
 def is_primary() -> bool:
