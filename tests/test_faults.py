@@ -153,7 +153,9 @@ def number_each(operations):
     numbers, seen = [], Counter()
     for operation in operations:
         pattern = re.sub(
-            r"[0-9a-f]{32}|(?<=\D)[0-9a-f]{8}(?=\D|$)|vm\S*", "*", operation
+            r"[0-9a-f]{32}|(?<=\D)[0-9a-f]{8}(?=\D|$)|(?<=tfevents\.)\S+",
+            "*",
+            operation,
         )
         seen[pattern] += 1
         numbers.append((pattern, seen[pattern]))
@@ -254,13 +256,20 @@ def test_a_disk_that_is_full_when_tensorboard_writes(scenarios):
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("name", ["first", "last"])
 def test_every_file_operation_fails(scenarios, name, fault):
-    failed = [
-        fail_at(scenarios[name], *operation, *fault)
-        for operation in number_each(scenarios[name].operations)
-        if fault[0] != TEAR or "write" in operation[0]  # the others cannot be torn
+    operations = [
+        (operation, number)
+        for operation, number in number_each(scenarios[name].operations)
+        if fault[0] != TEAR or "write" in operation  # the others cannot be torn
     ]
-    print(name, fault, sum(failed), "of", len(failed), "operations")
-    assert sum(failed) > 0.8 * len(failed)  # some vary from run to run
+    missed = [
+        each
+        for each in operations
+        # Not every run does all that another did.
+        if not any(fail_at(scenarios[name], *each, *fault) for _ in range(5))
+    ]
+    done = len(operations) - len(missed)
+    print(name, fault, done, "of", len(operations), "operations; not", missed)
+    assert done > 0.9 * len(operations)
 
 
 @pytest.mark.soak

@@ -243,21 +243,30 @@ def test_an_error_of_one_process_is_said_by_all(runs, mnist_data_dir, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_shards_of_a_batch_add_up_to_the_batch():
-    mesh = sharding.make_mesh(3)
-    values = np.arange(1.0, 9.0, dtype=np.float32)  # which 3 does not divide
+@pytest.mark.parametrize("num_shards", [2, 3, 4, 6, 8])
+def test_shards_of_a_batch_add_up_to_the_batch(num_shards):
+    mesh = sharding.make_mesh(num_shards)
+    values = np.arange(1.0, 24.0, dtype=np.float32)  # none of those divides 23
 
     def sums(batch):
         def of_shard(shard, index):
             counted = shard["value"] * shard["mask"]
-            return {"sum": jnp.sum(counted), "index": index, "size": shard["mask"].size}
+            powers = counted[:, None] ** jnp.arange(3)
+            return {
+                "powers": powers.sum(axis=0, where=shard["mask"][:, None] > 0),
+                "index": index,
+                "size": shard["mask"].size,
+            }
 
-        return sharding.sum_over_shards(of_shard, 3, batch)
+        return sharding.sum_over_shards(of_shard, num_shards, batch)
 
     found = sharding.jit_over_shards(sums, mesh)(
-        {"value": values, "mask": np.ones(8, np.float32)}
+        {"value": values, "mask": np.ones(23, np.float32)}
     )
-    assert found == {"sum": values.sum(), "index": 0 + 1 + 2, "size": 9}
+    np.testing.assert_array_equal(found["powers"], [23, 276, np.sum(values**2)])
+    assert found["index"] == sum(range(num_shards))
+    assert found["index"].dtype == np.int32
+    assert found["size"] == -(-23 // num_shards) * num_shards
 
 
 @pytest.mark.usefixtures("quickly_compiled")
