@@ -5,7 +5,6 @@ import contextlib
 import math
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
@@ -125,15 +124,13 @@ def join_processes(same: Mapping[str, Any]) -> None:
 def run(main: Callable[[list[str]], int | None]) -> NoReturn:
     """Parses the flags, calls `main(arguments)` and exits with its exit code.
 
-    A `UserError` becomes one line on stderr; Ctrl-C ends the process (130 to shells).
-    `--help` prints the script's docstring and its own flags, and exits with 0.
+    A `UserError` becomes one line on stderr. `--help` prints the script's docstring and
+    its own flags, and exits with 0. Ctrl-C is the scripts' own affair: they let it end
+    the process, at once and without a word, until training catches it.
 
     Args:
       main: takes the arguments that are not flags, without the script's name.
     """
-    # Until training catches it itself. JAX's import would swallow an exception, and a
-    # handler of Python's would wait until a compilation is done.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         code = main(_parse_flags(sys.argv))
         sys.stdout.flush()  # here, where a reader that has left can be caught

@@ -103,7 +103,9 @@ def sum_over_shards(
     """
     own = num_shards // jax.lax.axis_size(_AXIS)
     # As often as all shards can be added in pairs; two or more are left for the end.
-    times = _times_even(num_shards) - (num_shards == 1 << _times_even(num_shards))
+    times = _times_even(num_shards)
+    if times and num_shards == 1 << times:
+        times -= 1
     here = min(times, _times_even(own))
     rows, split = _join(_of_own_shards(fn, num_shards, batch))
     rows = [_add_pairs(each, here) for each in rows]

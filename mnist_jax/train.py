@@ -404,7 +404,11 @@ def _metadata(
         images, labels = splits.validation
         variables = jax.device_get(state.variables)
         logits = evaluate.predict_logits(
-            program.model, variables, images, config.eval_batch_size
+            program.model,
+            variables,
+            images,
+            config.eval_batch_size,
+            config.num_shards,
         )
         metadata["temperature"] = fit_temperature(logits, labels)
     return metadata

@@ -359,6 +359,24 @@ def test_ctrl_c_during_the_imports_is_no_traceback(script):
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
+def test_ctrl_c_during_a_compilation_does_not_wait_for_it(tmp_path):
+    """Sent when all is read and nothing yet compiled, or saved."""
+    command = [sys.executable, "scripts/train.py", "--config.dataset=digits"]
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": ""}
+    with subprocess.Popen(
+        [*command, f"--workdir={tmp_path}"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        for line in process.stdout:
+            if line.startswith("model"):
+                process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == ""
+    assert process.returncode == -signal.SIGINT
+
+
 def test_a_file_that_becomes_too_large(server, unbroken, tmp_path):
     """What `ulimit -f` or a quota does; the limit is reached in the third save."""
     done = server.run(

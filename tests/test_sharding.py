@@ -1,10 +1,13 @@
 import contextlib
+import functools
 import json
 import os
 import re
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 
 from mnist_jax import sharding, train
 from mnist_jax.augment import augment
@@ -243,7 +247,7 @@ def test_an_error_of_one_process_is_said_by_all(runs, mnist_data_dir, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("num_shards", [2, 3, 4, 6, 8])
+@pytest.mark.parametrize("num_shards", [1, 2, 3, 6, 8])
 def test_shards_of_a_batch_add_up_to_the_batch(num_shards):
     mesh = sharding.make_mesh(num_shards)
     values = np.arange(1.0, 24.0, dtype=np.float32)  # none of those divides 23
@@ -267,6 +271,52 @@ def test_shards_of_a_batch_add_up_to_the_batch(num_shards):
     assert found["index"] == sum(range(num_shards))
     assert found["index"].dtype == np.int32
     assert found["size"] == -(-23 // num_shards) * num_shards
+
+
+def sums_on_each_number_of_devices():
+    """Run as a process of its own, as this one has one device."""
+    jax.config.update("jax_num_cpu_devices", 12)
+    rng = np.random.default_rng(0)
+    batch = rng.normal(size=(24, 50)).astype(np.float32)
+    weights = rng.normal(size=(50, 37)).astype(np.float32)
+
+    def step(num_shards, weights, momentum, batch):
+        def of_shard(shard, index):
+            def loss(weights):
+                return jnp.sum(jnp.tanh(shard @ weights * (index + 0.3)) ** 2) / 24
+
+            return jax.value_and_grad(loss)(weights)
+
+        loss, grads = sharding.sum_over_shards(of_shard, num_shards, batch)
+        momentum = 0.9 * momentum + 0.1 * grads
+        return weights - 0.3 * momentum, momentum, loss
+
+    differ = []
+    for num_shards in (1, 2, 3, 8, 12):
+        results = set()
+        for used in (n for n in range(1, 13) if num_shards % n == 0):
+            mesh = Mesh(np.array(jax.devices()[:used]), ("data",))
+            fn = functools.partial(step, num_shards)
+            compiled = sharding.jit_over_shards(fn, mesh)
+            state = (weights, np.zeros_like(weights))
+            for _ in range(10):
+                *state, loss = compiled(*state, batch)
+            results.add(b"".join(np.asarray(x).tobytes() for x in (*state, loss)))
+        differ += [num_shards] * (len(results) > 1)
+    print(differ)
+
+
+def test_sums_have_the_same_bits_on_each_number_of_devices():
+    program = "import test_sharding; test_sharding.sums_on_each_number_of_devices()"
+    here = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": f"{here}:{here.parent}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
 
 
 @pytest.mark.usefixtures("quickly_compiled")
