@@ -16,6 +16,25 @@ from mnist_jax.errors import UserError
 from mnist_jax.sharding import spread
 
 
+@contextlib.contextmanager
+def _thread_pool_of(num_shards: int) -> Iterator[None]:
+    """Fixes the size of the CPU backend's thread pool, while that backend is made.
+
+    XLA splits the longest sums of matrix products by the number of its threads, so it
+    enters the last digits. By itself it takes as many as cores, and at least as many as
+    devices; for shards it shall be the same wherever they are. More threads than cores
+    cost time. The variable is XLA's (`DefaultThreadPoolSize` in its source).
+    """
+    if num_shards == 1 or "NPROC" in os.environ:
+        yield
+        return
+    os.environ["NPROC"] = str(num_shards)
+    try:
+        yield
+    finally:
+        del os.environ["NPROC"]
+
+
 def set_up(
     device: str | None = None,
     *,
@@ -53,8 +72,10 @@ def set_up(
         jax.config.update("jax_num_cpu_devices", num_cpu_devices)
     elif num_parts > 1 and "--xla_force_host" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", spread(num_parts, num_cores()))
+    if jax.distributed.is_initialized():
+        _mute_libraries()
     try:
-        with _warnings_of_jax() as warned:
+        with _thread_pool_of(num_shards), _warnings_of_jax() as warned:
             found = jax.default_backend()
     except Exception as error:  # JAX_PLATFORMS names a backend that is not there
         asked = os.environ.get("JAX_PLATFORMS")
@@ -87,6 +108,14 @@ def set_up(
     # Every program of this project is worth keeping: none is small in start-up time.
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def _mute_libraries() -> None:
+    """Leaves stdout to Python: Gloo prints there, in pieces, what it connected to."""
+    sys.stdout.flush()
+    own = open(os.dup(1), "w", encoding=sys.stdout.encoding)  # noqa: SIM115  likewise
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.stdout = own
 
 
 @contextlib.contextmanager

@@ -81,8 +81,7 @@ def jit_over_shards(
     sharded = jax.shard_map(
         fn, mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False
     )
-    # Of a single device too, or sums that are split over cores would end otherwise.
-    options = ops.compiler_options(one_core=True)
+    options = ops.compiler_options(one_core=len(mesh.local_devices) > 1)
     return jax.jit(sharded, donate_argnums=donate_argnums, compiler_options=options)
 
 
