@@ -101,7 +101,8 @@ def sum_over_shards(
       As `fn`: the sum over the V shards, bit-equal on any number of devices.
     """
     own = num_shards // jax.lax.axis_size(_AXIS)
-    # As often as all shards can be added in pairs; two or more are left for the end.
+    # As often as all shards can be added in pairs. Two or more rows are left for the
+    # end, which is then the same program on any number of devices.
     times = _times_even(num_shards)
     if times and num_shards == 1 << times:
         times -= 1
