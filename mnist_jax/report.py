@@ -34,6 +34,7 @@ class Report:
         self._training_started = self._training_ended = self._started
         self._bar: tqdm | None = None
         self._num_epochs = 0
+        self._had_ended = False
         self._compile_started = self._started
         _print("device", devices.describe(num_parts))
 
@@ -63,6 +64,7 @@ class Report:
         if step < last_step:
             print("\nepoch      loss   accuracy   val. loss   val. acc.    images/s")
         self._num_epochs = last_step // steps_per_epoch
+        self._had_ended = step == last_step
         self._bar = tqdm(
             total=last_step,
             initial=step,
@@ -113,7 +115,9 @@ class Report:
         now = time.perf_counter()
         print()
         _print("test", _describe(test))
-        _print("", "read once, at the end: make choices by validation, not by this")
+        # It may have been read then, or the run was killed on the way to it.
+        read = "training had ended before" if self._had_ended else "read once, at the end"
+        _print("", f"{read}: make choices by validation, not by this")
         _warn_of_fallback(source)
         _print(
             "time",

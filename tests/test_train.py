@@ -316,7 +316,10 @@ def test_resume_of_a_finished_run_reports_it_again(
     before = (trained_workdir / "metrics.jsonl").read_text()
     result = train.train_and_evaluate(tiny_config, trained_workdir, resume=True)
     assert result["count"] == 400
-    assert "of 400 images right" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "of 400 images right" in printed
+    assert "training had ended before" in printed
+    assert "read once" not in printed
     assert (trained_workdir / "metrics.jsonl").read_text() == before
 
 
