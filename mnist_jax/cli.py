@@ -97,11 +97,14 @@ def num_cpu_devices() -> int | None:
     return number
 
 
-def join_processes(same: Mapping[str, Any]) -> None:
+def join_processes(same: Mapping[str, Any]) -> int:
     """Joins the other processes of a run, if the flags say that there are any.
 
     Args:
       same: name and value of what must be the same in all of them, beside versions.
+
+    Returns:
+      How many processes there are.
 
     Raises:
       UserError: see `processes.join`.
@@ -118,7 +121,8 @@ def join_processes(same: Mapping[str, Any]) -> None:
         from mnist_jax import processes
 
         versions = processes.versions()
-        processes.join(processes.Processes(*given), {**versions, **same})
+        return processes.join(processes.Processes(*given), {**versions, **same})
+    return 1
 
 
 def run(main: Callable[[list[str]], int | None]) -> NoReturn:

@@ -41,6 +41,7 @@ def set_up(
     num_seeds: int = 1,
     num_shards: int = 1,
     num_cpu_devices: int | None = None,
+    num_processes: int = 1,
 ) -> None:
     """Chooses the backend and turns on the persistent compilation cache.
 
@@ -55,6 +56,7 @@ def set_up(
         made of its cores that each trains as many of them.
       num_shards: into how many shards a batch is cut, likewise.
       num_cpu_devices: how many devices to make of the CPU's cores in any case.
+      num_processes: over which the shards are spread.
 
     Where there are several processes (`processes.join`), those after the first print
     nothing to stdout from here on.
@@ -71,7 +73,8 @@ def set_up(
     if num_cpu_devices:
         jax.config.update("jax_num_cpu_devices", num_cpu_devices)
     elif num_parts > 1 and "--xla_force_host" not in os.environ.get("XLA_FLAGS", ""):
-        jax.config.update("jax_num_cpu_devices", spread(num_parts, num_cores()))
+        own = max(1, num_parts // num_processes)
+        jax.config.update("jax_num_cpu_devices", spread(own, num_cores()))
     if jax.distributed.is_initialized():
         _mute_libraries()
     try:

@@ -50,7 +50,7 @@ class Processes(NamedTuple):
 _watch: "_Watch | None" = None
 
 
-def join(processes: Processes, same: Mapping[str, Any]) -> None:
+def join(processes: Processes, same: Mapping[str, Any]) -> int:
     """Joins the other processes; to be called once, before JAX's devices are used.
 
     From then on the end of one ends them all, with one line that says which and why.
@@ -61,6 +61,9 @@ def join(processes: Processes, same: Mapping[str, Any]) -> None:
     Args:
       processes: where to meet.
       same: name and JSON-able value of all that must be the same in them.
+
+    Returns:
+      How many processes there are.
 
     Raises:
       ConfigError: numbers or addresses that cannot be, or something is not the same.
@@ -92,6 +95,7 @@ def join(processes: Processes, same: Mapping[str, Any]) -> None:
         raise UserError(
             f"process {process_id} could not join the others at {address}: {reason}"
         ) from error
+    return count
 
 
 def versions() -> dict[str, str]:

@@ -116,8 +116,9 @@ class Report:
         print()
         _print("test", _describe(test))
         # It may have been read then, or the run was killed on the way to it.
-        read = "training had ended before" if self._had_ended else "read once, at the end"
-        _print("", f"{read}: make choices by validation, not by this")
+        once = "read once, at the end"
+        when = "training had ended before" if self._had_ended else once
+        _print("", f"{when}: make choices by validation, not by this")
         _warn_of_fallback(source)
         _print(
             "time",

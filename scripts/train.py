@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
     from mnist_jax import devices, train
 
     given = {"resume": _RESUME, "overwrite": _OVERWRITE, "dry_run": _DRY_RUN}
-    cli.join_processes(
+    num_processes = cli.join_processes(
         {f"config.{name}": value for name, value in flatten(config).items()}
         | {f"--{name}": flag.value for name, flag in given.items()}
     )
@@ -53,6 +53,7 @@ def main(arguments: list[str]) -> None:
         num_seeds=config.num_seeds,
         num_shards=config.num_shards,
         num_cpu_devices=cli.num_cpu_devices(),
+        num_processes=num_processes,
     )
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     train.train_and_evaluate(

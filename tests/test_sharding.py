@@ -69,7 +69,8 @@ class Runs:
         return self.start_script("train.py", num_devices, num_processes, *flags)
 
     def start_script(self, script, num_devices, num_processes, *flags, own=None):
-        flags = (f"--num_cpu_devices={num_devices}", *flags)
+        if num_devices:
+            flags = (f"--num_cpu_devices={num_devices}", *flags)
         if num_processes == 1:
             return [self.server.start(script, *flags)]
         return [
@@ -123,6 +124,13 @@ def test_two_processes_of_two_devices_give_the_bits_of_one_device(
     assert result(tmp_path) == result(on_one_device)
     # Process 0 alone has written.
     assert len(list(tmp_path.glob("tensorboard/*"))) == 1
+
+
+def test_two_processes_take_as_many_devices_as_there_are_shards(runs, tmp_path):
+    """Without `--num_cpu_devices` each would take both cores for two shards."""
+    flags = (*LIGHT, "--config.num_epochs=2", f"--workdir={tmp_path}")
+    done = [p.wait() for p in runs.start_script("train.py", None, 2, *flags)]
+    assert [each.returncode for each in done] == [0, 0], done
 
 
 def test_a_run_goes_on_with_the_same_bits_on_other_devices(
