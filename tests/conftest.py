@@ -1,5 +1,7 @@
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # for subprocesses too; before jax is imported
@@ -69,6 +71,18 @@ def make_tiny_config():
     for name in config.augment:  # a warp takes longer to compile than all the rest
         config.augment[name] = 0.0
     return config
+
+
+def run_python(code, timeout, **env):
+    """Runs code in a fresh process, which can import the modules of these tests."""
+    paths = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **env},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
 
 
 @pytest.fixture

@@ -1,12 +1,9 @@
 import functools
 import hashlib
 import json
-import os
 import random
 import re
 import shutil
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ import optax
 import orbax.checkpoint as ocp
 import pytest
 from absl import logging
+from conftest import run_python
 
 import mnist_jax
 from mnist_jax.checkpoint import Checkpointer
@@ -71,18 +69,10 @@ def restore(workdir, template=None, step=None):
         )
 
 
-def run_python(code, workdir, **env):
+def run_here(code, workdir, **env):
     """Runs code in a fresh process, with all names of this module."""
     code = f"from test_checkpoint import *\nworkdir = {str(workdir)!r}\n" + code
-    paths = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **env}
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    return run_python(code, timeout=120, **env)
 
 
 def test_round_trip_is_bit_equal_and_keeps_types(tmp_path):
@@ -383,7 +373,7 @@ def test_a_full_disk_is_one_error_and_the_last_checkpoint_stays(tmp_path):
                 checkpointer.save(make_state(2), metadata=METADATA)
         print(info.value)
     """
-    process = run_python(textwrap.dedent(code), tmp_path)
+    process = run_here(textwrap.dedent(code), tmp_path)
     assert process.stderr == ""
     assert process.stdout.startswith("cannot save a checkpoint in ")
     assert process.stdout.count("\n") == 1
@@ -394,6 +384,7 @@ def test_a_full_disk_is_one_error_and_the_last_checkpoint_stays(tmp_path):
 def test_a_run_killed_in_a_save_leaves_the_step_before(tmp_path, moment):
     save(tmp_path, 1)
     code = f"""
+        import os
         checkpointer = Checkpointer(workdir, max_to_keep=2)
         if {moment!r} == "rename":
             os.rename = os.replace = lambda *args, **kwargs: os._exit(9)
@@ -402,7 +393,7 @@ def test_a_run_killed_in_a_save_leaves_the_step_before(tmp_path, moment):
             checkpointer.wait()
         os._exit(9)
     """
-    assert run_python(textwrap.dedent(code), tmp_path).returncode == 9
+    assert run_here(textwrap.dedent(code), tmp_path).returncode == 9
     assert_equal(restore(tmp_path).state, make_state(1))
     assert_equal(restore(save(tmp_path, 2)).state, make_state(2))
     assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"1", "2"}
@@ -424,7 +415,7 @@ def test_checkpoints_move_between_numbers_of_devices(tmp_path):
             checkpointer.save(big, metadata=METADATA)
     """
     flags = "--xla_force_host_platform_device_count=4"
-    process = run_python(
+    process = run_here(
         textwrap.dedent(code), tmp_path, XLA_FLAGS=flags, JAX_PLATFORMS="cpu"
     )
     assert (process.returncode, process.stderr) == (0, "")

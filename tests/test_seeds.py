@@ -4,13 +4,12 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import make_tiny_config
+from conftest import make_tiny_config, run_python
 from jax.sharding import Mesh, PartitionSpec
 
 from mnist_jax import evaluate, train
@@ -157,14 +156,7 @@ def collectives(compiled):
 
 def test_seeds_on_several_devices_do_not_communicate():
     program = "import test_seeds; test_seeds.seeds_on_four_devices()"
-    here = Path(__file__).parent
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": f"{here}:{here.parent}"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = run_python(program, timeout=300)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {
         "alike": True,

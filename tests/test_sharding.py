@@ -6,8 +6,6 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import run_python
 from jax.sharding import Mesh
 
 from mnist_jax import sharding, train
@@ -316,14 +315,7 @@ def sums_on_each_number_of_devices():
 
 def test_sums_have_the_same_bits_on_each_number_of_devices():
     program = "import test_sharding; test_sharding.sums_on_each_number_of_devices()"
-    here = Path(__file__).parent
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": f"{here}:{here.parent}"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = run_python(program, timeout=300)
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
 
 
