@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
-from mnist_jax import archives, offline_digits, records, tfds_builders
 from mnist_jax.config import ConfigDict
+from mnist_jax.datasets import archives, offline_digits, shard_files, tfds_builders
+from mnist_jax.datasets.sources import DIGITS, DatasetSource, cache_dir, resolve_dataset
 from mnist_jax.errors import ConfigError, DataError
-from mnist_jax.sources import DIGITS, DatasetSource, cache_dir, resolve_dataset
 
 if TYPE_CHECKING:
     import jax
@@ -142,10 +142,10 @@ def _identity(source: DatasetSource, split: str) -> str:
         try:
             found = os.stat(file)
         except OSError as error:
-            why = f"{file}: {archives.reason(error)}; {records.MEND}"
+            why = f"{file}: {archives.reason(error)}; {shard_files.MEND}"
             raise DataError(why) from error
         if not stat.S_ISREG(found.st_mode):
-            raise DataError(f"{file} is not a file; {records.MEND}")
+            raise DataError(f"{file} is not a file; {shard_files.MEND}")
         if not os.access(file, os.R_OK):
             raise DataError(f"{file}: no permission to read it")
         files.append([file, found.st_size, found.st_mtime_ns])
@@ -165,14 +165,14 @@ def _decode(source: DatasetSource, split: str) -> Dataset:
         shards = []
         lengths = source.shard_lengths[split]
         for file, length in zip(source.files[split], lengths, strict=True):
-            shards.append(records.read_shard(Path(file), source.file_format))
+            shards.append(shard_files.read_shard(Path(file), source.file_format))
             if (found := len(shards[-1][1])) != length:
                 count = f"{found:,} examples instead of {length:,}"
-                raise DataError(f"{file} has {count}; {records.MEND}")
+                raise DataError(f"{file} has {count}; {shard_files.MEND}")
         images, labels = map(np.concatenate, zip(*shards, strict=True))
     if ((labels < 0) | (labels >= source.num_classes)).any():
         wrong = f"labels outside 0..{source.num_classes - 1}"
-        raise DataError(f"{source.name} {split} has {wrong}; {records.MEND}")
+        raise DataError(f"{source.name} {split} has {wrong}; {shard_files.MEND}")
     return Dataset(images, labels)
 
 
@@ -290,11 +290,11 @@ def _with_made_images(train: Dataset, styled_digits: int, negatives: int) -> Dat
     """Adds made digits, and made images of what is no digit, with label -1."""
     parts = [train]
     if styled_digits:
-        from mnist_jax.styles import make_styled_digits
+        from mnist_jax.drawing.hand_styles import make_styled_digits
 
         parts.append(Dataset(*make_styled_digits(styled_digits, seed=0)))
     if negatives:
-        from mnist_jax.negatives import make_negatives
+        from mnist_jax.drawing.negatives import make_negatives
 
         images = make_negatives(negatives, seed=0, digits=train.images)
         parts.append(Dataset(images, np.full(negatives, -1, np.int32)))

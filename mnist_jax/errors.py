@@ -1,11 +1,14 @@
-"""Errors that a user can cause and mend: one line each, never a traceback.
+"""Errors that a user can cause and mend: one line each, never a traceback. And names
+that a user writes into a config: what they stand for, or the nearest valid one.
 
 The message says what is wrong, where, and what to do about it. Scripts print it
-and exit with `exit_code` (see `mnist_jax.cli`).
+and exit with `exit_code` (see `mnist_jax.commands.cli`).
 """
 
 import difflib
-from collections.abc import Iterable
+import importlib
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class UserError(Exception):
@@ -47,3 +50,30 @@ def suggest(name: str, valid: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{hint}(valid: {', '.join(valid)})"
+
+
+def lookup(name: str, table: Mapping[str, Any], field: str) -> Any:
+    """Returns what a name in a config stands for.
+
+    Args:
+      name: a key of the table; or "my_package.module:name", which is imported, so that
+        users extend every table from a package of their own.
+      table: the names that come with this project.
+      field: where the name was found, "config.model.name" say.
+
+    Raises:
+      ConfigError: neither a key nor something that can be imported.
+    """
+    if name in table:
+        return table[name]
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        hint = suggest(name, table)
+        raise ConfigError(f"{field} = {name!r}: {hint}, or 'my_package.module:name'")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # the module is the user's own code: anything goes
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(
+            f"{field} = {name!r} cannot be imported: {reason[:200]}"
+        ) from error

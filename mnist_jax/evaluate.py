@@ -8,7 +8,6 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from mnist_jax import sharding
 from mnist_jax.config import ConfigDict
 from mnist_jax.data import (
     Dataset,
@@ -20,11 +19,12 @@ from mnist_jax.data import (
 )
 from mnist_jax.errors import ConfigError, DataError
 from mnist_jax.metrics import Metrics, mean_metrics, summed_metrics
-from mnist_jax.models import Ensemble, Model
-from mnist_jax.seeds import over_seeds, unstack
+from mnist_jax.models.cnn import Ensemble, Model
+from mnist_jax.parallel import shards
+from mnist_jax.parallel.seeds import over_seeds, unstack
 
 if TYPE_CHECKING:
-    from mnist_jax.load import Loaded
+    from mnist_jax.checkpoint.load import Loaded
 
 PyTree = Any
 Batch = dict[str, Any]
@@ -60,10 +60,10 @@ def make_sharded_eval_step(model: Model, num_shards: int, mesh: Mesh) -> EvalSte
         def of_shard(shard: Batch, _: jax.Array) -> Metrics:
             return _eval_step(model, variables, shard)
 
-        sums: Metrics = sharding.sum_over_shards(of_shard, num_shards, batch)
+        sums: Metrics = shards.sum_over_shards(of_shard, num_shards, batch)
         return sums
 
-    sharded: EvalStep = sharding.jit_over_shards(eval_step, mesh)
+    sharded: EvalStep = shards.jit_over_shards(eval_step, mesh)
     return sharded
 
 
@@ -124,9 +124,9 @@ def predict_logits(
     dataset = Dataset(images, np.zeros(len(images), np.int32))
     logits = functools.partial(_logits, model)
     if num_shards > 1:
-        mesh = sharding.make_mesh(num_shards)
+        mesh = shards.make_mesh(num_shards)
         logits = _sharded_logits(model, num_shards, mesh)
-        variables = jax.device_put(jax.device_get(variables), sharding.replicated(mesh))
+        variables = jax.device_put(jax.device_get(variables), shards.replicated(mesh))
     outputs = [
         logits(variables, batch["image"]) for batch in _batches(dataset, batch_size)
     ]
@@ -137,9 +137,9 @@ def predict_logits(
 def _sharded_logits(model: Model, num_shards: int, mesh: Mesh) -> Any:
     def logits(variables: PyTree, images: jax.Array) -> jax.Array:
         of_shard = functools.partial(_logits, model, variables)
-        return sharding.map_over_shards(of_shard, num_shards, images)
+        return shards.map_over_shards(of_shard, num_shards, images)
 
-    return sharding.jit_over_shards(logits, mesh)
+    return shards.jit_over_shards(logits, mesh)
 
 
 def _batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:

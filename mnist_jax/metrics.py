@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Metrics = dict[str, jax.Array]
 
@@ -70,3 +71,11 @@ def mean_metrics(sums: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         "correct": int(correct),
         "count": int(count),
     }
+
+
+def confusion_matrix(
+    labels: np.ndarray, answers: np.ndarray, num_classes: int
+) -> np.ndarray:
+    """Counts int64 [C, C]: row i, column j is how often an i was taken for a j."""
+    cells = np.bincount(labels * num_classes + answers, minlength=num_classes**2)
+    return cells.reshape(num_classes, num_classes)

@@ -14,9 +14,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from mnist_jax import evaluate, finite, sharding
-from mnist_jax.checkpoint import Checkpointer
-from mnist_jax.checkpoint_format import tree_digest
+from mnist_jax import evaluate
+from mnist_jax.calibration import fit_temperature
+from mnist_jax.checkpoint.format import tree_digest
+from mnist_jax.checkpoint.save import Checkpointer
 from mnist_jax.config import (
     ConfigDict,
     config_from_dict,
@@ -25,11 +26,13 @@ from mnist_jax.config import (
 )
 from mnist_jax.data import Dataset, DatasetSource, Splits, load_splits
 from mnist_jax.errors import ConfigError, Interrupted, UserError
-from mnist_jax.metric_writer import MetricWriter
 from mnist_jax.metrics import Metrics, mean_metrics
-from mnist_jax.models import create_model
+from mnist_jax.models.cnn import create_model
 from mnist_jax.optimizer import create_optimizer
-from mnist_jax.program import (
+from mnist_jax.parallel import shards
+from mnist_jax.parallel.seeds import over_seeds, unstack
+from mnist_jax.run import finite_checks
+from mnist_jax.run.compile_ahead import (
     Program,
     compile_train_steps,
     create_and_compile,
@@ -37,12 +40,10 @@ from mnist_jax.program import (
     state_shapes,
     steps_per_call,
 )
-from mnist_jax.report import Report
-from mnist_jax.scores import fit_temperature
-from mnist_jax.seeds import over_seeds, unstack
-from mnist_jax.signals import StopFlag, catch_signals
-from mnist_jax.train_state import TrainState
-from mnist_jax.workdir import (
+from mnist_jax.run.console import Report
+from mnist_jax.run.metric_writer import MetricWriter
+from mnist_jax.run.signals import StopFlag, catch_signals
+from mnist_jax.run.workdir import (
     check_resumable,
     check_same_config,
     clear_run,
@@ -50,6 +51,7 @@ from mnist_jax.workdir import (
     lock_workdir,
     write_config,
 )
+from mnist_jax.train_state import TrainState
 
 Totals = dict[str, Any]  # numbers, or arrays [S] with several seeds
 
@@ -94,7 +96,7 @@ def train_epoch(
             totals = add_metrics(totals, pending.pop(0), step, state)
         step += chosen.shape[-2]
         steps_done(chosen.shape[-2])
-        if sharding.agreed(stop.signum):
+        if shards.agreed(stop.signum):
             break
     for metrics in pending:
         totals = add_metrics(totals, metrics, step, state)
@@ -120,7 +122,7 @@ def add_metrics(
     Raises:
       UserError: the state or the loss became infinite or NaN, where and when.
     """
-    finite.check_steps(metrics, end, state)
+    finite_checks.check_steps(metrics, end, state)
     # In 64 bits: sums of many batches outgrow the digits of a float32.
     return {
         name: value + np.asarray(metrics[name]).astype(np.float64)
@@ -177,7 +179,7 @@ def train_and_evaluate(
     if not (read_test or config.validation):
         raise ConfigError("config.validation=0 leaves nothing to choose by: raise it")
     # What is in the folder is for one process to say, before it begins to change it.
-    primary = sharding.is_primary()
+    primary = shards.is_primary()
     if primary and has_run(workdir) and not (resume or overwrite or dry_run):
         raise ConfigError(
             f"{str(workdir)!r} holds a run: add --resume to go on with it, --overwrite "
@@ -187,7 +189,7 @@ def train_and_evaluate(
         check_resumable(workdir, config)
     report = Report(dry_run, max(config.num_seeds, config.num_shards))
     splits = load_splits(config, data_dir, manual_dir)
-    sharding.check_same("data", splits.digest, f"here, {splits.source.description}")
+    shards.check_same("data", splits.digest, f"here, {splits.source.description}")
     if dry_run:
         splits = splits.first(3 * config.batch_size)
         config = ConfigDict({**config.to_dict(), "num_epochs": 1})
@@ -203,7 +205,7 @@ def train_and_evaluate(
             with lock:
                 if primary and overwrite:
                     clear_run(Path(folder))
-                sharding.wait_for_all("the folder is ready")
+                shards.wait_for_all("the folder is ready")
                 return _run(config, Path(folder), splits, program, report, read_test)
     except BrokenPipeError:
         raise  # of the terminal, not of the workdir
@@ -232,7 +234,7 @@ def _run(
     read_test: bool,
 ) -> dict[str, float]:
     """Does the run in a folder that is empty or holds this very run; holds its lock."""
-    num_seeds, primary = program.num_seeds, sharding.is_primary()
+    num_seeds, primary = program.num_seeds, shards.is_primary()
     steps_per_epoch, last_step = program.steps_per_epoch, program.last_step
 
     def measure(state: TrainState, split: Dataset) -> list[dict[str, float]]:
@@ -243,7 +245,7 @@ def _run(
         ]
         ok = np.array([np.isfinite([own["loss"] for own in each]).all()])
         when = f"is infinite or NaN at step {steps_done_by(state)}"
-        finite.check(["the loss on images held out"], ok, when)
+        finite_checks.check(["the loss on images held out"], ok, when)
         return each
 
     def save(state: TrainState, totals: Totals, metrics: dict[str, float]) -> None:
@@ -271,7 +273,7 @@ def _run(
                 if primary:
                     writer.write(step, scalars, rates)
 
-            while step < last_step and not sharding.agreed(stop.signum):
+            while step < last_step and not shards.agreed(stop.signum):
                 begun, before = time.perf_counter(), np.sum(totals["count"])
                 state, totals = train_epoch(
                     program, state, dataset, totals, stop, report.steps_done
@@ -303,7 +305,7 @@ def _run(
                 raise Interrupted(
                     f"at step {step} of {last_step}, which is saved in {workdir}; "
                     "to go on, repeat the command with --resume and no --overwrite",
-                    sharding.agreed(stop.signum),
+                    shards.agreed(stop.signum),
                 )
             if read_test:
                 # The one time that this split is looked at.
@@ -314,7 +316,7 @@ def _run(
                 each = validation or measure(state, splits.validation)
     if read_test:
         report.summary(splits.source, over_seeds(each), workdir)
-    elif signum := sharding.agreed(stop.signum):
+    elif signum := shards.agreed(stop.signum):
         # All is done here, but the caller would begin with the next trial.
         raise Interrupted(f"at its end, which is saved in {workdir}", signum)
     return over_seeds(each)
@@ -379,7 +381,7 @@ def _restore(
 
 def _check_replicas(state: TrainState) -> None:
     """Checks that all processes hold the same state."""
-    sharding.check_same(
+    shards.check_same(
         "weights",
         functools.partial(tree_digest, state),
         f"at step {steps_done_by(state)}, which is not saved: all need the same "

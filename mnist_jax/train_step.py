@@ -14,12 +14,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mnist_jax import ops, sharding
+from mnist_jax import ops
 from mnist_jax.augment import augment
 from mnist_jax.config import ConfigDict
 from mnist_jax.data import Dataset, normalize
-from mnist_jax.finite import elements_are_finite, sums_are_finite
 from mnist_jax.metrics import Metrics, cross_entropy, summed_metrics
+from mnist_jax.parallel import shards
+from mnist_jax.run.finite_checks import elements_are_finite, sums_are_finite
 from mnist_jax.train_state import TrainState
 
 Batch = dict[str, jax.Array]
@@ -66,7 +67,7 @@ def train_step(
             share = jax.tree.map(lambda leaf: leaf / config.num_shards, batch_stats)
             return grads, metrics, share
 
-        grads, metrics, batch_stats = sharding.sum_over_shards(
+        grads, metrics, batch_stats = shards.sum_over_shards(
             of_shard, config.num_shards, batch
         )
     state = state.apply_gradients(grads, batch_stats, tx, config.ema_decay)

@@ -29,7 +29,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from mnist_jax import cli
+from mnist_jax.commands import cli
 from mnist_jax.config import validate_config
 from mnist_jax.errors import ConfigError, UserError
 
@@ -72,7 +72,10 @@ def main(arguments: list[str]) -> None:
             raise UserError(
                 f"cannot write to --profile_dir={_PROFILE_DIR.value}: {error.strerror}"
             ) from error
-    from mnist_jax import benchmark, compare, data, devices, growth, plots
+    from mnist_jax import data
+    from mnist_jax.analysis import plots
+    from mnist_jax.benchmark import compare, measure, scaling
+    from mnist_jax.parallel import devices
 
     if _GROWTH.value:  # now, and not after all the work
         plots.check_format(_GROWTH.value)
@@ -87,15 +90,15 @@ def main(arguments: list[str]) -> None:
         splits = data.load_splits(config, None, None)
         dataset, num_classes = splits.train, splits.source.num_classes
     else:
-        dataset = benchmark.synthetic_dataset(60_000)  # as many as MNIST
-    workload = benchmark.Workload(
+        dataset = measure.synthetic_dataset(60_000)  # as many as MNIST
+    workload = measure.Workload(
         config, dataset, num_classes, _REPEATS.value, _SECONDS.value, _PROFILE_DIR.value
     )
     names = _ONLY.value
     if not names and not (_COMPARE.value or _GROWTH.value):
-        names = list(benchmark.MEASUREMENTS)
-    measurements = benchmark.measure(workload, names)
-    machine = benchmark.describe_machine()
+        names = list(measure.MEASUREMENTS)
+    measurements = measure.measure(workload, names)
+    machine = measure.describe_machine()
 
     def show(text: str) -> None:
         if not _JSON.value:
@@ -108,22 +111,22 @@ def main(arguments: list[str]) -> None:
     show(f"repeats  {workload.repeats} of about {workload.seconds:g} s")
     results: dict[str, Any] = {}
     if names:
-        show(f"\n{benchmark.HEADER}")
+        show(f"\n{measure.HEADER}")
     for name, result in measurements:
         results[name] = dataclasses.asdict(result)
-        show(benchmark.format_result(name, result))
+        show(measure.format_result(name, result))
     if _COMPARE.value:
         comparison = compare.compare(workload, _COMPARE.value, _PEER_PYTHON.value)
         results["compare"] = dataclasses.asdict(comparison)
         show(f"\n{compare.format_comparison(comparison)}")
     if _GROWTH.value:
-        show(f"\n{growth.HEADER}")
+        show(f"\n{scaling.HEADER}")
         curves = []
-        for curve in growth.measure_growth(workload):
+        for curve in scaling.measure_growth(workload):
             curves.append(curve)
-            show(growth.format_curve(curve))
+            show(scaling.format_curve(curve))
         results["growth"] = [dataclasses.asdict(curve) for curve in curves]
-        plots.save(growth.draw(curves), _GROWTH.value)
+        plots.save(scaling.draw(curves), _GROWTH.value)
         show(f"figure   {_GROWTH.value}")
     if _JSON.value:
         settings = {

@@ -29,17 +29,17 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from mnist_jax import cli
+from mnist_jax.commands import cli
 from mnist_jax.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
-    from mnist_jax.corruptions import Robustness
+    from mnist_jax.analysis.corruptions import Robustness
+    from mnist_jax.analysis.scores import Evaluation
+    from mnist_jax.checkpoint.load import Loaded
     from mnist_jax.evaluate import LabelledSplit
-    from mnist_jax.load import Loaded
-    from mnist_jax.scores import Evaluation
 
 _WORKDIR = flags.DEFINE_multi_string(
     "workdir", ["checkpoints/default"], "Folder of a training run; several to rank."
@@ -72,7 +72,9 @@ cli.define_process_flags()
 def main(arguments: list[str]) -> None:
     """Prints the report and writes the figures."""
     cli.refuse_arguments(arguments)
-    from mnist_jax import devices, evaluate, load
+    from mnist_jax import evaluate
+    from mnist_jax.checkpoint import load
+    from mnist_jax.parallel import devices
 
     flags_of_work = (_CHECKPOINT, _SPLIT, _DATASET, _PICTURES, _CORRUPTIONS)
     cli.join_processes({f"--{flag.name}": flag.value for flag in flags_of_work})
@@ -83,7 +85,7 @@ def main(arguments: list[str]) -> None:
     (workdir,) = _WORKDIR.value
     loaded = load.load_model(workdir, _CHECKPOINT.value)
     if _PICTURES.value:
-        from mnist_jax import simulator
+        from mnist_jax.simulation import simulator
 
         held_out = evaluate.load_held_out(loaded, _DATA_DIR.value, _MANUAL_DIR.value)
         found = simulator.measure(loaded, *held_out, _PICTURES.value)
@@ -101,7 +103,8 @@ def main(arguments: list[str]) -> None:
 
 def _rank() -> None:
     """Prints a table of several runs, by validation."""
-    from mnist_jax import load, ranking
+    from mnist_jax.analysis import ranking
+    from mnist_jax.checkpoint import load
 
     if _SPLIT.value not in (None, "validation") or _DATASET.value:
         raise ConfigError(
@@ -122,7 +125,9 @@ def _rank() -> None:
 
 def _evaluate(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
     """Prints the report on one run, and writes its figures and its page."""
-    from mnist_jax import corruptions, evaluate, scores, sharding
+    from mnist_jax import evaluate
+    from mnist_jax.analysis import corruptions, scores
+    from mnist_jax.parallel import shards
 
     logits = evaluate.predict_logits(
         loaded.model,
@@ -173,18 +178,18 @@ def _evaluate(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
         print(scores.to_text(evaluation))
         if robustness:
             print(f"\n{corruptions.to_text(robustness)}")
-    if not (_FIGURES.value or _REPORT.value) or not sharding.is_primary():
+    if not (_FIGURES.value or _REPORT.value) or not shards.is_primary():
         return
     figures = _draw(workdir, evaluation, split, robustness)
     written = []
     if _FIGURES.value:
-        from mnist_jax import plots
+        from mnist_jax.analysis import plots
 
         for name, figure in figures.items():
             plots.save(figure, Path(workdir) / "figures" / f"{name}.png")
         written.append(f"figures      {Path(workdir) / 'figures'}")
     if _REPORT.value:
-        from mnist_jax import results_page
+        from mnist_jax.analysis import results_page
 
         page = Path(workdir) / "report.html"
         results = results_page.Results(
@@ -210,7 +215,8 @@ def _print_wrapped(label: str, text: str) -> None:
 
 
 def _measure_corruptions(loaded: "Loaded", split: "LabelledSplit") -> "Robustness":
-    from mnist_jax import corruptions, evaluate
+    from mnist_jax import evaluate
+    from mnist_jax.analysis import corruptions
 
     def answer(images: "np.ndarray") -> "np.ndarray":
         logits = evaluate.predict_logits(
@@ -228,8 +234,8 @@ def _draw(
     split: "LabelledSplit",
     robustness: "Robustness | None",
 ) -> "dict[str, Figure]":
-    from mnist_jax import corruptions, plots
-    from mnist_jax.metric_writer import read_metrics
+    from mnist_jax.analysis import corruptions, plots
+    from mnist_jax.run.metric_writer import read_metrics
 
     images = split.dataset.images
     figures = {

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from absl import flags
 
-from mnist_jax import cli
+from mnist_jax.commands import cli
 from mnist_jax.errors import ConfigError
 
 _WORKDIR = flags.DEFINE_string(
@@ -30,7 +30,8 @@ def main(arguments: list[str]) -> None:
     cli.refuse_arguments(arguments)
     if not _OUTPUT.value:
         raise ConfigError("--output is missing: name a folder to write")
-    from mnist_jax import devices, export, load
+    from mnist_jax.checkpoint import export, load
+    from mnist_jax.parallel import devices
 
     devices.set_up("cpu")
     loaded = load.load_model(_WORKDIR.value, _CHECKPOINT.value)

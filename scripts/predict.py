@@ -26,15 +26,15 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from mnist_jax import cli
+from mnist_jax.commands import cli
 from mnist_jax.config import CONFIGS
 from mnist_jax.errors import ConfigError, DataError, UserError
-from mnist_jax.predict import MIN_CONFIDENCE
+from mnist_jax.reading.reader import MIN_CONFIDENCE
 
 if TYPE_CHECKING:
-    from mnist_jax.load import Loaded
-    from mnist_jax.picture_paths import Source
-    from mnist_jax.predict import Prediction, Reader
+    from mnist_jax.checkpoint.load import Loaded
+    from mnist_jax.reading.paths import Source
+    from mnist_jax.reading.reader import Prediction, Reader
 
 _MANY = 20  # pictures are worth a progress bar
 
@@ -102,14 +102,17 @@ def main(arguments: list[str]) -> int:
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sources = _find_sources(arguments)
     _check_targets(sources)
-    from mnist_jax import devices, evaluate, load, predict
+    from mnist_jax import evaluate
+    from mnist_jax.checkpoint import load
+    from mnist_jax.parallel import devices
+    from mnist_jax.reading import reader
 
     devices.set_up(_DEVICE.value)
     workdir = _WORKDIR.value or CONFIGS.parent / "checkpoints" / "pretrained"
     loaded = load.load_model(workdir, _CHECKPOINT.value)
     if note := evaluate.fallback_note(loaded):
         print(f"warning: {note}", file=sys.stderr)
-    reader = predict.Reader(
+    pictures = reader.Reader(
         loaded,
         read=_READ.value,  # type: ignore[arg-type]  # an enum
         top_k=_TOP_K.value,
@@ -117,12 +120,12 @@ def main(arguments: list[str]) -> int:
         stages_dir=Path(_SAVE_PREPROCESSED.value) if _SAVE_PREPROCESSED.value else None,
     )
     if sources is None:
-        predictions = _read_samples(reader, loaded)
+        predictions = _read_samples(pictures, loaded)
     else:
-        predictions = _read_files(reader, sources)
-    _write_answers(predictions, reader.class_names, counted=sources is not None)
+        predictions = _read_files(pictures, sources)
+    _write_answers(predictions, pictures.class_names, counted=sources is not None)
     if _PLOT.value:
-        from mnist_jax import plots
+        from mnist_jax.analysis import plots
 
         plots.save(plots.predictions(predictions), _PLOT.value)
     if _DRAW.value and sources:
@@ -137,15 +140,15 @@ def main(arguments: list[str]) -> int:
 
 def _find_sources(arguments: list[str]) -> "list[Source] | None":
     """The pictures that are meant; None if no picture is named."""
-    from mnist_jax import picture_paths
+    from mnist_jax.reading import paths
 
     if _PATHS_FROM.value:
         if _PATHS_FROM.value == "-" and "-" in arguments:
             raise ConfigError("stdin can hold a picture, or --paths_from, but not both")
-        arguments = arguments + picture_paths.read_paths(_PATHS_FROM.value)
+        arguments = arguments + paths.read_paths(_PATHS_FROM.value)
     if not arguments:
         return None
-    return picture_paths.find_pictures(arguments, recursive=_RECURSIVE.value)
+    return paths.find_pictures(arguments, recursive=_RECURSIVE.value)
 
 
 def _check_targets(sources: "Sequence[Source] | None") -> None:
@@ -162,11 +165,11 @@ def _check_targets(sources: "Sequence[Source] | None") -> None:
             reason = f"{error.strerror}: {folder}"
             raise ConfigError(f"cannot make a folder: {reason}") from error
     if _PLOT.value:
-        from mnist_jax import plots
+        from mnist_jax.analysis import plots
 
         plots.check_format(_PLOT.value)
     if _DRAW.value:
-        from mnist_jax.picture_files import SUFFIXES
+        from mnist_jax.reading.files import SUFFIXES
 
         suffix = os.path.splitext(_DRAW.value)[1].lower()
         if suffix not in SUFFIXES - {".npy"}:
@@ -196,7 +199,7 @@ def _read_samples(reader: "Reader", loaded: "Loaded") -> "list[Prediction]":
 
 
 def _read_files(reader: "Reader", sources: "Sequence[Source]") -> "list[Prediction]":
-    from mnist_jax import answers, labels
+    from mnist_jax.reading import answers, labels
 
     names = [source.name for source in sources if source.content is None]
     found = labels.find_labels(names, reader.class_names, _LABELS.value)
@@ -221,7 +224,7 @@ def _write_answers(
     predictions: "Sequence[Prediction]", class_names: Sequence[str], counted: bool
 ) -> None:
     """Writes all but the lines of JSON that were printed already."""
-    from mnist_jax import answers, labels
+    from mnist_jax.reading import answers, labels
 
     report = labels.make_report(predictions, class_names) if counted else None
     if _FORMAT.value == "text":
@@ -248,11 +251,11 @@ def _write_answers(
 
 
 def _draw(source: "Source", prediction: "Prediction") -> None:
-    from mnist_jax import annotate, predict
+    from mnist_jax.reading import annotate, reader
 
     if prediction.status == "error":
         return
-    drawn = annotate.draw_answers(predict.load_picture(source), prediction.digits)
+    drawn = annotate.draw_answers(reader.load_picture(source), prediction.digits)
     try:
         drawn.save(str(_DRAW.value))
     except (OSError, ValueError) as error:

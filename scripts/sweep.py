@@ -20,7 +20,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from mnist_jax import cli
+from mnist_jax.commands import cli
 from mnist_jax.errors import Interrupted
 
 _CONFIG = cli.define_config_flag("default.py", "The config file of all cells.")
@@ -57,7 +57,9 @@ _DATA_DIR, _MANUAL_DIR = cli.define_data_dir_flags()
 def main(arguments: list[str]) -> None:
     """Trains what is left of the grid, and prints the tables."""
     cli.refuse_arguments(arguments)
-    from mnist_jax import devices, sweep, train
+    from mnist_jax import train
+    from mnist_jax.analysis import sweep
+    from mnist_jax.parallel import devices
 
     workdir, baseline = Path(_WORKDIR.value), _BASELINE.value
     overrides = dict(config_flags.get_override_values(flags.FLAGS["config"]))

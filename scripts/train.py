@@ -17,7 +17,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from mnist_jax import cli
+from mnist_jax.commands import cli
 from mnist_jax.config import flatten, validate_config
 
 _CONFIG = cli.define_config_flag("default.py", "The config file.")
@@ -41,7 +41,8 @@ def main(arguments: list[str]) -> None:
     cli.refuse_arguments(arguments)
     config = _CONFIG.value
     validate_config(config)
-    from mnist_jax import devices, train
+    from mnist_jax import train
+    from mnist_jax.parallel import devices
 
     given = {"resume": _RESUME, "overwrite": _OVERWRITE, "dry_run": _DRY_RUN}
     num_processes = cli.join_processes(

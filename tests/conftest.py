@@ -1,7 +1,5 @@
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # for subprocesses too; before jax is imported
@@ -9,6 +7,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # for subprocesses too; before jax is impor
 import jax
 import pytest
 from faults.client import Server
+from helpers import make_tiny_config
 from mnist_fixture import (  # noqa: F401  fixtures for all tests
     cache_dir,
     made_archives,
@@ -24,7 +23,7 @@ def _cache(tmp_path_factory):
     """One cache folder for all tests, and none of the user's."""
     folder = tmp_path_factory.mktemp("cache")
     os.environ["MNIST_JAX_CACHE_DIR"] = str(folder)
-    from mnist_jax import devices
+    from mnist_jax.parallel import devices
 
     devices.set_up("cpu")
 
@@ -58,31 +57,6 @@ def default_config():
 def seed_config():
     """configs/seed.py, free to be changed."""
     return load_config(CONFIGS / "seed.py").unlock()
-
-
-def make_tiny_config():
-    config = load_config(CONFIGS / "smoke.py").unlock()
-    config.train_split = "train[:600]"
-    config.batch_size = 64
-    config.model.kwargs.features = (4, 8)
-    config.model.kwargs.dense = (16,)
-    config.optimizer.learning_rate = 1e-2
-    config.ema_decay = 0.99
-    for name in config.augment:  # a warp takes longer to compile than all the rest
-        config.augment[name] = 0.0
-    return config
-
-
-def run_python(code, timeout, **env):
-    """Runs code in a fresh process, which can import the modules of these tests."""
-    paths = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **env},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
 
 
 @pytest.fixture

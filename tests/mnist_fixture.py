@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnist_jax import archives, records
 from mnist_jax.data import Dataset
+from mnist_jax.datasets import archives, shard_files
 
 NUM_TRAIN, NUM_TEST = 300, 100
 
@@ -100,8 +100,8 @@ def encode_example(image: np.ndarray, label: int) -> bytes:
 
 def write_tfrecord(path: Path, examples: list[bytes]) -> None:
     lengths = [struct.pack("<Q", len(example)) for example in examples]
-    length_crcs = records._masked_crc32c(lengths)
-    crcs = records._masked_crc32c(examples)
+    length_crcs = shard_files._masked_crc32c(lengths)
+    crcs = shard_files._masked_crc32c(examples)
     with open(path, "wb") as file:
         for length, length_crc, example, crc in zip(
             lengths, length_crcs, examples, crcs, strict=True

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from mnist_fixture import encode_example, make_dataset, write_prepared, write_tfrecord
 
-from mnist_jax import data, records, sources
+from mnist_jax import data
 from mnist_jax.data import Dataset, hold_out, load_dataset, normalize, resolve_dataset
+from mnist_jax.datasets import shard_files, sources
 from mnist_jax.errors import ConfigError, DataError
 
 
@@ -180,7 +181,7 @@ def test_a_missing_or_closed_shard(tmp_path, made_splits, monkeypatch):
         with pytest.raises(DataError, match=f"{shard}: no permission"):
             load_dataset(source, "test")
     shard.unlink()
-    with pytest.raises(DataError, match=f"{shard}: No such file.*{records.MEND}"):
+    with pytest.raises(DataError, match=f"{shard}: No such file.*{shard_files.MEND}"):
         load_dataset(source, "test")
 
 
@@ -232,7 +233,7 @@ def test_real_mnist(tmp_path, monkeypatch):
     """All of it, and the pixels in the archive's order have the archive's MD5."""
     import hashlib
 
-    from mnist_jax.tfds_builders import tfds_order
+    from mnist_jax.datasets.tfds_builders import tfds_order
 
     source = resolve_dataset("mnist", data_dir=REAL.parents[1])
     assert source.splits == {"train": 60000, "test": 10000}

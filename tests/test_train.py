@@ -10,28 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers import made_dataset
 
 from mnist_jax import evaluate, ops, train
-from mnist_jax.checkpoint import Checkpointer
+from mnist_jax.calibration import log_softmax
+from mnist_jax.checkpoint.save import Checkpointer
 from mnist_jax.config import CONFIGS, load_config
 from mnist_jax.data import Dataset, load_splits
 from mnist_jax.errors import ConfigError, Interrupted, UserError
-from mnist_jax.metric_writer import read_metrics
-from mnist_jax.program import create_program, state_shapes, steps_per_call
-from mnist_jax.report import Report
-from mnist_jax.scores import log_softmax
+from mnist_jax.ops import convolution
+from mnist_jax.run.compile_ahead import create_program, state_shapes, steps_per_call
+from mnist_jax.run.console import Report
+from mnist_jax.run.metric_writer import read_metrics
 from mnist_jax.train_step import epoch_indices
 
 FILES = sorted(CONFIGS.glob("[!_]*.py"))
-
-
-def made_dataset(count, seed=0):
-    """Images of noise whose brightest of ten rows tells the label."""
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 10, count).astype(np.int32)
-    images = rng.integers(0, 60, (count, 28, 28, 1), np.uint8)
-    images[np.arange(count), 2 * labels + 4] = 255
-    return Dataset(images, labels)
 
 
 def final_state(workdir, config):
@@ -111,7 +104,7 @@ def test_gradients_of_micro_batches_add_up_to_the_batchs(tiny_config, monkeypatc
     indices = jnp.arange(60, dtype=jnp.int32)[None].at[0, 50:].set(-1)
 
     def step(micro_batch):
-        monkeypatch.setattr(ops, "MICRO_BATCH", micro_batch)
+        monkeypatch.setattr(convolution, "MICRO_BATCH", micro_batch)
         program = create_program(tiny_config, 60, 10)
         return program.train_steps(
             program.create_state(), dataset, indices, program.rng
@@ -251,7 +244,7 @@ def test_a_run_that_was_stopped_and_resumed_ends_the_same(
     tiny_config, tmp_path, monkeypatch, calls
 ):
     """SIGTERM after some calls, in mid-epoch or at its end, then --resume."""
-    monkeypatch.setattr("mnist_jax.program.IMAGES_PER_CALL", 4 * 64)
+    monkeypatch.setattr("mnist_jax.run.compile_ahead.IMAGES_PER_CALL", 4 * 64)
     train.train_and_evaluate(tiny_config, tmp_path / "unbroken")
     seen = []
 

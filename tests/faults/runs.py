@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from faults.client import COUNT, Done, Fault, Server
 
-from mnist_jax.checkpoint_files import checkpoints_folder, read_intact, saved_steps
+from mnist_jax.checkpoint.read import checkpoints_folder, read_intact, saved_steps
 
 # With random steps, Adam's state, an average of the weights and a best step; an MLP is
 # traced in half the time of a CNN.

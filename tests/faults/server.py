@@ -31,16 +31,16 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 MODULES = (
     "ml_collections.config_flags",
     "matplotlib.pyplot",
-    "mnist_jax.annotate",
-    "mnist_jax.answers",
-    "mnist_jax.checkpoint",
-    "mnist_jax.cli",
-    "mnist_jax.devices",
+    "mnist_jax.reading.annotate",
+    "mnist_jax.reading.answers",
+    "mnist_jax.checkpoint.save",
+    "mnist_jax.commands.cli",
+    "mnist_jax.parallel.devices",
     "mnist_jax.evaluate",
-    "mnist_jax.export",
-    "mnist_jax.load",
-    "mnist_jax.predict",
-    "mnist_jax.simulator",
+    "mnist_jax.checkpoint.export",
+    "mnist_jax.checkpoint.load",
+    "mnist_jax.reading.reader",
+    "mnist_jax.simulation.simulator",
     "mnist_jax.train",
     "PIL.Image",
     "sklearn.datasets",
@@ -91,7 +91,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", ".*fork.*")
     for name in MODULES:
         importlib.import_module(name)
-    from mnist_jax.checkpoint import import_orbax
+    from mnist_jax.checkpoint.save import import_orbax
 
     import_orbax()
     threads = len(os.listdir("/proc/self/task"))

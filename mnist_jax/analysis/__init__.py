@@ -1,0 +1,4 @@
+"""Judges trained models: scores, corruptions, rankings, sweeps, plots and reports.
+
+Start with `scores.py`.
+"""

@@ -1,0 +1,57 @@
+"""This project, as `scripts/train.py` trains and `scripts/predict.py` predicts."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from mnist_jax.benchmark import measure
+from mnist_jax.benchmark.peers import Work
+from mnist_jax.config import config_from_dict
+from mnist_jax.data import Dataset
+from mnist_jax.evaluate import predict_logits
+from mnist_jax.models.cnn import create_model
+from mnist_jax.parallel import devices
+from mnist_jax.run.compile_ahead import compile_train_steps
+
+
+class Ours:
+    """See `peers.Peer`."""
+
+    version = f"jax {jax.__version__}"
+
+    def __init__(self, work: Work) -> None:
+        config, dataset = config_from_dict(work.config), Dataset(*work[1:])
+        devices.set_up("cpu", num_shards=config.num_shards)
+        workload = measure.Workload(config, dataset, 10, repeats=1, seconds=0.0)
+        program = workload.create_program()
+        self._state = program.create_state()
+        params = jax.tree.leaves(self._state.params)
+        self.num_parameters = sum(param.size for param in params)
+        self._model = create_model(config.model, workload.num_classes)
+        self._eval_batch_size = config.eval_batch_size
+        self._images, self._dataset = work.images, program.place(dataset)
+        self._variables: Any = None  # of the state, on one device
+        self._program = compile_train_steps(program, self._state, self._dataset)
+
+    def first_step(self) -> None:
+        """See `peers.Peer`."""
+        self.train(0.0)
+
+    def train(self, seconds: float) -> float:
+        """See `peers.Peer`."""
+        self._state, images_per_second, _ = measure.train_for(
+            self._program, self._state, self._dataset, seconds
+        )
+        self._variables = None
+        return images_per_second
+
+    def predict(self, count: int) -> np.ndarray:
+        """See `peers.Peer`."""
+        if self._variables is None:  # as `load_model` places them, once
+            self._variables = measure.variables_on_one_device(self._state)
+        size = min(count, self._eval_batch_size)
+        return predict_logits(self._model, self._variables, self._images[:count], size)
+
+
+create = Ours

@@ -1,0 +1,4 @@
+"""Saves, reads, checks and exports checkpoints.
+
+Start with `save.py`.
+"""

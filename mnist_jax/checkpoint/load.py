@@ -1,0 +1,128 @@
+"""Loads a trained model: all that evaluation and prediction need of a run."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import unflatten_dict
+
+import mnist_jax
+from mnist_jax.checkpoint.format import Metadata, types
+from mnist_jax.checkpoint.read import (
+    check_types,
+    checkpoints_folder,
+    read_accuracy,
+    read_intact,
+    reason,
+    select_steps,
+)
+from mnist_jax.config import ConfigDict, check_stored_config, config_from_dict
+from mnist_jax.errors import CheckpointError, ConfigError
+from mnist_jax.models.cnn import Ensemble, Model, create_model, for_prediction
+
+PyTree = Any
+
+
+class Loaded(NamedTuple):
+    """A trained model: `model.apply(variables, images)` gives logits.
+
+    Of a run with several seeds, an `Ensemble` of them all.
+    """
+
+    config: ConfigDict
+    model: Model
+    variables: PyTree  # {"params", "batch_stats"}; the averaged params if there are
+    metadata: Metadata
+    step: int
+
+    @property
+    def temperature(self) -> float:
+        """What to divide logits by for honest confidences: see `fit_temperature`."""
+        return float(self.metadata.get("temperature", 1.0))
+
+
+def load_model(workdir: str | Path, which: str = "latest") -> Loaded:
+    """Loads what evaluation and prediction need; creates and changes no file.
+
+    Args:
+      workdir: folder of a run.
+      which: "latest" or "best" (accuracy on validation). A damaged step is passed
+        over, with one warning, for the next latest or next best.
+
+    Raises:
+      CheckpointError: there is no checkpoint, or none that can be used.
+    """
+    directory = checkpoints_folder(workdir)
+    steps = select_steps(workdir, None)
+    if which == "best":
+        # A damaged step comes first: it might be the best, and its loss is told.
+        rank = {s: read_accuracy(directory / str(s), damaged=math.inf) for s in steps}
+        steps = [s for s in steps if rank[s] is not None]
+        steps.sort(key=lambda s: -(rank[s] or 0))
+        if not steps:
+            raise CheckpointError(
+                f"no checkpoint in {str(workdir)!r} has an accuracy on validation, "
+                "so none is the best; load the latest"
+            )
+
+    def weights(metadata: Metadata) -> Iterable[str]:
+        groups = {path.split("/")[0] for path in metadata["leaves"]}
+        params = "ema_params/" if "ema_params" in groups else "params/"
+        return [p for p in metadata["leaves"] if p.startswith((params, "batch_stats/"))]
+
+    metadata, host, _ = read_intact(workdir, steps, weights)
+    # Half precision is for storage only.
+    host = {
+        path: array.astype(np.float32) if array.dtype == np.float16 else array
+        for path, array in host.items()
+    }
+    state = unflatten_dict(host, sep="/")
+    variables = {
+        "params": state.get("ema_params") or state.get("params", {}),
+        "batch_stats": state.get("batch_stats", {}),
+    }
+    try:
+        config = config_from_dict(metadata["config"])
+        check_stored_config(config)
+        _check_dataset(metadata["dataset"], metadata.get("temperature", 1.0))
+        net = create_model(config.model, metadata["dataset"]["num_classes"])
+        member = for_prediction(net, config)
+        num_seeds = config.get("num_seeds", 1)
+    except Exception as error:  # a stranger's may hold anything
+        kind = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "
+        raise CheckpointError(
+            f"the checkpoint in {str(workdir)!r} does not fit this mnist_jax "
+            f"{mnist_jax.__version__}: {kind}{reason(error)}"
+        ) from error
+
+    def init() -> PyTree:
+        return net.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+
+    model: Model = member
+    expected = jax.eval_shape(init)
+    if num_seeds > 1:
+        expected = jax.eval_shape(jax.vmap(lambda _: init()), jnp.zeros(num_seeds))
+        model = Ensemble(member)
+    check_types(types(expected), types(variables), workdir)
+    variables = jax.device_put(variables)
+    return Loaded(config, model, variables, metadata, metadata["step"])
+
+
+def _check_dataset(dataset: dict[str, Any], temperature: Any) -> None:
+    """Checks what is read of a sealed metadata, but which another may have sealed."""
+    count = dataset["num_classes"]
+    if not (type(count) is int and 2 <= count <= 1000):
+        raise ValueError(f"num_classes is {count!r:.30}")
+    names = dataset.get("class_names", [""] * count)
+    if not (isinstance(names, list) and len(names) == count):
+        raise ValueError(f"{count} classes do not have as many names")
+    about = (dataset.get(key, "") for key in ("name", "description", "fallback_for"))
+    texts = [*names, *about]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("the data set's names are no texts")
+    if type(temperature) not in (int, float) or not 0 < temperature < math.inf:
+        raise ValueError(f"temperature is {temperature!r:.30}")

@@ -1,0 +1,201 @@
+"""Reads checkpoints from the disk, and only what is bit by bit as it was saved.
+
+    WORKDIR/checkpoints/STEP/state      the arrays, as nested dicts
+    WORKDIR/checkpoints/STEP/metadata   JSON: config, data set, versions, digests ...
+
+Both are written by Orbax: see `checkpoint`.
+"""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import mnist_jax
+from mnist_jax.checkpoint.format import FORMAT_VERSION, Metadata, digest, seal
+from mnist_jax.errors import CheckpointError
+
+DELETED = "deleted"  # old steps are renamed into it, which is atomic, and then removed
+
+
+class _DamagedError(Exception):
+    """A step that is not what was saved; the message is only the reason."""
+
+
+def checkpoints_folder(workdir: str | Path) -> Path:
+    """Where the steps of a run are."""
+    # Orbax refuses relative paths, and TensorStore those with "..".
+    return Path(workdir).resolve() / "checkpoints"
+
+
+def saved_steps(directory: Path) -> list[int]:
+    """Returns the complete steps, newest first; Orbax names others otherwise."""
+    if not directory.is_dir():
+        return []
+    names = [path.name for path in directory.iterdir() if path.is_dir()]
+    return sorted(map(int, filter(re.compile("0|[1-9][0-9]*").fullmatch, names)))[::-1]
+
+
+def select_steps(workdir: str | Path, step: int | None) -> list[int]:
+    """Returns `step`, or else all steps, newest first; raises if there are none."""
+    shown = repr(str(workdir))
+    if not Path(workdir).is_dir():
+        raise CheckpointError(
+            f"no folder {shown}; train first: python scripts/train.py "
+            f"--workdir={workdir}"
+        )
+    if not checkpoints_folder(workdir).is_dir():
+        raise CheckpointError(f"{shown} holds no run: it has no folder 'checkpoints'")
+    steps = saved_steps(checkpoints_folder(workdir))
+    if not steps:
+        raise CheckpointError(
+            f"{shown} holds no complete checkpoint: training ended before its first"
+        )
+    if step is not None and step not in steps:
+        raise CheckpointError(
+            f"{shown} has no checkpoint of step {step}, only of {_join(steps)}"
+        )
+    return steps if step is None else [step]
+
+
+def read_intact(
+    workdir: str | Path, steps: list[int], choose: Callable[[Metadata], Iterable[str]]
+) -> tuple[Metadata, dict[str, np.ndarray], list[int]]:
+    """Reads the first step that is not damaged, with a warning if it is not `steps[0]`.
+
+    Args:
+      workdir: folder of the run.
+      steps: which to try.
+      choose: returns the paths of the leaves to be read.
+
+    Returns:
+      Metadata, leaves by path, and the damaged steps.
+    """
+    reasons: dict[int, str] = {}
+    for step in steps:
+        step_dir = checkpoints_folder(workdir) / str(step)
+        try:
+            metadata = _read_metadata(step_dir)
+            host = _read_arrays(step_dir, metadata["leaves"], choose(metadata))
+        except _DamagedError as error:
+            reasons[step] = str(error)
+            continue
+        if reasons:
+            print(
+                f"warning: checkpoint {_join(reasons)} in {str(workdir)!r} is damaged "
+                f"({reasons[steps[0]]}); step {step} is used",
+                file=sys.stderr,
+            )
+        return metadata, host, list(reasons)
+    raise CheckpointError(
+        f"no intact checkpoint in {str(workdir)!r} (step {steps[0]}: "
+        f"{reasons[steps[0]]}): train again, with --overwrite or into another --workdir"
+    )
+
+
+def read_accuracy(step_dir: Path, damaged: float | None = None) -> float | None:
+    """A step's accuracy on validation, None without any; or else `damaged`."""
+    try:
+        return _read_metadata(step_dir)["metrics"].get("accuracy")
+    except _DamagedError:
+        return damaged
+
+
+def _read_metadata(step_dir: Path) -> Metadata:
+    """Reads and checks a step's metadata; raises if it is damaged or too new.
+
+    What every format has, whatever else it changes: the seal, `step` and
+    `format_version`.
+    """
+    try:
+        # Orbax's JSON item is this one file.
+        path = step_dir / "metadata" / "metadata"
+        if path.exists() and not path.is_file():  # a pipe would hang
+            raise OSError("it is not a file")
+        metadata = json.loads(path.read_bytes())
+        version, step = metadata["format_version"], metadata["step"]
+        rest = {key: metadata[key] for key in metadata if key != "sha256"}
+    except FileNotFoundError as error:
+        raise _DamagedError("it has no metadata of mnist_jax") from error
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise _DamagedError(f"unreadable metadata: {reason(error)}") from error
+    # First of all: a flipped bit in its number does not make a format a newer one.
+    intact = seal(rest)["sha256"] == metadata.get("sha256")
+    if not intact or str(step) != step_dir.name:
+        raise _DamagedError("its metadata does not match its SHA-256")
+    try:
+        for entry in metadata["leaves"].values():
+            if not isinstance(entry["type"] + entry["sha256"], str):
+                raise TypeError("leaves")
+        accuracy = metadata["metrics"].get("accuracy")
+        if not isinstance(accuracy, float | int | None):
+            raise TypeError("accuracy")
+    except (KeyError, TypeError, AttributeError) as error:
+        if version == FORMAT_VERSION:
+            raise _DamagedError(f"its metadata lacks {reason(error)}") from error
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{str(step_dir)!r} was written by a newer mnist_jax: format {version!r}, "
+            f"and this one ({mnist_jax.__version__}) reads up to {FORMAT_VERSION}; "
+            "upgrade mnist_jax"
+        )
+    return metadata
+
+
+def _read_arrays(
+    step_dir: Path, leaves: dict[str, Any], paths: Iterable[str]
+) -> dict[str, np.ndarray]:
+    """Reads the leaves of these paths and checks the SHA-256 of each.
+
+    TensorStore, under Orbax, does it alone: on a damaged file Orbax leaves reads
+    behind that print tracebacks later, and to import Orbax takes a quarter of a second.
+    """
+    import tensorstore as ts
+
+    context = ts.Context()
+    file = {"driver": "file", "path": f"{step_dir / 'state'}/"}
+    try:
+        opening = {}
+        for path in paths:
+            name = path.replace("/", ".") + "/"  # as Orbax names it
+            kvstore = {"driver": "ocdbt", "base": file, "path": name}
+            spec = {"driver": "zarr", "kvstore": kvstore}
+            opening[path] = ts.open(spec, read=True, context=context)
+        reading = {path: future.result().read() for path, future in opening.items()}
+        host = {path: np.asarray(future.result()) for path, future in reading.items()}
+    except Exception as error:  # a damaged file can raise anything
+        raise _DamagedError(reason(error)) from error
+    for path in host:
+        if digest(host[path]) != leaves[path]["sha256"]:
+            raise _DamagedError(f"{path} does not match its SHA-256")
+    return host
+
+
+def check_types(
+    expected: dict[str, str], found: dict[str, str], workdir: str | Path
+) -> None:
+    """Raises an error that names the first leaf that differs."""
+    for path in (*expected, *found):
+        here, there = expected.get(path, "nothing"), found.get(path, "nothing")
+        if here != there:
+            raise CheckpointError(
+                f"the checkpoint in {str(workdir)!r} does not fit the config: "
+                f"{path} is {there} in it, but {here} is expected"
+            )
+
+
+def reason(error: Exception) -> str:
+    """The part of an error of Orbax, TensorStore or JSON that fits into a line."""
+    text = " ".join(str(error).split())
+    if number := re.search(r"os_error_code='(\d+)'", text):  # after 500 characters
+        return os.strerror(int(number[1]))
+    return text[:200] or type(error).__name__
+
+
+def _join(steps: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(steps)))

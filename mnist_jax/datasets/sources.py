@@ -1,0 +1,277 @@
+"""Where a data set comes from: a tfds folder, archives, the network, or scikit-learn.
+
+Reading the folder's own JSON, not tfds, keeps its import out of a normal start.
+"""
+
+import dataclasses
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from mnist_jax.datasets import archives, offline_digits, shard_files, tfds_builders
+from mnist_jax.errors import ConfigError, DataError, suggest
+
+DIGITS = "digits"  # the data set embedded with scikit-learn
+DEFAULT_DATA_DIR = "~/tensorflow_datasets"  # as in tfds
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetSource:
+    """A data set that is at hand, and what it needs to be loaded.
+
+    Attributes:
+      name: what it is; after a fallback, not what was asked for.
+      description: one line: what it is and where it came from.
+      class_names: the name of each label.
+      file_format: "array_record", "tfrecord", "idx" (the archives) or "digits".
+      files: {split: the files it is read from}.
+      shard_lengths: {split: the number of images in each of its shards}.
+      fallback_for: the data set that could not be had, or "".
+      fallback_reason: why not, in one line, or "".
+    """
+
+    name: str
+    description: str
+    class_names: tuple[str, ...]
+    file_format: str
+    files: dict[str, tuple[str, ...]]
+    shard_lengths: dict[str, tuple[int, ...]]
+    fallback_for: str = ""
+    fallback_reason: str = ""
+
+    @property
+    def num_classes(self) -> int:
+        """The number of labels."""
+        return len(self.class_names)
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """{split: its number of images}."""
+        return {split: sum(lengths) for split, lengths in self.shard_lengths.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a checkpoint says about the data; JSON-able."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "fallback_for": self.fallback_for,
+            "fallback_reason": self.fallback_reason,
+            "num_classes": self.num_classes,
+            "class_names": list(self.class_names),
+            "splits": self.splits,
+        }
+
+
+def resolve_dataset(
+    name: str,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    manual_dir: str | os.PathLike[str] | None = None,
+    offline_dataset: str = "",
+) -> DatasetSource:
+    """Finds a data set; else prepares it from its archives; else downloads these.
+
+    Args:
+      name: "mnist", "fashion_mnist", "kmnist", "emnist/balanced" (or another of
+        EMNIST's), "digits", or the name of any data set of 28x28 grey images that
+        tfds has prepared in `data_dir`.
+      data_dir: tfds's folder; else $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+      manual_dir: a folder with the original archives; else
+        DATA_DIR/downloads/manual/NAME, which is also where they are downloaded to.
+      offline_dataset: what to use if `name` can neither be found nor downloaded.
+        Data that is found and bad is always an error.
+
+    Raises:
+      ConfigError: a name that is no data set.
+      DataError: it cannot be had, or is damaged.
+    """
+    if name == DIGITS:
+        return _digits_source()
+    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or DEFAULT_DATA_DIR)
+    root = root.expanduser().absolute()
+    if source := _find_prepared(name, root):
+        return source
+    if name not in archives.DATASETS:
+        valid = suggest(name, [*archives.DATASETS, DIGITS])
+        raise ConfigError(f"no data set {name!r} in {_short(root)}: {valid}")
+    try:
+        folder = _find_or_download_archives(name, root, manual_dir)
+    except archives.DownloadError as error:
+        why = f"{name} is not in {_short(root)} and cannot be downloaded ({error})"
+        if offline_dataset:
+            fallback = resolve_dataset(offline_dataset, data_dir=root)
+            return dataclasses.replace(fallback, fallback_for=name, fallback_reason=why)
+        urls = " or ".join(archives.DATASETS[name].mirrors)
+        files = ", ".join(archives.DATASETS[name].files)
+        manual = _manual_dir(name, root)
+        raise DataError(f"{why}: put {files} from {urls} into {manual}") from error
+    if archives.is_zipped(name):  # tfds would keep its images lying on their side
+        unzipped = cache_dir() / "archives" / name.replace("/", "-")
+        archives.unzip(name, folder, unzipped)
+        return _archives_source(name, unzipped, f"out of {_short(folder)}")
+    if not _writable(root):
+        return _archives_source(name, folder, f"{_short(root)} cannot be written")
+    if not tfds_builders.can_prepare():
+        return _archives_source(name, folder, "array_record is not installed")
+    tfds_builders.prepare(name, folder, root)
+    source = _find_prepared(name, root)
+    assert source is not None  # prepare raises if it did not put it there
+    return source
+
+
+def _find_prepared(name: str, root: Path) -> DatasetSource | None:
+    """The newest version that tfds has prepared, or None."""
+    try:
+        infos = [p / "dataset_info.json" for p in (root / name).iterdir()]
+        infos = [path for path in infos if path.is_file()]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise DataError(f"{root / name}: {archives.reason(error)}") from error
+    versions = {}
+    for path in infos:  # tfds's own unfinished folders are no versions
+        if all(part.isdigit() for part in path.parent.name.split(".")):
+            versions[tuple(map(int, path.parent.name.split(".")))] = path.parent
+    if not versions:
+        return None
+    folder = versions[max(versions)]
+    try:
+        info = json.loads((folder / "dataset_info.json").read_text("utf-8"))
+        file_format = info.get("fileFormat", "tfrecord")  # older tfds left it out
+        files, lengths = {}, {}
+        for split in info["splits"]:
+            if not split.get("shardLengths"):  # JSON leaves out an empty list
+                continue
+            lengths[split["name"]] = tuple(map(int, split["shardLengths"]))
+            files[split["name"]] = _shard_files(
+                folder, info["name"], split, file_format
+            )
+        class_names = _class_names(name, folder)
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        why = f"not a tfds data set of images and labels ({archives.reason(error)})"
+        raise DataError(f"{folder}: {why}; {shard_files.MEND}") from error
+    if file_format not in shard_files.READERS:
+        valid = " or ".join(shard_files.READERS)
+        raise DataError(f"{folder}: is {file_format}, but only {valid} can be read")
+    where = f"{name} {folder.name} from {_short(root)} ({file_format})"
+    return DatasetSource(name, where, class_names, file_format, files, lengths)
+
+
+def _shard_files(
+    folder: Path, dataset: str, split: dict[str, Any], file_format: str
+) -> tuple[str, ...]:
+    """The files of a split, as tfds names them."""
+    template = split.get("filepathTemplate") or (
+        "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+    )
+    count = len(split["shardLengths"])
+    files = []
+    for i in range(count):
+        fields = {
+            "DATASET": dataset,
+            "SPLIT": split["name"],
+            "FILEFORMAT": file_format,
+            "SHARD_INDEX": f"{i:05d}",
+            "NUM_SHARDS": f"{count:05d}",
+            "SHARD_X_OF_Y": f"{i:05d}-of-{count:05d}",
+        }
+        # Not str.format, whose widths and attributes a stranger's file might use.
+        names = re.split(r"\{(\w+)\}", template)
+        names[1::2] = [fields[name] for name in names[1::2]]
+        files.append(str(folder / "".join(names)))
+    return tuple(files)
+
+
+def _class_names(name: str, folder: Path) -> tuple[str, ...]:
+    if name in archives.DATASETS:
+        return archives.DATASETS[name].class_names
+    labels = folder / "label.labels.txt"
+    if labels.is_file():
+        return tuple(labels.read_text("utf-8").split("\n")[:-1])
+    features = json.loads((folder / "features.json").read_text("utf-8"))
+    label = features["featuresDict"]["features"]["label"]["classLabel"]
+    return tuple(map(str, range(int(label["numClasses"]))))
+
+
+def _manual_dir(name: str, root: Path) -> Path:
+    """Where tfds looks for archives; in a folder each, as their file names collide."""
+    return root / "downloads" / "manual" / name.split("/")[0]
+
+
+def _find_or_download_archives(
+    name: str, root: Path, manual_dir: str | os.PathLike[str] | None
+) -> Path:
+    """The folder of the archives, checked."""
+    if manual_dir:  # asked for by name, so never passed over for another place
+        folder = Path(manual_dir).expanduser().absolute()
+        problems = archives.check_archives(name, folder)
+        for filename, problem in problems.items():
+            files = ", ".join(archives.DATASETS[name].files)
+            raise DataError(f"{folder / filename} {problem}: {name} needs {files}")
+        return folder
+    folder = _manual_dir(name, root)
+    cached = cache_dir() / "archives" / folder.name
+    for place in (folder, cached):
+        if not archives.check_archives(name, place):
+            return place
+    place = folder if _writable(root) else cached
+    archives.download_archives(name, place)
+    return place
+
+
+def _writable(folder: Path) -> bool:
+    """Whether `folder` can be written, or made where it is not there yet."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return os.access(folder, os.W_OK)
+
+
+def _archives_source(name: str, folder: Path, why: str) -> DatasetSource:
+    """A source that reads the archives as they are."""
+    files = {
+        split: tuple(str(folder / f) for f in filenames)
+        for split, filenames in archives.SPLIT_FILES.items()
+    }
+    lengths: dict[str, tuple[int, ...]]
+    lengths = {split: (archives.count_examples(folder, split),) for split in files}
+    description = f"{name} from its archives in {_short(folder)} ({why})"
+    class_names = archives.DATASETS[name].class_names
+    return DatasetSource(name, description, class_names, "idx", files, lengths)
+
+
+def _digits_source() -> DatasetSource:
+    count = sum(offline_digits.SPLITS.values())
+    return DatasetSource(
+        name=DIGITS,
+        description=f"{count:,} digits embedded with scikit-learn"
+        " (8x8 scans brought to 28x28; not MNIST)",
+        class_names=offline_digits.CLASS_NAMES,
+        file_format=DIGITS,
+        files=dict.fromkeys(offline_digits.SPLITS, ()),
+        shard_lengths={split: (n,) for split, n in offline_digits.SPLITS.items()},
+    )
+
+
+def _short(path: Path) -> str:
+    """The path with ~ for the home folder."""
+    home = os.path.expanduser("~")
+    text = str(path)
+    return "~" + text[len(home) :] if text.startswith(home + os.sep) else text
+
+
+def cache_dir() -> Path:
+    """$MNIST_JAX_CACHE_DIR, else mnist_jax in $XDG_CACHE_HOME or ~/.cache."""
+    if folder := os.environ.get("MNIST_JAX_CACHE_DIR"):
+        return Path(folder).expanduser()
+    return (
+        Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mnist_jax"
+    )

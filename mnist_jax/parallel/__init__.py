@@ -1,0 +1,4 @@
+"""Devices, shards, seeds and processes: where arrays live.
+
+Start with `shards.py`.
+"""

@@ -1,0 +1,4 @@
+"""Reads digits in strangers' pictures.
+
+Start with `reader.py`.
+"""

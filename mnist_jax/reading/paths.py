@@ -1,0 +1,181 @@
+"""From what stands on a command line to the pictures that it names."""
+
+import glob
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, NamedTuple
+
+from mnist_jax.errors import ConfigError, UserError
+from mnist_jax.reading.files import MAX_BYTES, SUFFIXES
+
+STDIN = "-"
+_MAX_LIST = 2**26  # bytes of a list of paths
+
+
+class Source(NamedTuple):
+    """A picture to be read, or the reason why there is none.
+
+    Attributes:
+      name: its path, or "<stdin>".
+      content: of the file, where it came from stdin; else None.
+      error: why it cannot be read, where that is known already; else "".
+    """
+
+    name: str
+    content: bytes | None = None
+    error: str = ""
+
+
+def find_pictures(arguments: Iterable[str], *, recursive: bool = False) -> list[Source]:
+    """Finds the pictures that are meant, in natural order: 2.png before 10.png.
+
+    Args:
+      arguments: files; folders, of which all files with a picture's suffix are meant;
+        patterns such as "*.png" that no shell has expanded; and "-" for the content of
+        a file on stdin.
+      recursive: also in folders inside folders. Links to folders are not followed.
+
+    Returns:
+      One or more sources for each argument.
+    """
+    sources: list[Source] = []
+    for argument in arguments:
+        if argument == STDIN:
+            used = any(source.name == "<stdin>" for source in sources)
+            sources.append(_twice() if used else _read_stdin())
+        else:
+            sources += _find(argument, recursive)
+    return sources
+
+
+def read_paths(path: str) -> list[str]:
+    """Reads a list of paths, one a line or, as of `find -print0`, with nulls between.
+
+    Args:
+      path: the list's; "-" for stdin.
+
+    Raises:
+      UserError: it cannot be read, or is empty.
+    """
+    shown = "stdin" if path == STDIN else repr(path)
+    try:
+        if path == STDIN:
+            content = _stdin().read(_MAX_LIST + 1) or b""
+        else:
+            _check_list(path)
+            with open(path, "rb") as file:
+                content = file.read(_MAX_LIST + 1)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"cannot read --paths_from={path}: {reason}") from error
+    if len(content) > _MAX_LIST:
+        raise UserError(f"--paths_from: {shown} is too long for a list of pictures")
+    if b"\0" in content:
+        lines = content.split(b"\0")
+    else:
+        text = content.removeprefix(b"\xef\xbb\xbf")  # Windows' byte order mark
+        lines = [line.removesuffix(b"\r") for line in text.split(b"\n")]
+    paths = [os.fsdecode(line) for line in lines if line.strip()]
+    if not paths:
+        raise UserError(f"--paths_from: {shown} names no picture")
+    return paths
+
+
+def _check_list(path: str) -> None:
+    """Refuses what may never end; a shell's <(command) is a pipe that will."""
+    mode = os.stat(path).st_mode
+    of_a_shell = path.startswith(("/dev/fd/", "/dev/stdin", "/proc/self/fd/"))
+    if not (stat.S_ISREG(mode) or of_a_shell):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise UserError(f"--paths_from={path} is {kind}: name a file of paths")
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """A key that sorts numbers in names by their value."""
+    parts = re.split(r"([0-9]+)", name)
+    # Before an equal value with more zeros; and letters regardless of case.
+    key = [
+        (0, int(part[:4000]), part) if i % 2 else (1, 0, part.casefold())
+        for i, part in enumerate(parts)
+    ]
+    return [*key, (1, 0, name)]
+
+
+def _find(argument: str, recursive: bool) -> Sequence[Source]:
+    if os.path.isdir(argument):
+        error = "is a folder with no picture in it"
+        if not recursive:
+            error += " (--recursive looks into its folders)"
+        return list(_walk(argument, recursive)) or [Source(argument, error=error)]
+    if os.path.lexists(argument) or not glob.has_magic(argument):
+        return [Source(argument)]
+    return _expand(argument, recursive) or [
+        Source(argument, error="no such file, and as a pattern it matches none")
+    ]
+
+
+def _expand(pattern: str, recursive: bool) -> list[Source]:
+    """The files, and with `recursive` the folders, that a pattern matches."""
+    sources: list[Source] = []
+    for path in sorted(glob.iglob(pattern), key=natural_key):
+        if not os.path.isdir(path) or _is_picture(path):
+            sources.append(Source(path))
+        elif recursive:
+            sources += _walk(path, recursive)
+    return sources
+
+
+def _walk(folder: str, recursive: bool) -> Iterator[Source]:
+    """The pictures of a folder, then those of the folders inside it."""
+    waiting = [folder]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as entries:
+                found = sorted(entries, key=lambda entry: natural_key(entry.name))
+        except OSError as error:
+            yield Source(folder, error=(error.strerror or str(error)).lower())
+            continue
+        folders = []
+        for entry in found:
+            if entry.name.startswith("."):  # hidden; of macOS, no pictures either
+                continue
+            if recursive and entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+            elif _is_picture(entry.name):
+                yield Source(entry.path)
+        waiting += reversed(folders)
+
+
+def _is_picture(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def _twice() -> Source:
+    return Source("<stdin>", error="stdin was read already")
+
+
+def _read_stdin() -> Source:
+    try:
+        content = _stdin().read(MAX_BYTES + 1) or b""
+    except OSError as error:
+        return Source("<stdin>", error=error.strerror or str(error))
+    return Source("<stdin>", content)
+
+
+def _stdin() -> IO[bytes]:
+    """Stdin, unless it would wait for a person to type a picture.
+
+    Raises:
+      ConfigError: it is closed, or a terminal.
+    """
+    if sys.stdin is None:
+        raise ConfigError("stdin is closed: '-' reads a picture from it")
+    if sys.stdin.isatty():
+        raise ConfigError(
+            "stdin is a terminal: redirect a file to it, as in '- < FILE'"
+        )
+    return sys.stdin.buffer

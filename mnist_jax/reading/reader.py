@@ -1,0 +1,321 @@
+"""Pictures to digits: what each picture was read as, how surely, or why it was not."""
+
+import collections
+import dataclasses
+import math
+import os
+import re
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mnist_jax.calibration import log_softmax
+from mnist_jax.errors import ConfigError, PictureError, UserError
+from mnist_jax.reading.paths import Source
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from mnist_jax.checkpoint.load import Loaded
+    from mnist_jax.evaluate import LabelledSplit
+    from mnist_jax.reading.layout import Mode
+
+Box = tuple[int, int, int, int]
+
+_BATCH_SIZES = (8, 64, 1024)
+# Of the pretrained weights on made pictures held out of training (README): it refuses
+# .7 % of digits, and all but .1 of letters, scribbles and textures.
+MIN_CONFIDENCE = 0.5
+_WORKERS = min(8, os.cpu_count() or 1)
+_AHEAD = 4 * _WORKERS  # pictures in memory at once, at most
+
+
+@dataclasses.dataclass(frozen=True)
+class Guess:
+    """A digit that an image may show."""
+
+    digit: int  # the label
+    name: str  # the label's name: for digits, the same
+    confidence: float  # calibrated probability, 0 to 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Digit:
+    """What one digit was read as.
+
+    Attributes:
+      status: "ok", or "unsure" where the confidence is too low.
+      guesses: the likeliest digits, the likeliest first.
+      image: uint8 [28, 28, 1], what the model saw.
+      box: left, top, right, bottom in the upright picture's pixels, the last two just
+        outside; None of an image of a data set.
+      line: of text, from 0 at the top.
+    """
+
+    status: str
+    guesses: tuple[Guess, ...]
+    image: np.ndarray = dataclasses.field(repr=False, compare=False)
+    box: Box | None = None
+    line: int = 0
+
+    @property
+    def confidence(self) -> float:
+        """That of the likeliest digit."""
+        return self.guesses[0].confidence
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What one source, a picture file or an image of a data set, was read as.
+
+    Attributes:
+      source: the file, or the image as `mnist/test[123]`.
+      status: "ok"; "unsure" if a digit is; "blank" if there is no ink; or "error".
+      digits: in reading order; none if it is blank or in error.
+      error: why it could not be read, or "".
+      label: what it shows, where that is known, as `text` would say it.
+      is_number: whether it is of several digits, or was to be read as if it were.
+    """
+
+    source: str
+    status: str
+    digits: tuple[Digit, ...] = ()
+    error: str = ""
+    label: str | None = None
+    is_number: bool = False
+
+    @property
+    def text(self) -> str:
+        """The names of all digits, with a space between lines."""
+        lines: dict[int, list[str]] = {}
+        for digit in self.digits:
+            lines.setdefault(digit.line, []).append(digit.guesses[0].name)
+        return " ".join("".join(names) for names in lines.values())
+
+    @property
+    def confidence(self) -> float | None:
+        """The probability that all digits are right, 0 to 1."""
+        if not self.digits:
+            return None
+        return math.prod(digit.confidence for digit in self.digits)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the text is that of the label, line breaks aside."""
+        return self.label is not None and self.label == self.text.replace(" ", "")
+
+
+class Reader:
+    """Reads pictures with one model.
+
+    Args:
+      loaded: from `load.load_model`.
+      read: "digit" takes all ink of a picture for one digit, "number" looks for
+        several, and "auto" does so too, but in doubt takes all for one.
+      top_k: how many guesses to give for each digit.
+      min_confidence: what is less sure is "unsure".
+      stages_dir: folder to draw the stages of each picture's preparation into.
+
+    Raises:
+      ConfigError: `min_confidence` is no probability, or numbers are asked for, of a
+        model that does not read digits.
+    """
+
+    def __init__(
+        self,
+        loaded: "Loaded",
+        *,
+        read: "Mode" = "auto",
+        top_k: int = 1,
+        min_confidence: float = MIN_CONFIDENCE,
+        stages_dir: Path | None = None,
+    ) -> None:
+        self.class_names: list[str] = loaded.metadata["dataset"]["class_names"]
+        if any(len(name) > 1 for name in self.class_names):
+            if read == "number":
+                trained_on = loaded.metadata["dataset"]["name"]
+                raise ConfigError(f"--read=number: {trained_on} has no digits")
+            read = "digit"
+        if not 0 <= min_confidence <= 1:  # nor is it NaN
+            raise ConfigError(f"--min_confidence={min_confidence} is not from 0 to 1")
+        self._loaded = loaded
+        self._min_confidence = min_confidence
+        self._read = read
+        self._top_k = top_k
+        self._stages_dir = stages_dir
+        self._lock = threading.Lock()
+
+    def classify(self, images: np.ndarray) -> np.ndarray:
+        """As `predict`, of images [N, 28, 28] too; threads wait for each other."""
+        with self._lock:  # XLA uses all cores by itself
+            return predict(self._loaded, images.reshape(-1, 28, 28, 1))
+
+    def read_files(
+        self, sources: Iterable[Source], labels: Mapping[str, str] | None = None
+    ) -> Iterator[Prediction]:
+        """Reads pictures, several at once; one that cannot be read stops no other.
+
+        Args:
+          sources: from `picture_paths.find_pictures`.
+          labels: {name of a source: what it shows}, of any of them.
+
+        Yields:
+          One for each source, in order.
+
+        Raises:
+          UserError: the stages of a picture cannot be written.
+        """
+        pool = ThreadPoolExecutor(_WORKERS)
+        waiting: collections.deque[Future[Prediction]] = collections.deque()
+        labels = labels or {}
+        try:
+            for index, source in enumerate(sources, 1):
+                label = labels.get(source.name)
+                waiting.append(pool.submit(self._read_file, index, source, label))
+                if len(waiting) == _AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def read_samples(
+        self, split: "LabelledSplit", count: int, seed: int
+    ) -> list[Prediction]:
+        """Reads some images of a data set, whose labels are known.
+
+        Args:
+          split: from `evaluate.load_split`.
+          count: how many images; all, if there are fewer.
+          seed: which images; the same seed chooses the same ones.
+        """
+        images, labels = split.dataset
+        count = min(count, len(labels))
+        chosen = np.random.default_rng(seed).choice(len(labels), count, replace=False)
+        rows = self.classify(images[chosen])
+        return [
+            self._answer(
+                f"{split.name}[{i}]",
+                [self._digit(row, images[i])],
+                self.class_names[labels[i]],
+            )
+            for i, row in zip(chosen, rows, strict=True)
+        ]
+
+    def _read_file(self, index: int, source: Source, label: str | None) -> Prediction:
+        from mnist_jax.reading import layout, pictures
+
+        def failed(status: str, error: str) -> Prediction:
+            as_number = self._read == "number"
+            return Prediction(source.name, status, (), error, label, as_number)
+
+        if source.error:
+            return failed("error", source.error)
+        try:
+            picture = load_picture(source)
+        except PictureError as error:
+            return failed("error", str(error))
+        if self._stages_dir:
+            self._draw_stages(picture, index, source)
+        try:
+            ink = pictures.find_ink(picture)
+            readings = layout.read_digits(ink, self.classify, self._read)
+        except pictures.BlankError:
+            return failed("blank", "")
+        except Exception as error:  # the others go on
+            reason = f"{type(error).__name__}: {error}"
+            return failed("error", f"cannot be read ({' '.join(reason.split())[:100]})")
+        scale = picture.info["full_size"][0] / picture.width
+        digits = [
+            self._digit(
+                reading.probabilities,
+                reading.image[..., None],
+                _scale(reading.region.box, scale),
+                reading.region.line,
+            )
+            for reading in readings
+        ]
+        return self._answer(source.name, digits, label)
+
+    def _digit(
+        self,
+        probabilities: np.ndarray,
+        image: np.ndarray,
+        box: Box | None = None,
+        line: int = 0,
+    ) -> Digit:
+        order = np.argsort(-probabilities, kind="stable")[: self._top_k]
+        guesses = tuple(
+            Guess(int(k), self.class_names[k], float(probabilities[k])) for k in order
+        )
+        sure = guesses[0].confidence >= self._min_confidence
+        return Digit("ok" if sure else "unsure", guesses, image, box, line)
+
+    def _answer(
+        self, source: str, digits: Sequence[Digit], label: str | None
+    ) -> Prediction:
+        sure = all(digit.status == "ok" for digit in digits)
+        status = "ok" if sure else "unsure"
+        is_number = len(digits) > 1 or self._read == "number"
+        return Prediction(source, status, tuple(digits), "", label, is_number)
+
+    def _draw_stages(self, picture: "Image.Image", index: int, source: Source) -> None:
+        from mnist_jax.reading import pictures
+
+        assert self._stages_dir is not None
+        stem = re.sub(r"[^\w.-]", "_", Path(source.name).stem, flags=re.ASCII)[:80]
+        path = self._stages_dir / f"{index:05d}_{stem}.png"
+        try:
+            strip = pictures.stages_strip(picture)
+        except Exception:  # the row will say so
+            strip = picture
+        try:
+            strip.save(path)
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(f"cannot write {str(path)!r}: {reason}") from error
+
+
+def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:
+    """The probability of each class, calibrated if the checkpoint is.
+
+    The logits are divided by a temperature that was fitted on validation data (Guo et
+    al., 2017, arXiv:1706.04599).
+
+    Args:
+      loaded: from `load.load_model`.
+      images: uint8 [N, 28, 28, 1], white ink on black, prepared as MNIST was.
+
+    Returns:
+      float64 [N, C]; each row sums to 1.
+    """
+    from mnist_jax.evaluate import predict_logits
+
+    count = len(images)
+    # Padded to few sizes, as each compiles anew; the first serves one digit.
+    size = next((size for size in _BATCH_SIZES if size >= count), count)
+    images = np.pad(images, [(0, size - count)] + [(0, 0)] * 3)
+    logits = predict_logits(loaded.model, loaded.variables, images, _BATCH_SIZES[-1])
+    return np.exp(log_softmax(logits[:count] / loaded.temperature))
+
+
+def load_picture(source: Source) -> "Image.Image":
+    """Reads the picture of a source; returns and raises as `read_picture`."""
+    from mnist_jax.reading.files import read_picture
+
+    return read_picture(source.name if source.content is None else source.content)
+
+
+def _scale(box: Box, scale: float) -> Box:
+    """From pixels of a reduced picture to those of the file."""
+    left, top, right, bottom = box
+    return (
+        math.floor(left * scale),
+        math.floor(top * scale),
+        math.ceil(right * scale),
+        math.ceil(bottom * scale),
+    )

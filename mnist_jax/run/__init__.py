@@ -1,0 +1,4 @@
+"""What a run needs around the training loop: folder, log, console, signals.
+
+Start with `workdir.py`.
+"""

@@ -1,0 +1,177 @@
+"""The folder of a run: what is in it, and whether another run may use it."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mnist_jax.checkpoint.atomic import replace_text
+from mnist_jax.checkpoint.read import DELETED
+from mnist_jax.config import ConfigDict, config_from_dict, config_to_json, flatten
+from mnist_jax.errors import CheckpointError, ConfigError
+
+_RUN_FILES = (  # in the order in which they are deleted: what is left can be resumed
+    "checkpoints/*",
+    "figures/*.png",
+    "report.html",
+    "tensorboard/events.out.tfevents.*",
+    "metrics.jsonl.tmp",
+    "metrics.jsonl",
+    "config.json.tmp",
+    "config.json",
+)
+
+# Fields that a resumed run may change: they do not enter the computation.
+_MAY_CHANGE = ("eval_batch_size", "checkpoint_every_epochs", "max_to_keep")
+
+
+def has_run(workdir: str | Path) -> bool:
+    """Says whether `workdir` holds what a run would resume or overwrite."""
+    return bool(_run_files(Path(workdir)))
+
+
+def clear_run(workdir: str | Path) -> None:
+    """Deletes what a run wrote into `workdir`, and no other file there or elsewhere.
+
+    Raises:
+      CheckpointError: something in the way is not a run's, or cannot be deleted.
+    """
+    workdir = Path(workdir)
+    paths = _run_files(workdir)
+    try:
+        for path in paths:
+            is_step = path.name.isdigit() and path.is_dir()
+            foreign = is_step and not (path / "metadata").is_dir()
+            if path.parent.is_symlink() or (foreign and any(path.iterdir())):
+                raise CheckpointError(
+                    f"{str(path)!r} is not this run's: move it away, or choose "
+                    "another --workdir"
+                )
+        deleted = workdir / "checkpoints" / DELETED
+        steps = [path for path in paths if path.name.isdigit()]
+        for path in (p for p in paths if p not in steps and p.parent == deleted.parent):
+            _delete(path)
+        # Each at once and the newest first: a kill leaves a run of fewer steps.
+        for path in sorted(steps, key=lambda path: -int(path.name)):
+            deleted.mkdir(exist_ok=True)
+            path.rename(deleted / path.name)
+        for path in (deleted, *paths):
+            _delete(path)
+        for folder in {path.parent for path in paths} - {workdir}:
+            if not any(folder.iterdir()):
+                folder.rmdir()
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot clear {str(workdir)!r}: {error.strerror}: {error.filename}"
+        ) from error
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _run_files(workdir: Path) -> list[Path]:
+    paths = [path for pattern in _RUN_FILES for path in workdir.glob(pattern)]
+    # A folder `checkpoints` may also hold whole runs: its own are named by Orbax.
+    ours = re.compile(rf"[0-9]+(\.orbax-checkpoint-tmp.*)?|{DELETED}")
+    return [
+        p for p in paths if p.parent.name != "checkpoints" or ours.fullmatch(p.name)
+    ]
+
+
+def write_config(workdir: Path, config: ConfigDict) -> None:
+    """Writes `config.json`, whole or not at all.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    replace_text(workdir / "config.json", config_to_json(config))
+
+
+def check_resumable(workdir: Path, config: ConfigDict) -> None:
+    """Checks `config.json` against `config`; a folder without one passes.
+
+    Raises:
+      ConfigError: a field differs that the result depends on.
+      CheckpointError: `config.json` cannot be read.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        return
+    try:
+        if not path.is_file():  # a pipe would hang
+            raise OSError("it is not a file")
+        saved = json.loads(path.read_bytes())
+        flatten(config_from_dict(saved))
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{str(path)!r} cannot be read ({' '.join(str(error).split())}): put it "
+            "back as it was, or use --overwrite to delete the run and start again"
+        ) from error
+    check_same_config(saved, config)
+
+
+def check_same_config(saved: dict[str, Any], config: ConfigDict) -> None:
+    """Checks that a run that was saved with one config may be resumed with another.
+
+    Args:
+      saved: the saved config, from JSON.
+      config: the config to go on with.
+
+    Raises:
+      ConfigError: a field differs that the result depends on.
+    """
+    old = flatten(config_from_dict(saved))
+    new = flatten(config_from_dict(json.loads(config_to_json(config))))
+    for name in sorted(old.keys() | new.keys()):
+        if name in _MAY_CHANGE or (
+            name in old and name in new and old[name] == new[name]
+        ):
+            continue
+        if name not in old or name not in new:
+            raise ConfigError(
+                f"config.{name} is in only one of this config and that of the run to "
+                "resume: they are of different versions; name another --workdir"
+            )
+        raise ConfigError(
+            f"config.{name} is {new[name]!r}, but the run to resume has {old[name]!r}: "
+            "give the same, or another --workdir"
+        )
+
+
+@contextmanager
+def lock_workdir(workdir: Path) -> Iterator[None]:
+    """Creates the folder and keeps other runs out of it until the block ends.
+
+    The lock is the operating system's, so that it ends with the process, however that
+    ends. On systems without `fcntl` (Windows) there is none.
+
+    Raises:
+      CheckpointError: another run is in it.
+      OSError: it cannot be created.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    folder = os.open(workdir, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise CheckpointError(
+                f"another run is under way in {str(workdir)!r}: wait for it, or name "
+                "another --workdir"
+            ) from error
+        yield
+    finally:
+        os.close(folder)

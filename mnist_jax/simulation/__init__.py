@@ -1,0 +1,4 @@
+"""Makes pictures such as people send, to measure readers with.
+
+Start with `simulator.py`.
+"""

@@ -1,0 +1,102 @@
+import subprocess
+import sys
+
+import pytest
+
+from mnist_jax.config import CONFIGS
+
+TRAIN = str(CONFIGS.parent / "scripts" / "train.py")
+
+
+def train(*flags, cwd=None):
+    return subprocess.run(
+        [sys.executable, TRAIN, *flags],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        (["--config=nope.py"], 2, "no config file 'nope.py'"),
+        (["--config="], 2, "no config file ''"),
+        (["--config.batchsize=3"], 2, "did you mean 'batch_size'?"),
+        (["--config.batch_size=many"], 2, "batch_size"),
+        (["--config.batch_size=0"], 2, "must be a whole number, 1 to 2**20, got 0"),
+        (["--config.model.name=cmn"], 2, "did you mean 'cnn'?"),
+        (["--config.optimizer.name=adm"], 2, "did you mean 'adam'?"),
+        (["--config.dataset=mnits"], 2, "did you mean 'mnist'?"),
+        (["--config.train_split=trian"], 2, "trian"),
+        (["--workdri=x"], 2, "Did you mean: workdir ?"),
+        (["--device=abacus"], 2, "abacus"),
+        (["--device=tpu"], 1, "--device=tpu: JAX found only cpu"),
+        (["stray"], 2, "unexpected argument 'stray'"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_bad_flags_give_one_line_and_leave_nothing(tmp_path, flags, code, message):
+    if not any(flag.startswith("--config") and "=" in flag[:9] for flag in flags):
+        flags = [f"--config={CONFIGS / 'smoke.py'}", *flags]
+    done = train(*flags, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("script", ["train.py", "sweep.py", "benchmark.py"])
+def test_fields_of_the_default_config_are_checked_too(fork_server, script):
+    """Without `--config=FILE`, which is read before the other flags are."""
+    for flag, message in {
+        "--config.batchsize=3": "--config.batchsize: no such field; did you mean",
+        "--config.learning_rate=3": "did you mean 'optimizer.learning_rate'?",
+        "--noconfig.nope": "--config.nope: no such field",
+        "--config.optimizer.kwargs.b1=.9": "no such field: 'b1'; add it in a config",
+    }.items():
+        done = fork_server.run(script, flag)
+        assert done.returncode == 2
+        assert message in done.errors
+        assert done.errors.startswith("error: ")
+        assert done.errors.count("\n") == 1
+
+
+def test_help_is_for_people():
+    done = train("--help")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    for word in ("python scripts/train.py", "--config", "--workdir", "--[no]resume"):
+        assert word in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_training_prints_its_story_and_no_library_talk(tmp_path):
+    done = train(f"--config={CONFIGS / 'smoke.py'}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    first_words = [line.split()[0] for line in lines if line and line[0] != " "]
+    assert first_words == [
+        *("device", "data", "model", "compile", "epoch"),
+        *("test", "time", "saved", "next"),
+    ]
+    assert sum(line.startswith(("  1/2", "  2/2")) for line in lines) == 2
+    assert (tmp_path / "checkpoints" / "smoke" / "config.json").exists()
+    again = train(f"--config={CONFIGS / 'smoke.py'}", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "holds a run" in again.stderr
+
+
+def test_no_tensorflow_is_imported():
+    program = (
+        "import sys\n"
+        "import mnist_jax.train, mnist_jax.evaluate, mnist_jax.reading.reader\n"
+        "import tensorflow_datasets, tensorboardX\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

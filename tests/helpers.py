@@ -1,0 +1,64 @@
+"""What tests of several rooms use."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from mnist_jax.config import CONFIGS, ConfigDict, config_from_dict, flatten, load_config
+from mnist_jax.data import Dataset
+
+TESTS = Path(__file__).resolve().parent
+STORED = TESTS / "checkpoints"
+
+
+def make_tiny_config():
+    config = load_config(CONFIGS / "smoke.py").unlock()
+    config.train_split = "train[:600]"
+    config.batch_size = 64
+    config.model.kwargs.features = (4, 8)
+    config.model.kwargs.dense = (16,)
+    config.optimizer.learning_rate = 1e-2
+    config.ema_decay = 0.99
+    for name in config.augment:  # a warp takes longer to compile than all the rest
+        config.augment[name] = 0.0
+    return config
+
+
+def run_python(code, timeout, **env):
+    """Runs code in a fresh process, which can import the modules of these tests."""
+    paths = [str(TESTS), str(TESTS.parent)]
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **env},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def made_dataset(count, seed=0):
+    """Images of noise whose brightest of ten rows tells the label."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 10, count).astype(np.int32)
+    images = rng.integers(0, 60, (count, 28, 28, 1), np.uint8)
+    images[np.arange(count), 2 * labels + 4] = 255
+    return Dataset(images, labels)
+
+
+def current_config(saved: dict) -> ConfigDict:
+    """A config of today's fields with the saved values; what came later is off."""
+    config = load_config("smoke").unlock()
+    old = flatten(config_from_dict(saved))
+    config.model.kwargs = config.optimizer.kwargs = {}
+    for name in config.augment:
+        config.augment[name] = 0.0
+    for name, value in old.items():
+        group, _, field = name.rpartition(".")
+        owner = config
+        for part in filter(None, group.split(".")):
+            owner = owner[part]
+        owner[field] = value
+    return config

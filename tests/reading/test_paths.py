@@ -1,0 +1,145 @@
+import io
+import os
+import sys
+
+import pytest
+
+from mnist_jax.errors import ConfigError, UserError
+from mnist_jax.reading.paths import Source, find_pictures, natural_key, read_paths
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The working directory: a folder of empty files."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("10.png", "2.png", "B.JPG", "a.jpg", "notes.txt", ".hidden.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    for name in ("in/1.png", "in/deep/3.npy"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def names(*arguments, **options):
+    sources = find_pictures(arguments, **options)
+    assert not any(source.error for source in sources)
+    return [source.name for source in sources]
+
+
+def error(*arguments, **options):
+    (source,) = find_pictures(arguments, **options)
+    return source.error
+
+
+def feed(monkeypatch, content):
+    stdin = io.TextIOWrapper(io.BytesIO(content))
+    monkeypatch.setattr(sys, "stdin", stdin)
+
+
+def test_natural_order():
+    given = ["b10", "b2", "a", "B1", "b02", "2", "10", "1.9", "1.10", "٣", "²"]
+    expected = ["1.9", "1.10", "2", "10", "a", "B1", "b02", "b2", "b10", "²", "٣"]
+    assert sorted(given, key=natural_key) == expected
+    natural_key("9" * 5000)
+
+
+def test_files_are_taken_as_they_are(folder):
+    given = ["notes.txt", "10.png", "none.png", "2.png", "10.png", "a\0b"]
+    assert names(*given) == given
+
+
+def test_folders_give_their_pictures_in_natural_order(folder):
+    assert names(".") == ["./2.png", "./10.png", "./a.jpg", "./B.JPG"]
+    assert names("in") == ["in/1.png"]
+    assert names("in/") == ["in/1.png"]
+    assert names("in", recursive=True) == ["in/1.png", "in/deep/3.npy"]
+
+
+def test_a_folder_named_as_a_picture(folder):
+    (folder / "in" / "x.png").mkdir()
+    assert names("in") == ["in/1.png", "in/x.png"]  # to be an error when it is read
+    assert "in/x.png" in names("in/*")
+    assert "no picture" in error("in/x.png")
+
+
+def test_folders_without_pictures(folder):
+    (folder / "empty" / "sub").mkdir(parents=True)
+    assert "--recursive" in error("empty")
+    assert "no picture" in error("empty", recursive=True)
+
+
+def test_links_are_followed_to_files_and_not_in_circles(folder):
+    os.symlink("..", "in/up")
+    os.symlink(".", "in/deep/here")
+    os.symlink("../2.png", "in/link.png")
+    os.symlink("self.png", "in/self.png")
+    expected = ["in/1.png", "in/link.png", "in/self.png", "in/deep/3.npy"]
+    assert names("in", recursive=True) == expected
+    assert names("in/up")[0] == "in/up/2.png"  # a link that is named is followed
+
+
+def test_patterns(folder):
+    assert names("*.png") == ["2.png", "10.png"]
+    assert names("[a-z].*") == ["a.jpg"]
+    assert names("*/*.png") == ["in/1.png"]
+    assert names("i*", recursive=True) == ["in/1.png", "in/deep/3.npy"]
+    for pattern in ("*.gif", "i*", "none[1].png", "*\0*"):
+        assert "matches none" in error(pattern)
+    (folder / "a[1].png").touch()
+    (folder / "a1.png").touch()
+    assert names("a[1].png") == ["a[1].png"]  # the file, and not the pattern
+
+
+def test_names_of_any_bytes(folder):
+    name = os.fsdecode(b"in/\xff\xfe.png")
+    open(name, "w").close()
+    odd = ["in/-x.png", "in/=1.png", "in/new\nline.png", "in/,'\".png"]
+    for path in odd:
+        open(path, "w").close()
+    assert set(names("in")) == {"in/1.png", name, *odd}
+    assert name in names("in/*")
+
+
+def test_stdin(monkeypatch):
+    feed(monkeypatch, b"content")
+    sources = find_pictures(["-", "x.png", "-"])
+    assert sources[0] == Source("<stdin>", b"content")
+    assert sources[1] == Source("x.png")
+    assert "already" in sources[2].error
+
+
+def test_stdin_that_nobody_writes_to(monkeypatch):
+    feed(monkeypatch, b"")
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    with pytest.raises(ConfigError, match="terminal"):
+        find_pictures(["-"])
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(ConfigError, match="closed"):
+        find_pictures(["-"])
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"a.png\nb c.png\n", ["a.png", "b c.png"]),
+        (b"\xef\xbb\xbfa.png\r\n\r\n b.png", ["a.png", " b.png"]),
+        (b"a\nb.png\0c.png\0", ["a\nb.png", "c.png"]),
+        (b"-x.png\n\xff.png", ["-x.png", "\udcff.png"]),
+    ],
+)
+def test_lists_of_paths(tmp_path, monkeypatch, content, expected):
+    (tmp_path / "list.txt").write_bytes(content)
+    assert read_paths(str(tmp_path / "list.txt")) == expected
+    feed(monkeypatch, content)
+    assert read_paths("-") == expected
+
+
+def test_lists_that_cannot_be_read(tmp_path):
+    (tmp_path / "empty").write_text("\n")
+    for path, reason in [
+        (tmp_path, "is a folder"),
+        (tmp_path / "none", "No such file"),
+        (tmp_path / "empty", "names no picture"),
+    ]:
+        with pytest.raises(UserError, match=reason):
+            read_paths(str(path))

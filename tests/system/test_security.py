@@ -1,0 +1,168 @@
+"""What README says under "Security", sentence by sentence."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mnist_jax.checkpoint.load import load_model
+from mnist_jax.errors import CheckpointError, ConfigError, PictureError
+from mnist_jax.models.cnn import MODELS, create_model
+from mnist_jax.reading.files import FORMATS, read_picture
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = [p for d in ("mnist_jax", "scripts", "configs") for p in (ROOT / d).rglob("*.py")]  # noqa: E501 # fmt: skip
+UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml"}  # noqa: E501 # fmt: skip
+
+
+# Each claim of README's section, and the tests that it is true.
+CLAIMS = {
+    "Nothing is unpickled, and no text is run": [
+        "test_security.py::test_nothing_is_unpickled_and_no_text_is_run"
+    ],
+    "Config files are Python, so they run code": [
+        "test_security.py::test_nothing_is_unpickled_and_no_text_is_run"
+    ],
+    "Archives are checked against their published size and SHA-256": [
+        "test_archives.py::test_the_published_checksums_are_those_of_tfds",
+        "test_archives.py::test_a_bad_mirror_is_left_for_the_next",
+        "test_bad_inputs.py::test_bad_input_is_one_line_and_loses_nothing",
+    ],
+    "only known members are read, up to a limit": [
+        "test_archives.py::test_unzip",
+        "test_archives.py::test_a_bad_zip_file",
+    ],
+    "A model's name is looked up in a fixed table": [
+        "test_security.py::test_a_strangers_model_name_and_arguments_run_nothing"
+    ],
+    "A checkpoint whose metadata does not match its digest is refused": [
+        "test_security.py::test_an_altered_checkpoint_is_refused_and_leaves_no_file",
+        "test_mutations.py::test_300_mutations_are_never_loaded",
+    ],
+    "Pictures are decoded by a list of allowed formats only": [
+        "test_security.py::test_pictures_of_other_formats_are_not_decoded"
+    ],
+    "up to 64 million pixels": [
+        "test_files.py::test_bombs_are_refused_from_the_header"
+    ],
+    "Training opens no network connection but to download": [
+        "test_security.py::test_training_opens_no_listening_socket"
+    ],
+    "listens only if `--coordinator_address` asks for it, on that address": [
+        "test_shards.py::test_the_coordinator_listens_on_its_own_address_alone"
+    ],
+}
+
+
+def test_each_claim_of_the_readme_has_its_tests():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    section = " ".join(
+        re.split(r"\n## ", readme.split("\n## Security\n")[1])[0].split()
+    )
+    for claim, tests in CLAIMS.items():
+        assert claim in section
+        for test in tests:
+            file, name = test.split("::")
+            (path,) = (ROOT / "tests").rglob(file)
+            assert f"def {name}(" in path.read_text("utf-8")
+
+
+def test_nothing_is_unpickled_and_no_text_is_run():
+    assert len(SOURCES) > 40
+    runs_code = set()
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                names = {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names = {(node.module or "").split(".")[0]}
+            else:
+                names = set()
+            assert not names & UNPICKLERS, f"{path}:{node.lineno}"
+            if isinstance(node, ast.keyword):
+                assert node.arg != "allow_pickle" or (
+                    isinstance(node.value, ast.Constant) and node.value.value is False
+                ), f"{path}:{node.value.lineno}"
+            if isinstance(node, ast.Call):
+                name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+                bare = isinstance(node.func, ast.Name)
+                assert not (bare and name in {"eval", "exec", "compile"}), path
+                if name == "exec_module":
+                    runs_code.add(path.name)
+    assert runs_code == {"config.py"}  # config files are Python
+
+
+def test_a_strangers_model_name_and_arguments_run_nothing(default_config, tmp_path):
+    model = default_config.model
+    for name in ("os.system", "__import__", "../cnn", "nn.Module"):
+        assert name not in MODELS
+        model.name = name
+        with pytest.raises(ConfigError, match=r"config.model.name") as caught:
+            create_model(model, 10)
+        assert "\n" not in str(caught.value)
+    model.name = "cnn"
+    model.kwargs["__class__"] = "os.system"
+    with pytest.raises(ConfigError, match="__class__ is unknown"):
+        create_model(model, 10)
+
+
+def test_an_altered_checkpoint_is_refused_and_leaves_no_file(trained_workdir):
+    for path in trained_workdir.glob("checkpoints/*/metadata/metadata"):
+        metadata = json.loads(path.read_text())
+        metadata["leaves"]["params/../../../evil"] = metadata["leaves"]["step"]
+        path.write_text(json.dumps(metadata))
+    before = sorted(trained_workdir.parent.rglob("*"))
+    with pytest.raises(CheckpointError) as caught:
+        load_model(trained_workdir)
+    assert "\n" not in str(caught.value)
+    assert sorted(trained_workdir.parent.rglob("*")) == before
+
+
+def test_pictures_of_other_formats_are_not_decoded(tmp_path):
+    assert not {"EPS", "PDF", "WMF", "PSD"} & set(FORMATS)
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png", "EPS")
+    with pytest.raises(PictureError, match="not a BMP"):
+        read_picture(tmp_path / "a.png")
+
+
+def test_training_opens_no_listening_socket(tmp_path):
+    """Nor does it look for a data set that is at hand on the network."""
+    program = """
+import socket, sys
+def refused(*args):
+    raise AssertionError("a socket was opened")
+for name in ("bind", "listen", "connect", "connect_ex"):
+    setattr(socket.socket, name, refused)
+socket.create_connection = socket.getaddrinfo = refused
+from pathlib import Path
+from mnist_jax.config import load_config
+from mnist_jax.train import train_and_evaluate
+config = load_config("smoke").unlock()
+config.optimizer.warmup_epochs = 0.0
+config.model.kwargs.features = (4,)
+for name in config.augment:
+    config.augment[name] = 0.0
+train_and_evaluate(config, Path(sys.argv[1]))
+tables = [Path("/proc/self/net/tcp"), Path("/proc/self/net/tcp6")]
+inodes = {
+    row.split()[9]
+    for table in tables if table.exists()
+    for row in table.read_text().splitlines()[1:] if row.split()[3] == "0A"
+}
+import os
+own = set()
+for fd in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else []:
+    try:
+        own.add(os.readlink(f"/proc/self/fd/{fd}"))
+    except OSError:
+        pass
+assert not own & {f"socket:[{inode}]" for inode in inodes}
+"""
+    subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "run")], cwd=ROOT, check=True
+    )
