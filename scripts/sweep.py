@@ -60,6 +60,7 @@ def main(arguments: list[str]) -> None:
     from mnist_jax import train
     from mnist_jax.analysis import sweep
     from mnist_jax.parallel import devices
+    from mnist_jax.run.console import Console
 
     workdir, baseline = Path(_WORKDIR.value), _BASELINE.value
     overrides = dict(config_flags.get_override_values(flags.FLAGS["config"]))
@@ -103,6 +104,7 @@ def main(arguments: list[str]) -> None:
             data_dir=_DATA_DIR.value,
             manual_dir=_MANUAL_DIR.value,
             resume=True,
+            console=Console(),
         )
 
 

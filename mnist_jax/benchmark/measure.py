@@ -36,7 +36,7 @@ from mnist_jax.evaluate import predict_logits
 from mnist_jax.models.cnn import create_model
 from mnist_jax.run.compile_ahead import Program, compile_train_steps, create_program
 from mnist_jax.run.signals import StopFlag
-from mnist_jax.train import NO_TOTALS, train_epoch
+from mnist_jax.train import train_epoch
 from mnist_jax.train_state import TrainState
 
 _MATMUL_SIZE = 4096  # a product of 137 GFLOP: long against every overhead
@@ -134,7 +134,7 @@ class Training:
 def measure_training(workload: Workload) -> Training:
     """Times training, and the matrix product in turn with it."""
     program, seconds = workload.create_program(), workload.seconds
-    state, dataset = program.create_state(), program.place(workload.dataset)
+    state, dataset = program.create_state(), program.placement.put(workload.dataset)
     program = compile_train_steps(program, state, dataset)
     matrix = jax.random.normal(jax.random.key(0), (_MATMUL_SIZE, _MATMUL_SIZE))
     matmul = jax.jit(jnp.matmul)
@@ -178,7 +178,8 @@ def train_for(
     Returns:
       The state after, images a second, and seconds a step.
     """
-    stop, totals, steps = StopFlag(), dict(NO_TOTALS), 0
+    stop, steps = StopFlag(), 0
+    totals: dict[str, Any] = {}
     started = time.perf_counter()
 
     def steps_done(count: int) -> None:
@@ -250,7 +251,7 @@ class Compilation:
 def measure_compilation(workload: Workload) -> Compilation:
     """Times compilation, in a persistent cache of its own."""
     program = workload.create_program()
-    state, dataset = program.create_state(), program.place(workload.dataset)
+    state, dataset = program.create_state(), program.placement.put(workload.dataset)
 
     def compile_anew() -> float:
         jax.clear_caches()  # those in memory
