@@ -1,6 +1,7 @@
 """Loads a trained model: all that evaluation and prediction need of a run."""
 
 import math
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +23,8 @@ from mnist_jax.checkpoint.read import (
 )
 from mnist_jax.config import ConfigDict, check_stored_config, config_from_dict
 from mnist_jax.errors import CheckpointError, ConfigError
-from mnist_jax.models.cnn import Ensemble, Model, create_model, for_prediction
+from mnist_jax.models.cnn import Ensemble, Model
+from mnist_jax.tasks import find_task
 
 PyTree = Any
 
@@ -45,13 +47,17 @@ class Loaded(NamedTuple):
         return float(self.metadata.get("temperature", 1.0))
 
 
-def load_model(workdir: str | Path, which: str = "latest") -> Loaded:
+def load_model(
+    workdir: str | Path, which: str = "latest", *, trust_code: bool = False
+) -> Loaded:
     """Loads what evaluation and prediction need; creates and changes no file.
 
     Args:
       workdir: folder of a run.
       which: "latest" or "best", by the score on validation. A damaged step is passed
         over, with one warning, for the next latest or next best.
+      trust_code: import code that the checkpoint names, such as "my_package.net:Net",
+        from a package that is installed here. A stranger's checkpoint may name any.
 
     Raises:
       CheckpointError: there is no checkpoint, or none that can be used.
@@ -88,9 +94,11 @@ def load_model(workdir: str | Path, which: str = "latest") -> Loaded:
     try:
         config = config_from_dict(metadata["config"])
         check_stored_config(config)
+        _check_trusted(config, metadata["dataset"]["name"], trust_code)
         _check_dataset(metadata["dataset"], metadata.get("temperature", 1.0))
-        net = create_model(config.model, metadata["dataset"]["num_classes"])
-        member = for_prediction(net, config)
+        task = find_task(config.get("task", "digits"))
+        net = task.create_model(config, metadata["dataset"]["num_classes"])
+        member = task.predictor(net, config)
         num_seeds = config.get("num_seeds", 1)
     except Exception as error:  # a stranger's may hold anything
         kind = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "
@@ -100,7 +108,7 @@ def load_model(workdir: str | Path, which: str = "latest") -> Loaded:
         ) from error
 
     def init() -> PyTree:
-        return net.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+        return net.init(jax.random.key(0), jnp.zeros((1, *task.image_shape)))
 
     model: Model = member
     expected = jax.eval_shape(init)
@@ -110,6 +118,17 @@ def load_model(workdir: str | Path, which: str = "latest") -> Loaded:
     check_types(types(expected), types(variables), workdir)
     variables = jax.device_put(variables)
     return Loaded(config, model, variables, metadata, metadata["step"])
+
+
+def _check_trusted(config: ConfigDict, dataset: str, trust_code: bool) -> None:
+    """Refuses to import what is not imported yet, unless the user trusts it."""
+    names = (config.model.name, config.get("task", ""), dataset)
+    for name in names:
+        module, colon, _ = str(name).partition(":")
+        if colon and not trust_code and module not in sys.modules:
+            raise ConfigError(
+                f"it names code, {name}: add --trust_code if you know where it is from"
+            )
 
 
 def _check_dataset(dataset: dict[str, Any], temperature: Any) -> None:

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import numpy as np
+import optax
 
 from mnist_jax import evaluate, ops
 from mnist_jax.config import ConfigDict
@@ -25,6 +27,7 @@ from mnist_jax.run.finite_checks import watch_step, watch_steps
 from mnist_jax.tasks import DIGITS, Task
 from mnist_jax.train_state import TrainState, create_train_state
 from mnist_jax.train_step import (
+    TrainStep,
     batch_gradients,
     epoch_indices,
     loss_gradients,
@@ -129,8 +132,11 @@ def create_program(
     tx = create_optimizer(config, steps_per_epoch)
     check_parallel(config)
     placement = Placement(config.num_seeds, config.num_shards)
-    steps = _training_steps(config, task, model, tx)
-    steps = functools.partial(steps, take=take_batch if is_stream else take_examples)
+    steps = functools.partial(
+        train_steps,
+        step_fn=watch_step(make_train_step(config, model, tx, task)),
+        take=take_batch if is_stream else take_examples,
+    )
     create = functools.partial(
         create_train_state,
         model=model,
@@ -170,26 +176,30 @@ def open_data(
         yield program.placement.put(train)
 
 
-def _training_steps(config: ConfigDict, task: Task, model: Any, tx: Any) -> Any:
-    """`train_steps` with all that stands around loss, gradient and update."""
+def make_train_step(
+    config: ConfigDict,
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    task: Task = DIGITS,
+) -> TrainStep:
+    """Binds `train_step` to a config, with its shards and pieces that fit a cache."""
     # The size depends on the config only, so that the number of seeds does not change
     # dropout: each piece has its own key.
     one_core = config.num_shards > 1
     size_of = functools.partial(ops.micro_batch_size, one_core=one_core)
-    gradients = functools.partial(loss_gradients, task=task, model=model, config=config)
-    gradients = functools.partial(
+    of_piece = functools.partial(loss_gradients, task=task, model=model, config=config)
+    of_batch = functools.partial(
         batch_gradients,
-        loss_gradients=in_pieces(gradients, size_of),
+        loss_gradients=in_pieces(of_piece, size_of),
         task=task,
         config=config,
     )
-    step = functools.partial(
+    return functools.partial(
         train_step,
-        gradients=over_shards(gradients, config.num_shards),
+        gradients=over_shards(of_batch, config.num_shards),
         tx=tx,
         ema_decay=config.ema_decay,
     )
-    return functools.partial(train_steps, step_fn=watch_step(step))
 
 
 def state_shapes(program: Program) -> Any:

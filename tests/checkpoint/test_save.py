@@ -19,7 +19,7 @@ from absl import logging
 from helpers import run_python
 
 import mnist_jax
-from mnist_jax.checkpoint.format import tree_digest
+from mnist_jax.checkpoint.format import seal, tree_digest
 from mnist_jax.checkpoint.load import load_model
 from mnist_jax.checkpoint.save import Checkpointer
 from mnist_jax.errors import CheckpointError
@@ -58,7 +58,12 @@ def save(workdir, *steps, accuracy=None, max_to_keep=2):
     with Checkpointer(workdir, max_to_keep=max_to_keep) as checkpointer:
         for i, step in enumerate(steps):
             metrics = {"accuracy": accuracy[i]} if accuracy else None
-            checkpointer.save(make_state(step), metadata=METADATA, metrics=metrics)
+            checkpointer.save(
+                make_state(step),
+                metadata=METADATA,
+                metrics=metrics,
+                score=accuracy[i] if accuracy else None,
+            )
     return workdir
 
 
@@ -140,9 +145,19 @@ def test_latest_and_best_are_kept(tmp_path):
     with Checkpointer(tmp_path, max_to_keep=2) as checkpointer:
         assert checkpointer.latest_step() == 6
         assert checkpointer.best_step() == 2
-        checkpointer.save(make_state(7), metadata=METADATA, metrics={"accuracy": 0.9})
+        checkpointer.save(make_state(7), metadata=METADATA, score=0.9)
         assert checkpointer.best_step() == 7  # the newest of equals
     assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"6", "7"}
+
+
+def test_checkpoints_from_before_there_were_scores_are_ranked_by_accuracy(tmp_path):
+    save(tmp_path, 1, 2, 3, accuracy=[0.9, 0.5, 0.6], max_to_keep=3)
+    for path in tmp_path.glob("checkpoints/*/metadata/metadata"):
+        metadata = json.loads(path.read_text())
+        del metadata["score"], metadata["sha256"]
+        path.write_text(json.dumps(seal(metadata)))
+    with Checkpointer(tmp_path, max_to_keep=2) as checkpointer:
+        assert checkpointer.best_step() == 1
 
 
 def test_without_validation_only_the_latest_are_kept(tmp_path):
@@ -429,7 +444,13 @@ def save_run(workdir, config, accuracy=(0.5, 0.4), num_classes=10, **more_kwargs
     config.model.kwargs = {"dense": (8,), "dropout": 0.0}
     model = create_model(config.model, 10)
     tx = optax.adam(1e-3)
-    create = functools.partial(create_train_state, config, model, tx)
+    create = functools.partial(
+        create_train_state,
+        model=model,
+        tx=tx,
+        image_shape=(28, 28, 1),
+        ema_decay=config.ema_decay,
+    )
     state = jax.jit(create)(jax.random.key(1))
     states = {}
     config.model.kwargs.update(more_kwargs)
@@ -446,6 +467,7 @@ def save_run(workdir, config, accuracy=(0.5, 0.4), num_classes=10, **more_kwargs
                     "dataset": {"num_classes": num_classes},
                 },
                 metrics={"accuracy": value},
+                score=value,
             )
     return states
 

@@ -24,8 +24,9 @@ from mnist_jax.data import Dataset
 from mnist_jax.errors import ConfigError, UserError
 from mnist_jax.optimizer import create_optimizer
 from mnist_jax.parallel import shards
-from mnist_jax.run.compile_ahead import create_program
-from mnist_jax.train_step import train_step, train_steps
+from mnist_jax.run.compile_ahead import create_program, make_train_step
+from mnist_jax.run.finite_checks import watch_step, watch_steps
+from mnist_jax.train_step import take_examples, train_steps
 
 
 @pytest.fixture(scope="session")
@@ -363,12 +364,11 @@ def test_what_is_not_finite_is_named_with_its_step(tiny_config, where):
     dataset = Dataset(
         rng.integers(0, 256, (40, 28, 28, 1), np.uint8), np.zeros(40, np.int32)
     )
-    model, tx = program.model, create_optimizer(tiny_config, 10)
+    tx = create_optimizer(tiny_config, 10)
+    step = make_train_step(tiny_config, program.model, tx)
 
     def step_fn(state, batch, key):
-        state, metrics = train_step(
-            state, batch, key, model=model, tx=tx, config=tiny_config
-        )
+        state, metrics = step(state, batch, key)
         bad = jnp.where(state.step == 7, jnp.nan, 1.0)
         if where == "the loss":
             return state, {**metrics, "loss": metrics["loss"] * bad}
@@ -376,13 +376,15 @@ def test_what_is_not_finite_is_named_with_its_step(tiny_config, where):
         dense = {**state.params["Dense_0"], "bias": bias}
         return state.replace(params={**state.params, "Dense_0": dense}), metrics
 
-    state, metrics = train_steps(
+    steps = functools.partial(
+        train_steps, step_fn=watch_step(step_fn), take=take_examples
+    )
+    state, metrics = watch_steps(steps)(
         program.create_state(),
-        program.place(dataset),
+        program.placement.put(dataset),
         program.indices(0),
         program.rng,
-        step_fn=step_fn,
     )
     name = "loss" if where == "the loss" else "Dense_0/bias"
     with pytest.raises(UserError, match=f"{name} became .* at step 7;"):
-        train.add_metrics(dict(train.NO_TOTALS), metrics, 10, state)
+        train.add_metrics({}, metrics, 10, state)

@@ -10,7 +10,8 @@ import pytest
 
 from mnist_jax.config import CONFIGS
 from mnist_jax.data import load_splits
-from mnist_jax.run.console import Report
+from mnist_jax.run.console import Console
+from mnist_jax.tasks import DIGITS
 
 TEST = {"loss": 0.0147, "accuracy": 0.995, "correct": 9950, "count": 10_000}
 
@@ -20,35 +21,52 @@ def splits(tiny_config):
     return load_splits(tiny_config, None, None)
 
 
-def test_the_summary_counts_the_wrong_ones(splits, capsys):
-    report = Report()
-    report.summary(splits.source, TEST, Path("checkpoints/run"))
+@pytest.fixture
+def console(tiny_config):
+    console = Console()
+    console.begin(DIGITS, tiny_config)
+    return console
+
+
+def test_a_silent_console_prints_nothing(tiny_config, splits, capsys):
+    console = Console(is_silent=True)
+    console.begin(DIGITS, tiny_config)
+    console.data(splits)
+    console.start(0, 10, 10)
+    with console.running():
+        console.steps_done(10)
+        console.epoch(1, {"loss": 0.5, "accuracy": 0.9}, {}, 1234.0)
+    console.trained()
+    console.summary(splits.source, TEST, Path("run"))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_summary_counts_the_wrong_ones(console, splits, capsys):
+    console.summary(splits.source, TEST, Path("checkpoints/run"))
     out = capsys.readouterr().out
     assert "99.50% of 10,000 images right (50 wrong), loss 0.0147" in out
     assert "predict.py --workdir=checkpoints/run" in out
     assert "WARNING" not in out
 
 
-def test_a_fallback_is_announced_at_the_start_and_at_the_end(splits, capsys):
+def test_a_fallback_is_announced_at_the_start_and_at_the_end(console, splits, capsys):
     why = "mnist is not in ~/tensorflow_datasets and cannot be downloaded " * 3
     source = dataclasses.replace(
         splits.source, fallback_for="mnist", fallback_reason=why
     )
-    report = Report()
-    report.data(splits._replace(source=source))
+    console.data(splits._replace(source=source))
     start = capsys.readouterr().out
-    report.summary(source, TEST, Path("run"))
+    console.summary(source, TEST, Path("run"))
     end = capsys.readouterr().out
     for out in (start, end):
         assert "WARNING  this is NOT mnist, but digits in its place" in out
         assert max(map(len, out.splitlines())) <= 80
 
 
-def test_an_epoch_without_validation_has_dashes(capsys):
-    report = Report()
-    report.start(0, 10, 10)
-    report.epoch(1, {"loss": 0.5, "accuracy": 0.9}, {}, 1234.0)
-    report.close()
+def test_an_epoch_without_validation_has_dashes(console, capsys):
+    console.start(0, 10, 10)
+    with console.running():
+        console.epoch(1, {"loss": 0.5, "accuracy": 0.9}, {}, 1234.0)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].split() == ["1/1", "0.5000", "90.00%", "-", "-", "1,234"]
 

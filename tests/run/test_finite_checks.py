@@ -17,10 +17,11 @@ from mnist_jax.data import Dataset
 from mnist_jax.errors import CheckpointError, UserError
 from mnist_jax.models.cnn import create_model
 from mnist_jax.optimizer import create_optimizer
-from mnist_jax.run.finite_checks import float_leaves
+from mnist_jax.run.compile_ahead import make_train_step
+from mnist_jax.run.finite_checks import float_leaves, watch_step, watch_steps
 from mnist_jax.run.metric_writer import read_metrics
 from mnist_jax.train_state import create_train_state
-from mnist_jax.train_step import train_step, train_steps
+from mnist_jax.train_step import take_examples, train_steps
 
 STEPS = 6  # in one call
 
@@ -65,8 +66,15 @@ def program(name: str):
     config.optimizer.name = "adamw"
     model = create_model(config.model, 10)
     tx = optax.chain(poison(), create_optimizer(config, 100))
-    create = functools.partial(create_train_state, config, model, tx, jax.random.key(0))
-    step = functools.partial(train_step, model=model, tx=tx, config=config)
+    create = functools.partial(
+        create_train_state,
+        jax.random.key(0),
+        model=model,
+        tx=tx,
+        image_shape=(28, 28, 1),
+        ema_decay=config.ema_decay,
+    )
+    step = make_train_step(config, model, tx)
     indices = jnp.arange(STEPS * 8).reshape(STEPS, 8)
 
     @jax.jit
@@ -77,7 +85,10 @@ def program(name: str):
             return state, {**metrics, "loss": loss}
 
         key = jax.random.key(1)
-        return train_steps(state, dataset, indices, key, step_fn=step_fn)
+        steps = functools.partial(
+            train_steps, step_fn=watch_step(step_fn), take=take_examples
+        )
+        return watch_steps(steps)(state, dataset, indices, key)
 
     return jax.jit(create)(), steps
 
@@ -105,10 +116,10 @@ def message(name, state, dataset=None, bad_loss=-1) -> str:
     end = int(state.step) + STEPS
     after, metrics = program(name)[1](state, dataset, bad_loss)
     if all(np.all(metrics[key]) for key in ("finite", "finite_state")):
-        train.add_metrics(dict(train.NO_TOTALS), metrics, end, after)
+        train.add_metrics({}, metrics, end, after)
         return ""
     with pytest.raises(UserError) as caught:
-        train.add_metrics(dict(train.NO_TOTALS), metrics, end, after)
+        train.add_metrics({}, metrics, end, after)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -173,7 +184,7 @@ def test_what_shows_in_no_weight_is_found_at_the_end_of_the_call():
     where = next(p for p in paths_of(state) if p.startswith("batch_stats/"))
     metrics["finite_state"][1, paths_of(state).index(where)] = False
     with pytest.raises(UserError, match=f"{where} became .* between steps 5 and 10;"):
-        train.add_metrics(dict(train.NO_TOTALS), metrics, 10, state)
+        train.add_metrics({}, metrics, 10, state)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

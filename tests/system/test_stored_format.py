@@ -6,6 +6,7 @@ said of three images, and what the run came to when it went on. With each releas
   python tests/system/test_stored_format.py
 """
 
+import dataclasses
 import json
 import os
 import shutil
@@ -26,8 +27,9 @@ from mnist_jax.checkpoint.save import Checkpointer
 from mnist_jax.config import load_config
 from mnist_jax.errors import Interrupted
 from mnist_jax.run.compile_ahead import create_program
-from mnist_jax.run.console import Report
+from mnist_jax.run.console import Console
 from mnist_jax.run.signals import StopFlag
+from mnist_jax.tasks import DIGITS
 
 IMAGES = np.arange(3 * 784).reshape(3, 28, 28, 1) * 37 % 251 / np.float32(251)
 
@@ -49,8 +51,8 @@ def finish(workdir) -> dict[str, float]:
     totals = {k: np.asarray(v) for k, v in restored.metadata["totals"].items()}
     state, totals = train.train_epoch(
         program,
-        program.place(restored.state),
-        program.place(splits.train),
+        program.placement.put(restored.state),
+        program.placement.put(splits.train),
         totals,
         StopFlag(),
         lambda count: None,
@@ -100,12 +102,12 @@ def store(folder: Path) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     workdir = folder / "run"
+    task = dataclasses.replace(DIGITS, images_per_call=5 * 44)
     with (
-        mock.patch("mnist_jax.run.compile_ahead.IMAGES_PER_CALL", 5 * 44),
-        mock.patch.object(Report, "steps_done", steps_done),
+        mock.patch.object(Console, "steps_done", steps_done),
         pytest.raises(Interrupted),
     ):
-        train.train_and_evaluate(config, workdir)
+        train.train_and_evaluate(config, workdir, task)
     shutil.rmtree(workdir / "tensorboard")
     for note in workdir.rglob("commit_success.txt"):  # Orbax's, with the path
         note.write_text("Checkpoint commit was successful\n")

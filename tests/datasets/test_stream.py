@@ -1,0 +1,55 @@
+import os
+import time
+
+import numpy as np
+import pytest
+from dots_task import make_batch
+
+from mnist_jax.datasets.stream import Stream, open_stream
+from mnist_jax.errors import UserError
+
+
+def kill_oneself(seed, step, batch_size):
+    os._exit(9)
+
+
+def test_batches_are_those_of_the_function_in_any_order_of_asking():
+    with open_stream(Stream(make_batch, 100, num_workers=2), 5, 4) as opened:
+        for first, count in [(0, 3), (3, 1), (4, 2), (90, 2), (1, 1)]:
+            got = opened.batches(first, count)
+            for i in range(count):
+                expected = make_batch(5, first + i, 4)
+                assert got.keys() == expected.keys()
+                for name in expected:
+                    np.testing.assert_array_equal(got[name][i], expected[name])
+
+
+def test_workers_stay_ahead_but_not_far(tmp_path, monkeypatch):
+    """Memory is bounded, however slowly batches are taken."""
+    monkeypatch.setenv("DOTS_FOLDER", str(tmp_path))
+    with open_stream(Stream(make_batch, 100, num_workers=2), 0, 4) as opened:
+        opened.batches(0, 3)
+        deadline = time.monotonic() + 30
+        while len(list(tmp_path.iterdir())) < 3 + 4 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        assert sorted(int(p.name) for p in tmp_path.iterdir()) == list(range(3 + 4))
+
+
+def test_zeros_have_the_shapes_of_batches():
+    with open_stream(Stream(make_batch, 100, num_workers=1), 0, 4) as opened:
+        zeros = opened.zeros(3)
+        batches = opened.batches(0, 3)
+    assert {k: (v.shape, v.dtype) for k, v in zeros.items()} == {
+        k: (v.shape, v.dtype) for k, v in batches.items()
+    }
+    assert not any(v.any() for v in zeros.values())
+
+
+def test_a_worker_that_is_killed_is_one_line():
+    stream = Stream(kill_oneself, 100, num_workers=1)
+    with (
+        open_stream(stream, 0, 4) as opened,
+        pytest.raises(UserError, match="was killed: it may need more memory"),
+    ):
+        opened.batches(0, 1)

@@ -1,0 +1,208 @@
+"""Another task trains through the same loop, and its stream is resumed bit for bit."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import dots_task
+import jax
+import numpy as np
+import pytest
+from helpers import TESTS
+
+from mnist_jax import train
+from mnist_jax.checkpoint.format import tree_digest
+from mnist_jax.checkpoint.load import load_model
+from mnist_jax.checkpoint.save import Checkpointer
+from mnist_jax.config import CONFIGS
+from mnist_jax.errors import CheckpointError, ConfigError, DataError, Interrupted
+from mnist_jax.run.console import Console
+from mnist_jax.run.metric_writer import read_metrics
+from mnist_jax.tasks import find_task
+
+FILE = """
+from helpers import make_tiny_config
+
+def get_config():
+    config = make_tiny_config()
+    config.task = "dots_task:TASK"
+    config.dataset = "dots"
+    config.batch_size = 8
+    config.num_epochs = 3
+    config.model.name = "dots"
+    config.model.kwargs = {"features": 4}
+    return config
+"""
+
+
+@pytest.fixture
+def config(tiny_config):
+    tiny_config.task = "dots_task:TASK"
+    tiny_config.dataset = "dots"
+    tiny_config.batch_size = 8
+    tiny_config.num_epochs = 3
+    tiny_config.model.name = "dots"
+    tiny_config.model.kwargs = {"features": 4}
+    return tiny_config
+
+
+def start(tmp_path, *flags, **environment):
+    """Starts `scripts/train.py` on the dots."""
+    (tmp_path / "dots.py").write_text(FILE)
+    script = CONFIGS.parent / "scripts" / "train.py"
+    paths = [str(CONFIGS.parent), str(TESTS), os.environ.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    return subprocess.Popen(
+        [sys.executable, str(script), f"--config={tmp_path / 'dots.py'}", *flags],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+
+
+def digest(workdir):
+    loaded = load_model(workdir)
+    return loaded.step, tree_digest(loaded.variables)
+
+
+def test_a_task_of_ones_own_trains_is_logged_ranked_and_loaded(
+    config, tmp_path, capsys
+):
+    result = train.train_and_evaluate(config, tmp_path, console=Console())
+    assert set(result) == {"loss", "misses", "count"}
+    assert result["count"] == 30
+    records = read_metrics(tmp_path)
+    assert [r["step"] for r in records] == [10, 20, 30, 30]
+    assert records[0]["train/count"] == 80
+    assert records[-2]["validation/loss"] < records[0]["validation/loss"]
+    out = capsys.readouterr().out
+    assert "epoch      loss     misses   val. loss val. misses    images/s" in out
+    assert "dots missed" in out
+    by_misses = {r["step"]: r["validation/misses"] for r in records[:3]}
+    with Checkpointer(tmp_path, max_to_keep=2) as checkpointer:
+        best = checkpointer.best_step()
+    assert by_misses[best] == min(by_misses.values())
+    loaded = load_model(tmp_path, "best")
+    assert loaded.step == best
+    outputs = loaded.model.apply(loaded.variables, np.zeros((2, 12, 20, 1)))
+    assert outputs.shape == (2, 12, 20)
+
+
+def test_a_streamed_run_that_is_stopped_in_mid_epoch_goes_on_bit_for_bit(
+    config, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("DOTS_WORKERS", "1")
+    train.train_and_evaluate(config, tmp_path / "unbroken")
+    monkeypatch.setenv("DOTS_WORKERS", "3")
+    calls = []
+
+    def steps_done(self, count):
+        calls.append(count)
+        if len(calls) == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Console, "steps_done", steps_done)
+        with pytest.raises(Interrupted):
+            train.train_and_evaluate(config, tmp_path / "broken")
+    assert sum(calls) % 10  # in mid-epoch
+    train.train_and_evaluate(config, tmp_path / "broken", resume=True)
+    assert digest(tmp_path / "broken") == digest(tmp_path / "unbroken")
+    logs = [
+        (tmp_path / name / "metrics.jsonl").read_bytes()
+        for name in ("broken", "unbroken")
+    ]
+    assert logs[0] == logs[1]
+
+
+def test_seeds_share_a_stream(config, tmp_path):
+    config.num_seeds = 2
+    result = train.train_and_evaluate(config, tmp_path)
+    assert result["num_seeds"] == 2
+    assert result["count"] == 30
+
+
+def test_an_error_in_a_worker_is_one_line_and_leaves_no_process(
+    config, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("DOTS_FAIL_AT", "13")
+    with pytest.raises(DataError) as caught:
+        train.train_and_evaluate(config, tmp_path)
+    assert str(caught.value) == (
+        "the batch of step 13 could not be made: RuntimeError: no ink is left"
+    )
+    assert not children(os.getpid())
+
+
+def children(pid):
+    found = subprocess.run(
+        ["ps", "--ppid", str(pid), "-o", "pid=,args="], capture_output=True, text=True
+    )
+    return [
+        line.split()[0]
+        for line in found.stdout.splitlines()
+        if "multiprocessing.spawn" in line
+    ]
+
+
+@pytest.mark.skipif(not os.path.exists("/bin/ps"), reason="needs ps")
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_signals_end_the_workers_too(tmp_path, signum):
+    process = start(tmp_path, "--config.num_epochs=1000", "--workdir=run")
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "metrics.jsonl").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    workers = children(process.pid)
+    assert len(workers) == 2
+    process.send_signal(signum)
+    _, errors = process.communicate(timeout=60)
+    if signum == signal.SIGKILL:
+        assert process.returncode == -9
+    else:
+        assert process.returncode == 128 + signum
+        assert errors.splitlines()[-1].startswith("stopped: at step")
+        assert len(errors.splitlines()) == 1
+    deadline = time.monotonic() + 30
+    while any(os.path.exists(f"/proc/{pid}") for pid in workers):
+        assert time.monotonic() < deadline, "a worker is left"
+        time.sleep(0.1)
+
+
+def test_what_is_no_task_is_refused(config, tmp_path):
+    for name, says in [
+        ("dots", "config.task = 'dots': .*valid: digits"),
+        ("dots_task:SHAPE", "is no mnist_jax.tasks.Task"),
+        ("dots_task:NOTHING", "cannot be imported: .*NOTHING"),
+        ("no_such_package:TASK", "cannot be imported: No module named"),
+    ]:
+        config.task = name
+        with pytest.raises(ConfigError, match=says):
+            train.train_and_evaluate(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert find_task("digits") is find_task("mnist_jax.tasks:DIGITS")
+
+
+def test_code_that_a_checkpoint_names_is_not_imported_unasked(config, tmp_path):
+    train.train_and_evaluate(config, tmp_path)
+    sys.modules.pop("dots_task")
+    try:
+        with pytest.raises(CheckpointError, match=r"dots_task:TASK.*--trust_code"):
+            load_model(tmp_path)
+        assert "dots_task" not in sys.modules
+        assert load_model(tmp_path, trust_code=True).step == 30
+    finally:
+        sys.modules["dots_task"] = dots_task
+
+
+def test_no_two_records_of_a_task_share_what_is_compiled():
+    copy = dataclasses.replace(dots_task.TASK)
+    assert copy != dots_task.TASK
+    assert hash(copy) != hash(dots_task.TASK)
+    assert jax.tree.leaves(dots_task.TASK) == [dots_task.TASK]
