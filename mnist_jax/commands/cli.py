@@ -120,7 +120,7 @@ def join_processes(same: Mapping[str, Any]) -> int:
     if num_given or values.distributed:
         from mnist_jax.parallel import processes
 
-        versions = processes.versions()
+        versions = processes.code_versions()
         return processes.join(processes.Processes(*given), {**versions, **same})
     return 1
 
