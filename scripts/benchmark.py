@@ -74,13 +74,13 @@ def main(arguments: list[str]) -> None:
             ) from error
     from mnist_jax import data
     from mnist_jax.analysis import plots
-    from mnist_jax.benchmark import compare, measure, scaling
+    from mnist_jax.benchmark import compare, measure, scaling, workloads
     from mnist_jax.parallel import devices
 
     if _GROWTH.value:  # now, and not after all the work
         plots.check_format(_GROWTH.value)
     if _COMPARE.value:
-        compare.check(config, _COMPARE.value)
+        compare.check_same_work(config, _COMPARE.value)
         if _DEVICE.value not in (None, "cpu"):
             raise ConfigError("--compare is on the CPU: leave --device out")
     device = "cpu" if _COMPARE.value else _DEVICE.value
@@ -90,14 +90,14 @@ def main(arguments: list[str]) -> None:
         splits = data.load_splits(config, None, None)
         dataset, num_classes = splits.train, splits.source.num_classes
     else:
-        dataset = measure.synthetic_dataset(60_000)  # as many as MNIST
-    workload = measure.Workload(
+        dataset = workloads.synthetic_dataset(60_000)  # as many as MNIST
+    workload = workloads.Workload(
         config, dataset, num_classes, _REPEATS.value, _SECONDS.value, _PROFILE_DIR.value
     )
     names = _ONLY.value
     if not names and not (_COMPARE.value or _GROWTH.value):
         names = list(measure.MEASUREMENTS)
-    measurements = measure.measure(workload, names)
+    measurements = measure.run_measurements(workload, names)
     machine = measure.describe_machine()
 
     def show(text: str) -> None:
@@ -116,7 +116,9 @@ def main(arguments: list[str]) -> None:
         results[name] = dataclasses.asdict(result)
         show(measure.format_result(name, result))
     if _COMPARE.value:
-        comparison = compare.compare(workload, _COMPARE.value, _PEER_PYTHON.value)
+        comparison = compare.compare_with_peers(
+            workload, _COMPARE.value, _PEER_PYTHON.value
+        )
         results["compare"] = dataclasses.asdict(comparison)
         show(f"\n{compare.format_comparison(comparison)}")
     if _GROWTH.value:
@@ -126,7 +128,7 @@ def main(arguments: list[str]) -> None:
             curves.append(curve)
             show(scaling.format_curve(curve))
         results["growth"] = [dataclasses.asdict(curve) for curve in curves]
-        plots.save(scaling.draw(curves), _GROWTH.value)
+        plots.save_figure(scaling.draw_curves(curves), _GROWTH.value)
         show(f"figure   {_GROWTH.value}")
     if _JSON.value:
         settings = {

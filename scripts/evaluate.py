@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
+    from mnist_jax.analysis.classification import Evaluation
     from mnist_jax.analysis.corruptions import Robustness
-    from mnist_jax.analysis.scores import Evaluation
+    from mnist_jax.analysis.splits import LabelledSplit
     from mnist_jax.checkpoint.load import Loaded
-    from mnist_jax.evaluate import LabelledSplit
 
 _WORKDIR = flags.DEFINE_multi_string(
     "workdir", ["checkpoints/default"], "Folder of a training run; several to rank."
@@ -72,7 +72,7 @@ cli.define_process_flags()
 def main(arguments: list[str]) -> None:
     """Prints the report and writes the figures."""
     cli.refuse_arguments(arguments)
-    from mnist_jax import evaluate
+    from mnist_jax.analysis import splits
     from mnist_jax.checkpoint import load
     from mnist_jax.parallel import devices
 
@@ -87,11 +87,11 @@ def main(arguments: list[str]) -> None:
     if _PICTURES.value:
         from mnist_jax.simulation import simulator
 
-        held_out = evaluate.load_held_out(loaded, _DATA_DIR.value, _MANUAL_DIR.value)
-        found = simulator.measure(loaded, *held_out, _PICTURES.value)
-        print(simulator.to_text(found))
+        held_out = splits.load_held_out(loaded, _DATA_DIR.value, _MANUAL_DIR.value)
+        found = simulator.measure_conditions(loaded, *held_out, _PICTURES.value)
+        print(simulator.format_conditions(found))
         return
-    split = evaluate.load_split(
+    split = splits.load_split(
         loaded,
         _DATASET.value,
         _SPLIT.value,
@@ -118,15 +118,15 @@ def _rank() -> None:
     runs = [(w, load.load_model(w, _CHECKPOINT.value)) for w in _WORKDIR.value]
     ranked = ranking.rank(runs, _DATA_DIR.value, _MANUAL_DIR.value)
     if _JSON.value:
-        print(json.dumps(ranking.to_dict(ranked), indent=2))
+        print(json.dumps(ranking.ranking_to_dict(ranked), indent=2))
     else:
-        print(ranking.to_text(ranked))
+        print(ranking.format_ranking(ranked))
 
 
 def _evaluate(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
     """Prints the report on one run, and writes its figures and its page."""
     from mnist_jax import evaluate
-    from mnist_jax.analysis import corruptions, scores
+    from mnist_jax.analysis import classification, splits
     from mnist_jax.parallel import shards
 
     logits = evaluate.predict_logits(
@@ -138,9 +138,9 @@ def _evaluate(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
     )
     class_names = list(split.source.class_names)
     logits /= loaded.temperature
-    evaluation = scores.measure(logits, split.dataset.labels, class_names)
-    members = evaluate.measure_members(loaded, split.dataset)
-    note = evaluate.fallback_note(loaded)
+    evaluation = classification.score_answers(logits, split.dataset.labels, class_names)
+    members = splits.evaluate_members(loaded, split.dataset)
+    note = splits.fallback_note(loaded)
     robustness = _measure_corruptions(loaded, split) if _CORRUPTIONS.value else None
     if _JSON.value:
         head = {
@@ -151,11 +151,11 @@ def _evaluate(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
             "note": note,
             "class_names": class_names,
         }
-        report = head | scores.to_dict(evaluation)
+        report = head | evaluation.to_dict()
         if members:
             report["members"] = members
         if robustness:
-            report["corruptions"] = corruptions.to_dict(robustness)
+            report["corruptions"] = robustness.to_dict()
         print(json.dumps(report, indent=2))
     else:
         print(f"model        {workdir}, step {loaded.step:,}")
@@ -175,9 +175,9 @@ def _evaluate(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
                 f"{100 * members['accuracy_sd']:.3f} %), loss {members['loss']:.4f} (sd"
                 f" {members['loss_sd']:.4f}); below is what they answer together",
             )
-        print(scores.to_text(evaluation))
+        print(evaluation.to_text())
         if robustness:
-            print(f"\n{corruptions.to_text(robustness)}")
+            print(f"\n{robustness.to_text()}")
     if not (_FIGURES.value or _REPORT.value) or not shards.is_primary():
         return
     figures = _draw(workdir, evaluation, split, robustness)
@@ -186,7 +186,7 @@ def _evaluate(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
         from mnist_jax.analysis import plots
 
         for name, figure in figures.items():
-            plots.save(figure, Path(workdir) / "figures" / f"{name}.png")
+            plots.save_figure(figure, Path(workdir) / "figures" / f"{name}.png")
         written.append(f"figures      {Path(workdir) / 'figures'}")
     if _REPORT.value:
         from mnist_jax.analysis import results_page
@@ -205,7 +205,7 @@ def _evaluate(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
             figures=figures,
             command=shlex.join(["python", "scripts/evaluate.py", *sys.argv[1:]]),
         )
-        results_page.write(results, page)
+        results_page.write_page(results, page)
         written.append(f"report       {page}")
     print("\n" + "\n".join(written), file=sys.stderr if _JSON.value else sys.stdout)
 
@@ -225,7 +225,7 @@ def _measure_corruptions(loaded: "Loaded", split: "LabelledSplit") -> "Robustnes
         return logits.argmax(-1)
 
     augment = loaded.config.get("augment", {})
-    return corruptions.measure(answer, *split.dataset, augment)
+    return corruptions.measure_robustness(answer, *split.dataset, augment)
 
 
 def _draw(
@@ -239,14 +239,16 @@ def _draw(
 
     images = split.dataset.images
     figures = {
-        "learning_curves": plots.learning_curves(read_metrics(Path(workdir))),
-        "confusion_matrix": plots.confusion_matrix(evaluation, split.name),
-        "mistakes": plots.mistakes(evaluation, images, split.name),
-        "reliability": plots.reliability_diagram(evaluation, split.name),
+        "learning_curves": plots.draw_learning_curves(read_metrics(Path(workdir))),
+        "confusion_matrix": plots.draw_confusion_matrix(evaluation, split.name),
+        "mistakes": plots.draw_mistakes(evaluation, images, split.name),
+        "reliability": plots.draw_reliability_diagram(evaluation, split.name),
     }
     if robustness:
         examples = corruptions.examples(images)
-        figures["corruptions"] = plots.corruptions(robustness, examples, split.name)
+        figures["corruptions"] = plots.draw_corruptions(
+            robustness, examples, split.name
+        )
     return figures
 
 

@@ -102,7 +102,7 @@ def main(arguments: list[str]) -> int:
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sources = _find_sources(arguments)
     _check_targets(sources)
-    from mnist_jax import evaluate
+    from mnist_jax.analysis import splits
     from mnist_jax.checkpoint import load
     from mnist_jax.parallel import devices
     from mnist_jax.reading import reader
@@ -110,7 +110,7 @@ def main(arguments: list[str]) -> int:
     devices.set_up(_DEVICE.value)
     workdir = _WORKDIR.value or CONFIGS.parent / "checkpoints" / "pretrained"
     loaded = load.load_model(workdir, _CHECKPOINT.value)
-    if note := evaluate.fallback_note(loaded):
+    if note := splits.fallback_note(loaded):
         print(f"warning: {note}", file=sys.stderr)
     pictures = reader.Reader(
         loaded,
@@ -127,7 +127,7 @@ def main(arguments: list[str]) -> int:
     if _PLOT.value:
         from mnist_jax.analysis import plots
 
-        plots.save(plots.predictions(predictions), _PLOT.value)
+        plots.save_figure(plots.draw_predictions(predictions), _PLOT.value)
     if _DRAW.value and sources:
         _draw(sources[0], predictions[0])
     failed = [p for p in predictions if p.status == "error"]
@@ -183,10 +183,10 @@ def _check_targets(sources: "Sequence[Source] | None") -> None:
 
 
 def _read_samples(reader: "Reader", loaded: "Loaded") -> "list[Prediction]":
-    from mnist_jax import evaluate
+    from mnist_jax.analysis import splits
 
     try:
-        split = evaluate.load_split(
+        split = splits.load_split(
             loaded, data_dir=_DATA_DIR.value, manual_dir=_MANUAL_DIR.value
         )
     except DataError as error:
@@ -195,7 +195,9 @@ def _read_samples(reader: "Reader", loaded: "Loaded") -> "list[Prediction]":
             "name a picture, as in: python scripts/predict.py my_digit.png (without "
             f"one, test images are read, and these cannot be: {reason})"
         ) from error
-    return reader.read_samples(split, _NUM_SAMPLES.value, _SEED.value)
+    return reader.read_samples(
+        split.name, split.dataset, _NUM_SAMPLES.value, _SEED.value
+    )
 
 
 def _read_files(reader: "Reader", sources: "Sequence[Source]") -> "list[Prediction]":
@@ -226,16 +228,16 @@ def _write_answers(
     """Writes all but the lines of JSON that were printed already."""
     from mnist_jax.reading import answers, labels
 
-    report = labels.make_report(predictions, class_names) if counted else None
+    report = labels.score_labels(predictions, class_names) if counted else None
     if _FORMAT.value == "text":
         text = answers.to_text(predictions)
         if report:
-            text += f"\n\n{labels.to_text(report)}"
+            text += f"\n\n{report.to_text()}"
         elif not counted:
             right = sum(prediction.is_right for prediction in predictions)
             text += f"\n{right} of {len(predictions)} right"
     elif _FORMAT.value == "json":
-        summary = labels.to_dict(report) if report else None
+        summary = report.to_dict() if report else None
         text = answers.to_json(predictions, class_names, summary)
     elif _FORMAT.value == "csv":
         text = answers.to_csv(predictions, class_names)
@@ -243,7 +245,7 @@ def _write_answers(
         lines = [answers.to_json_line(p, class_names) for p in predictions]
         text = "\n".join(lines) if _OUTPUT.value or not counted else ""
     if report and _FORMAT.value in ("csv", "jsonl"):  # whose rows are all alike
-        print(labels.to_text(report), file=sys.stderr)
+        print(report.to_text(), file=sys.stderr)
     if _OUTPUT.value:
         answers.write_file(_OUTPUT.value, text + "\n")
     elif text:

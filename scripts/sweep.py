@@ -89,11 +89,11 @@ def main(arguments: list[str]) -> None:
         print(f"{number}/{len(cells)} {cell.name}: {result.accuracy.mean():.3%}")
         sys.stdout.flush()
         results.append(result)
-    print(f"\n{sweep.to_text(results, first)}\n")
+    print(f"\n{sweep.format_sweep(results, first)}\n")
     sweep.write_results(results, workdir, first)
     print(f"saved    {workdir / 'results.csv'}, {workdir / 'results.json'}")
     if _RETRAIN_ON_ALL.value:
-        chosen = cells[sweep.best(results)]
+        chosen = cells[sweep.find_best(results)]
         print(
             f"\n{chosen.name} on all images; the test split is read once, at the end\n"
         )

@@ -1,9 +1,9 @@
-"""This project against others: the same work, in turn, on the same machine.
+"""Compares this project with other frameworks: the same work on the same machine.
 
-Each contestant runs in a process of its own (see `peers`). All stay alive, and while
-one works the others wait for a command, so that repeats are taken A B C A B C and what
-slows the machine for a while slows all. A ratio is of two repeats of the same round.
-It is a comparison of CPUs: the peers of the extra `peers` are CPU builds.
+Each contestant runs in a process of its own (see `peers`). They take turns, so that
+what slows the machine for a while slows all of them, and the others wait meanwhile. A
+ratio compares two repeats of the same round. The comparison is on the CPU, as the
+packages of the extra `peers` are CPU builds.
 """
 
 import contextlib
@@ -26,14 +26,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from mnist_jax.benchmark.measure import (
+from mnist_jax.benchmark.peers import Work
+from mnist_jax.benchmark.workloads import (
     INFERENCE_IMAGES,
     Spread,
     Workload,
     format_number,
-    spread,
 )
-from mnist_jax.benchmark.peers import Work
 from mnist_jax.config import CONFIGS, ConfigDict, load_config
 from mnist_jax.errors import ConfigError, UserError, suggest
 
@@ -46,7 +45,7 @@ MODULES = {
 }
 _OWN = (OURS, "flax")  # installed with this project
 
-TIMEOUT_SECONDS = 300.0  # an epoch of Keras on one slow core takes 30
+TIMEOUT_SECONDS = 300.0  # an epoch of Keras takes 30 on one slow core
 
 _WORK_FIELDS = ("batch_size", "optimizer", "augment", "label_smoothing", "ema_decay")
 _REPO = CONFIGS.parent
@@ -59,11 +58,11 @@ class Contestant:
     Attributes:
       version: of the framework.
       num_parameters: the same for all, as a check.
-      start_to_first_step_seconds: from the start of its process, with the data in a
-        file and no cache of compiled programs, to the end of its first training step.
+      start_to_first_step_seconds: from the start of its process to the end of its
+        first training step; the data are in a file, and no program is compiled yet.
       loss_before: after that step.
       loss_after: at the end.
-      training_images_per_second: steady state.
+      training_images_per_second: in the steady state.
       inference_images_per_second: 10,000 images a call, or all there are.
       milliseconds_for_one_image: one image a call.
     """
@@ -80,7 +79,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was compared.
+    """The result of a comparison.
 
     Attributes:
       contestants: by name; the first is `OURS`.
@@ -94,10 +93,10 @@ class Comparison:
 
 
 class Child:
-    """A contestant's process, which waits unless it is asked something."""
+    """A contestant's process, which works only when it is asked."""
 
     def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
-        """Starts it, with stderr to `log`; its first answer comes unasked."""
+        """Starts it, with stderr in `log`; it sends its first answer unasked."""
         self.name, self._log = name, log
         with log.open("w") as stderr:
             self._process = subprocess.Popen(
@@ -108,7 +107,7 @@ class Child:
                 env=_environment(),
                 text=True,
             )
-        # Of a pipe, only a thread can wait with a time-out on every system.
+        # A thread reads the pipe, as not every system can read one with a time-out.
         self._answers: queue.Queue[str] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -124,7 +123,7 @@ class Child:
     ) -> None:
         self._process.kill()
         self._process.wait()
-        self._reader.join()  # it closes stdout
+        self._reader.join()  # the thread closes stdout
         assert self._process.stdin
         with contextlib.suppress(BrokenPipeError):  # of a command that it never read
             self._process.stdin.close()
@@ -174,7 +173,7 @@ class Child:
         )
 
 
-def check(config: ConfigDict, names: Sequence[str]) -> None:
+def check_same_work(config: ConfigDict, names: Sequence[str]) -> None:
     """Checks what can be checked before anything is loaded or started.
 
     Raises:
@@ -194,7 +193,7 @@ def check(config: ConfigDict, names: Sequence[str]) -> None:
             )
 
 
-def compare(
+def compare_with_peers(
     workload: Workload, names: Sequence[str], peer_python: str | None = None
 ) -> Comparison:
     """Runs this project and peers in turn; the first round is not timed.
@@ -257,9 +256,9 @@ def compare(
             **started[name],
             loss_before=before[name],
             loss_after=after[name],
-            training_images_per_second=spread(rates["training"][name]),
-            inference_images_per_second=spread(rates["inference"][name]),
-            milliseconds_for_one_image=spread(1e3 / rates["one_image"][name]),
+            training_images_per_second=Spread.of(rates["training"][name]),
+            inference_images_per_second=Spread.of(rates["inference"][name]),
+            milliseconds_for_one_image=Spread.of(1e3 / rates["one_image"][name]),
         )
         for name in children
     }
@@ -269,7 +268,7 @@ def compare(
 def _take_turns(
     children: Mapping[str, Child], workload: Workload
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Returns images a second, [repeats], for each quantity and child."""
+    """Returns images a second, [repeats], for each quantity and contestant."""
     seconds = workload.seconds
     many = min(INFERENCE_IMAGES, len(workload.dataset.labels))
     commands = {
@@ -298,16 +297,18 @@ def _take_turns(
 def ratios(
     rates: Mapping[str, Mapping[str, np.ndarray]],
 ) -> dict[str, dict[str, Spread]]:
-    """How many times as fast this project is.
+    """Returns how many times as fast as each peer this project is.
 
     Args:
       rates: images a second, [rounds], for each quantity and contestant.
 
     Returns:
-      For each peer and quantity, the spread of the rounds' own ratios.
+      For each peer and quantity, the spread of the ratios of all rounds.
     """
     return {
-        name: {quantity: spread(of[OURS] / of[name]) for quantity, of in rates.items()}
+        name: {
+            quantity: Spread.of(of[OURS] / of[name]) for quantity, of in rates.items()
+        }
         for name in next(iter(rates.values()))
         if name != OURS
     }
@@ -326,7 +327,7 @@ def _check_parameters(started: Mapping[str, Mapping[str, Any]]) -> None:
 def _check_losses(
     children: Mapping[str, Child], before: Mapping[str, float] | None = None
 ) -> dict[str, float]:
-    """Returns the loss of each; with `before`, raises unless it has fallen."""
+    """Returns the loss of each contestant; it must be lower than `before`."""
     losses = {name: child.ask("loss") for name, child in children.items()}
     for name, loss in losses.items():
         most = before[name] if before else math.inf
@@ -339,7 +340,7 @@ def _check_losses(
 
 
 def _environment() -> dict[str, str]:
-    """The children's: this package, no GPU, no compiled programs of earlier runs."""
+    """Returns the contestants' environment: no GPU, no cache of compiled programs."""
     paths = [str(_REPO), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
         **os.environ,
