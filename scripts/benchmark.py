@@ -104,7 +104,7 @@ def main(arguments: list[str]) -> None:
         if not _JSON.value:
             print(text, flush=True)
 
-    show(f"device   {devices.describe()}")
+    show(f"device   {devices.describe_devices()}")
     show(f"cpu      {machine['machine']['cpu']}")
     config_file = config_flags.get_config_filename(flags.FLAGS["config"])
     show(f"config   {Path(config_file).stem}, batch size {config.batch_size}")

@@ -342,7 +342,7 @@ def write_results(results: Sequence[Result], workdir: Path, baseline: int = 0) -
         rows = zip(result.seeds, result.accuracy, result.loss, strict=True)
         writer.writerows([result.name, *row] for row in rows)
     summary = {
-        "device": devices.describe(),
+        "device": devices.describe_devices(),
         "versions": {"python": platform.python_version(), "jax": jax.__version__},
         "baseline": results[baseline].name,
         "best": results[find_best(results)].name,

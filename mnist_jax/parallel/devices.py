@@ -186,7 +186,7 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
-def describe(num_parts: int | None = None) -> str:
+def describe_devices(num_parts: int | None = None) -> str:
     """Returns one line with the devices that a run uses and the version of JAX.
 
     Args:

@@ -36,7 +36,7 @@ class Report:
         self._num_epochs = 0
         self._had_ended = False
         self._compile_started = self._started
-        _print("device", devices.describe(num_parts))
+        _print("device", devices.describe_devices(num_parts))
 
     def data(self, splits: Splits) -> None:
         """Says where the data came from and how many images there are of each."""

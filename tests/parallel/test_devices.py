@@ -18,8 +18,8 @@ def test_a_device_that_is_not_there_is_one_line(device):
 
 
 def test_the_description_names_version_and_device():
-    assert jax.__version__ in devices.describe()
-    assert "cpu" in devices.describe()
+    assert jax.__version__ in devices.describe_devices()
+    assert "cpu" in devices.describe_devices()
 
 
 def start(tmp_path, plugin="", platforms="", path=""):

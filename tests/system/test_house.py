@@ -189,7 +189,7 @@ def find_upward_imports(package: Path, levels: Sequence[Sequence[str]]) -> list[
             above = level_of(found.module, levels)
             if found.module and above is not None and above > level:
                 offences.append(f"{name}:{found.line} imports {found.module}")
-    return offences
+    return list(dict.fromkeys(offences))
 
 
 def find_private_uses(package: Path) -> list[str]:
