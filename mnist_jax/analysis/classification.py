@@ -12,7 +12,7 @@ from mnist_jax.calibration import log_softmax, show_confidence, wilson_interval
 from mnist_jax.metrics import confusion_matrix
 
 NUM_BINS = 15
-_MISTAKES = 10  # in the text
+_MISTAKES = 10  # so many are listed in the text
 
 
 class ClassScore(NamedTuple):

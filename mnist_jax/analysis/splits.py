@@ -77,7 +77,7 @@ def load_held_out(
     """
     config = ConfigDict(loaded.config.to_dict())
     config.styled_digits = config.negatives = 0
-    config.dataset = loaded.metadata["dataset"]["name"]  # what was there to train on
+    config.dataset = loaded.metadata["dataset"]["name"]  # it may be a fallback
     held_out = load_splits(config, data_dir, manual_dir).validation
     if held_out is None:
         raise ConfigError(

@@ -125,7 +125,7 @@ class Child:
         self._process.wait()
         self._reader.join()  # the thread closes stdout
         assert self._process.stdin
-        with contextlib.suppress(BrokenPipeError):  # of a command that it never read
+        with contextlib.suppress(BrokenPipeError):  # a command that was never read
             self._process.stdin.close()
 
     def ask(self, command: str) -> float:

@@ -123,7 +123,8 @@ def _keep_compiled_programs() -> None:
             jax.config.update("jax_compilation_cache_dir", str(folder))
     # A full or damaged cache only costs time: that needs no warning of twenty lines.
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation")
-    # By default JAX keeps large programs only; here each one delays the start.
+    # By default JAX keeps only programs that take long to compile; here all of them
+    # together delay the start.
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 

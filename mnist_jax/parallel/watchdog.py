@@ -67,7 +67,7 @@ class Watchdog:
             self._tell(finished=self._is_finished and self._process_id > 0)
             ready, _, _ = select.select([*self._peers.values()], [], [], TICK_SECONDS)
             now = time.monotonic()
-            # Where this process was paused, the others have not been silent so long.
+            # If this process itself was paused, that is no silence of the others.
             waited, before = min(now - before, 2 * TICK_SECONDS), now
             for i, peer in self._peers.items():
                 self._silent[i] += waited

@@ -145,14 +145,14 @@ def to_csv(predictions: Sequence[Prediction], class_names: Sequence[str]) -> str
 
 def _csv_line(cells: Sequence[Any]) -> str:
     text = io.StringIO()
-    # Within a cell, only characters of the line terminator are sure to be quoted: it
-    # has both of them.
+    # The writer quotes a cell that has a character of the line terminator in it. So the
+    # terminator has both characters that may break a line.
     csv.writer(text, lineterminator="\r\n").writerow(cells)
     return text.getvalue().removesuffix("\r\n")
 
 
 def _to_dict(prediction: Prediction, class_names: Sequence[str]) -> dict[str, Any]:
-    """What JSON and CSV say; names of classes only where they are not the digits."""
+    """Returns what JSON and CSV hold; the class's name only if it is not the digit."""
     named = any(name != str(k) for k, name in enumerate(class_names))
 
     def describe(guess: Guess) -> dict[str, Any]:

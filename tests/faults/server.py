@@ -36,6 +36,7 @@ MODULES = (
     "mnist_jax.checkpoint.save",
     "mnist_jax.commands.cli",
     "mnist_jax.parallel.devices",
+    "mnist_jax.analysis.splits",
     "mnist_jax.evaluate",
     "mnist_jax.checkpoint.export",
     "mnist_jax.checkpoint.load",
