@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from mnist_jax.commands import cli
-from mnist_jax.config import CONFIGS
 from mnist_jax.errors import ConfigError, DataError, UserError
 from mnist_jax.reading.reader import MIN_CONFIDENCE
+from mnist_jax.run.config_files import PRETRAINED
 
 if TYPE_CHECKING:
     from mnist_jax.checkpoint.load import Loaded
@@ -108,7 +108,7 @@ def main(arguments: list[str]) -> int:
     from mnist_jax.reading import reader
 
     devices.set_up(_DEVICE.value)
-    workdir = _WORKDIR.value or CONFIGS.parent / "checkpoints" / "pretrained"
+    workdir = _WORKDIR.value or PRETRAINED
     loaded = load.load_model(workdir, _CHECKPOINT.value)
     if note := evaluate.fallback_note(loaded):
         print(f"warning: {note}", file=sys.stderr)

@@ -18,7 +18,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from mnist_jax.commands import cli
-from mnist_jax.config import flatten, validate_config
+from mnist_jax.config import flatten_config, validate_config
 
 _CONFIG = cli.define_config_flag("default.py", "The config file.")
 _WORKDIR = flags.DEFINE_string(
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> None:
 
     given = {"resume": _RESUME, "overwrite": _OVERWRITE, "dry_run": _DRY_RUN}
     num_processes = cli.join_processes(
-        {f"config.{name}": value for name, value in flatten(config).items()}
+        {f"config.{name}": value for name, value in flatten_config(config).items()}
         | {f"--{name}": flag.value for name, flag in given.items()}
     )
     devices.set_up(

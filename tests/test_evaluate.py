@@ -11,10 +11,11 @@ from mnist_fixture import make_dataset
 
 from mnist_jax import evaluate
 from mnist_jax.checkpoint.load import Loaded, load_model
-from mnist_jax.config import CONFIGS, ConfigDict
+from mnist_jax.config import ConfigDict
 from mnist_jax.data import Dataset, load_splits, normalize
 from mnist_jax.errors import ConfigError, DataError
 from mnist_jax.models.cnn import MLP, Ensemble
+from mnist_jax.run.config_files import CONFIGS
 
 SCRIPT = CONFIGS.parent / "scripts" / "evaluate.py"
 

@@ -34,8 +34,9 @@ from mnist_jax.benchmark.measure import (
     spread,
 )
 from mnist_jax.benchmark.peers import Work
-from mnist_jax.config import CONFIGS, ConfigDict, load_config
+from mnist_jax.config import ConfigDict
 from mnist_jax.errors import ConfigError, UserError, suggest
+from mnist_jax.run.config_files import CONFIGS, load_config
 
 OURS = "mnist_jax"
 MODULES = {

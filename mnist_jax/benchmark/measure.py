@@ -29,12 +29,13 @@ from jax.experimental.compilation_cache import compilation_cache
 import mnist_jax
 from mnist_jax.benchmark.flops import ModelFlops, count_model_flops
 from mnist_jax.checkpoint.save import Checkpointer
-from mnist_jax.config import CONFIGS, ConfigDict
+from mnist_jax.config import ConfigDict
 from mnist_jax.data import Dataset, DatasetSource
 from mnist_jax.errors import ConfigError, UserError, suggest
 from mnist_jax.evaluate import predict_logits
 from mnist_jax.models.cnn import create_model
 from mnist_jax.run.compile_ahead import Program, compile_train_steps, create_program
+from mnist_jax.run.config_files import CONFIGS
 from mnist_jax.run.signals import StopFlag
 from mnist_jax.train import NO_TOTALS, train_epoch
 from mnist_jax.train_state import TrainState

@@ -11,14 +11,14 @@ from typing import Any, NoReturn
 
 from absl import flags
 
-from mnist_jax.config import (
+from mnist_jax.config import ConfigDict, check_field_names
+from mnist_jax.errors import ConfigError, Interrupted, UserError
+from mnist_jax.run.config_files import (
     CONFIGS,
-    ConfigDict,
-    check_field_names,
+    configs_importable,
     find_config,
     load_config,
 )
-from mnist_jax.errors import ConfigError, Interrupted, UserError
 
 # The flags defined below belong to the script that asks for them, and to its --help.
 flags.disclaim_key_flags()
@@ -33,9 +33,10 @@ def define_config_flag(default: str, what: str) -> flags.FlagHolder[ConfigDict]:
     from ml_collections import config_flags
 
     try:
-        holder: flags.FlagHolder[ConfigDict] = config_flags.DEFINE_config_file(
-            "config", str(CONFIGS / default), what
-        )
+        with configs_importable():
+            holder: flags.FlagHolder[ConfigDict] = config_flags.DEFINE_config_file(
+                "config", str(CONFIGS / default), what
+            )
     except Exception as error:
         refused = _refused(sys.argv, error)
         _fail(refused, str(refused), refused.exit_code)
@@ -233,7 +234,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
     if "config" in flags.FLAGS:
         _check_config_flags(given)
     try:
-        rest = flags.FLAGS(argv)[1:]
+        with configs_importable():
+            rest = flags.FLAGS(argv)[1:]
         _check_values()
         return rest
     except UserError:

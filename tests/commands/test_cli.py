@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from mnist_jax.config import CONFIGS
+from mnist_jax.run.config_files import CONFIGS
 
 TRAIN = str(CONFIGS.parent / "scripts" / "train.py")
 
