@@ -5,6 +5,7 @@ import contextlib
 import math
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
@@ -126,23 +127,25 @@ def join_processes(same: Mapping[str, Any]) -> int:
     return 1
 
 
-def run(main: Callable[[list[str]], int | None]) -> NoReturn:
+Main = Callable[[list[str]], int | None]
+
+
+def run(main: Main) -> NoReturn:
     """Parses the flags, calls `main(arguments)` and exits with its exit code.
 
-    A `UserError` becomes one line on stderr. `--help` prints the script's docstring and
-    its own flags, and exits with 0. Ctrl-C is the scripts' own affair: they let it end
-    the process, at once and without a word, until training catches it.
+    A `UserError` becomes one line on stderr. `--help` prints the docstring of main's
+    module and its flags, and exits with 0. Ctrl-C ends the process at once and without
+    a word, until training catches it.
 
     Args:
       main: takes the arguments that are not flags, without the script's name.
     """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        code = main(_parse_flags(sys.argv))
+        code = main(_parse_flags(main, sys.argv))
         sys.stdout.flush()  # here, where a reader that has left can be caught
         _leave_others()
-        if main.__module__ == "__main__":  # else the process is another program's
-            _exit_fast(code or 0)
-        sys.exit(code)
+        _exit_fast(code or 0)
     except UserError as error:
         if isinstance(error, Interrupted):
             is_first = _leave_others()
@@ -226,10 +229,10 @@ def refuse_arguments(arguments: list[str]) -> None:
         )
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
+def _parse_flags(main: Main, argv: list[str]) -> list[str]:
     given = _before_dashes(argv)
     if {"--help", "-help", "-h", "--helpfull"} & set(given[1:]):
-        print(_help_text())
+        print(_help_text(main))
         sys.exit(0)
     if "config" in flags.FLAGS:
         _check_config_flags(given)
@@ -297,7 +300,8 @@ def _last_line(error: Exception) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-def _help_text() -> str:
-    main_module = sys.modules["__main__"]
-    doc = (main_module.__doc__ or "").strip()
-    return f"{doc}\n\nFlags:{flags.FLAGS.main_module_help()}"
+def _help_text(main: Main) -> str:
+    name = main.__module__
+    doc = (sys.modules[name].__doc__ or "").strip()
+    own = flags.FLAGS.module_help(sys.argv[0] if name == "__main__" else name)
+    return f"{doc}\n\nFlags:{own}"
