@@ -36,7 +36,7 @@ from mnist_jax.benchmark.measure import (
 from mnist_jax.benchmark.peers import Work
 from mnist_jax.config import ConfigDict
 from mnist_jax.errors import ConfigError, UserError, suggest
-from mnist_jax.run.config_files import CONFIGS, load_config
+from mnist_jax.run.config_files import CONFIGS, PACKAGE, load_config
 
 OURS = "mnist_jax"
 MODULES = {
@@ -50,7 +50,6 @@ _OWN = (OURS, "flax")  # installed with this project
 TIMEOUT_SECONDS = 300.0  # an epoch of Keras on one slow core takes 30
 
 _WORK_FIELDS = ("batch_size", "optimizer", "augment", "label_smoothing", "ema_decay")
-_REPO = CONFIGS.parent
 
 
 @dataclass(frozen=True)
@@ -204,7 +203,8 @@ def compare(
       workload: the data, and how many rounds of how long; its config is checked.
       names: of peers; repeated ones count once.
       peer_python: the interpreter of the peers that are not installed with this
-        project; None for this one.
+        project; None for this one. It needs mnist_jax (--no-deps), unless this is a
+        checkout.
 
     Raises:
       UserError: no peer is installed; or a contestant failed, hung, has another number
@@ -340,11 +340,17 @@ def _check_losses(
 
 
 def _environment() -> dict[str, str]:
-    """The children's: this package, no GPU, no compiled programs of earlier runs."""
-    paths = [str(_REPO), *filter(None, [os.environ.get("PYTHONPATH")])]
+    """The children's: this package, no GPU, no compiled programs of earlier runs.
+
+    A checkout's package is found by any interpreter. An installed one is not, as its
+    folder holds other packages too, for this interpreter alone.
+    """
+    paths = [os.environ.get("PYTHONPATH", "")]
+    if CONFIGS.parent != PACKAGE:
+        paths.insert(0, str(PACKAGE.parent))
     return {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "JAX_PLATFORMS": "cpu",
         "CUDA_VISIBLE_DEVICES": "",
         "JAX_COMPILATION_CACHE_DIR": "",

@@ -35,7 +35,6 @@ from mnist_jax.errors import ConfigError, UserError, suggest
 from mnist_jax.evaluate import predict_logits
 from mnist_jax.models.cnn import create_model
 from mnist_jax.run.compile_ahead import Program, compile_train_steps, create_program
-from mnist_jax.run.config_files import CONFIGS
 from mnist_jax.run.signals import StopFlag
 from mnist_jax.train import NO_TOTALS, train_epoch
 from mnist_jax.train_state import TrainState
@@ -286,7 +285,7 @@ class Startup:
 def measure_startup(workload: Workload) -> Startup:
     """Times the part of every command before its work, and one command as a whole.
 
-    That is `scripts/predict.py` on one picture, with the config's model, untrained.
+    The command is `predict.py` on one picture, with the config's model, untrained.
     """
 
     def seconds(*arguments: str) -> Spread:
@@ -296,12 +295,11 @@ def measure_startup(workload: Workload) -> Startup:
         workdir, picture = Path(folder) / "run", Path(folder) / "one.png"
         _save_model(workload, workdir)
         _draw_one(picture)
-        script = CONFIGS.parent / "scripts" / "predict.py"
         flags = (f"--device={jax.default_backend()}", f"--workdir={workdir}")
         return Startup(
             seconds("-c", "import mnist_jax.train"),
             seconds("-c", "import mnist_jax.reading.reader"),
-            seconds(str(script), *flags, str(picture)),
+            seconds("-m", "mnist_jax.commands.predict", *flags, str(picture)),
         )
 
 

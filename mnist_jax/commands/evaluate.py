@@ -21,11 +21,18 @@ import shlex
 import sys
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from absl import flags
 
-from mnist_jax.commands import cli
+from mnist_jax.commands.parse_flags import refuse_arguments
+from mnist_jax.commands.run_command import run_command
+from mnist_jax.commands.shared_flags import (
+    define_data_dir_flags,
+    define_device_flag,
+    define_process_flags,
+    join_processes,
+)
 from mnist_jax.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,44 +44,72 @@ if TYPE_CHECKING:
     from mnist_jax.checkpoint.load import Loaded
     from mnist_jax.evaluate import LabelledSplit
 
+_FLAGS = flags.FlagValues()
 _WORKDIR = flags.DEFINE_multi_string(
-    "workdir", ["checkpoints/default"], "Folder of a training run; several to rank."
+    "workdir",
+    ["checkpoints/default"],
+    "Folder of a training run; several to rank.",
+    flag_values=_FLAGS,
 )
 _CHECKPOINT = flags.DEFINE_enum(
-    "checkpoint", "latest", ["latest", "best"], "Which weights; best on validation."
+    "checkpoint",
+    "latest",
+    ["latest", "best"],
+    "Which weights; best on validation.",
+    flag_values=_FLAGS,
 )
 _SPLIT = flags.DEFINE_string(
-    "split", None, "Any split expression of tfds; by default the run's test split."
+    "split",
+    None,
+    "Any split expression of tfds; by default the run's test split.",
+    flag_values=_FLAGS,
 )
 _DATASET = flags.DEFINE_string(
-    "dataset", None, "A data set; by default the one that the run was trained on."
+    "dataset",
+    None,
+    "A data set; by default the one that the run was trained on.",
+    flag_values=_FLAGS,
 )
-_JSON = flags.DEFINE_bool("json", False, "Print JSON in place of the table.")
+_JSON = flags.DEFINE_bool(
+    "json", False, "Print JSON in place of the table.", flag_values=_FLAGS
+)
 _PICTURES = flags.DEFINE_integer(
-    "pictures", None, "Read so many made pictures of each condition.", lower_bound=1
+    "pictures",
+    None,
+    "Read so many made pictures of each condition.",
+    lower_bound=1,
+    flag_values=_FLAGS,
 )
 _CORRUPTIONS = flags.DEFINE_bool(
-    "corruptions", False, "Measure on corrupted images too, in the manner of MNIST-C."
+    "corruptions",
+    False,
+    "Measure on corrupted images too, in the manner of MNIST-C.",
+    flag_values=_FLAGS,
 )
 _REPORT = flags.DEFINE_bool(
-    "report", False, "Write all of it into one page, WORKDIR/report.html."
+    "report",
+    False,
+    "Write all of it into one page, WORKDIR/report.html.",
+    flag_values=_FLAGS,
 )
-_FIGURES = flags.DEFINE_bool("figures", True, "Draw figures into WORKDIR/figures.")
-_DEVICE = cli.define_device_flag()
-_DATA_DIR, _MANUAL_DIR = cli.define_data_dir_flags()
-cli.define_process_flags()
+_FIGURES = flags.DEFINE_bool(
+    "figures", True, "Draw figures into WORKDIR/figures.", flag_values=_FLAGS
+)
+_DEVICE = define_device_flag(_FLAGS)
+_DATA_DIR, _MANUAL_DIR = define_data_dir_flags(_FLAGS)
+_PROCESSES = define_process_flags(_FLAGS)
 
 
 def main(arguments: list[str]) -> None:
     """Prints the report and writes the figures."""
-    cli.refuse_arguments(arguments)
+    refuse_arguments(arguments)
     from mnist_jax import evaluate
     from mnist_jax.checkpoint import load
     from mnist_jax.parallel import devices
 
     flags_of_work = (_CHECKPOINT, _SPLIT, _DATASET, _PICTURES, _CORRUPTIONS)
-    cli.join_processes({f"--{flag.name}": flag.value for flag in flags_of_work})
-    devices.set_up(_DEVICE.value, num_cpu_devices=cli.num_cpu_devices())
+    join_processes(_PROCESSES, {f"--{flag.name}": flag.value for flag in flags_of_work})
+    devices.set_up(_DEVICE.value, num_cpu_devices=_PROCESSES.num_cpu_devices.value)
     if len(_WORKDIR.value) > 1:
         _rank()
         return
@@ -122,7 +157,7 @@ def _rank() -> None:
 def _evaluate(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
     """Prints the report on one run, and writes its figures and its page."""
     from mnist_jax import evaluate
-    from mnist_jax.analysis import corruptions, scores
+    from mnist_jax.analysis import scores
     from mnist_jax.parallel import shards
 
     logits = evaluate.predict_logits(
@@ -134,59 +169,91 @@ def _evaluate(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
     )
     class_names = list(split.source.class_names)
     logits /= loaded.temperature
-    evaluation = scores.measure(logits, split.dataset.labels, class_names)
-    members = evaluate.measure_members(loaded, split.dataset)
-    note = evaluate.fallback_note(loaded)
-    robustness = _measure_corruptions(loaded, split) if _CORRUPTIONS.value else None
+    found = _Findings(
+        scores.measure(logits, split.dataset.labels, class_names),
+        evaluate.measure_members(loaded, split.dataset),
+        evaluate.fallback_note(loaded),
+        _measure_corruptions(loaded, split) if _CORRUPTIONS.value else None,
+    )
     if _JSON.value:
-        head = {
-            "workdir": workdir,
-            "step": loaded.step,
-            "evaluated_on": split.name,
-            "trained_on": loaded.metadata["dataset"]["name"],
-            "note": note,
-            "class_names": class_names,
-        }
-        report = head | scores.to_dict(evaluation)
-        if members:
-            report["members"] = members
-        if robustness:
-            report["corruptions"] = corruptions.to_dict(robustness)
-        print(json.dumps(report, indent=2))
+        _print_json(workdir, loaded, split, found)
     else:
-        print(f"model        {workdir}, step {loaded.step:,}")
-        _print_wrapped("data", f"{split.name}: {split.source.description}")
-        if note:
-            _print_wrapped("WARNING", note)
-        if loaded.temperature != 1:
-            _print_wrapped(
-                "temperature",
-                f"{loaded.temperature:.3f}, by which logits are divided: loss and "
-                "calibration are with it, and train.py's loss was without",
-            )
-        if members:
-            _print_wrapped(
-                "members",
-                f"{members['num_seeds']} alone: accuracy {members['accuracy']:.3%} (sd "
-                f"{100 * members['accuracy_sd']:.3f} %), loss {members['loss']:.4f} (sd"
-                f" {members['loss_sd']:.4f}); below is what they answer together",
-            )
-        print(scores.to_text(evaluation))
-        if robustness:
-            print(f"\n{corruptions.to_text(robustness)}")
-    if not (_FIGURES.value or _REPORT.value) or not shards.is_primary():
-        return
-    figures = _draw(workdir, evaluation, split, robustness)
+        _print_table(workdir, loaded, split, found)
+    if (_FIGURES.value or _REPORT.value) and shards.is_primary():
+        written = _write_files(workdir, loaded, split, found)
+        print("\n" + "\n".join(written), file=sys.stderr if _JSON.value else sys.stdout)
+
+
+class _Findings(NamedTuple):
+    """What was measured of one run."""
+
+    evaluation: "Evaluation"
+    members: dict[str, float]  # of an ensemble, each by itself; else empty
+    note: str  # that it was trained on other data than its config names; else ""
+    robustness: "Robustness | None"
+
+
+def _print_json(
+    workdir: str, loaded: "Loaded", split: "LabelledSplit", found: _Findings
+) -> None:
+    from mnist_jax.analysis import corruptions, scores
+
+    head = {
+        "workdir": workdir,
+        "step": loaded.step,
+        "evaluated_on": split.name,
+        "trained_on": loaded.metadata["dataset"]["name"],
+        "note": found.note,
+        "class_names": list(split.source.class_names),
+    }
+    report = head | scores.to_dict(found.evaluation)
+    if found.members:
+        report["members"] = found.members
+    if found.robustness:
+        report["corruptions"] = corruptions.to_dict(found.robustness)
+    print(json.dumps(report, indent=2))
+
+
+def _print_table(
+    workdir: str, loaded: "Loaded", split: "LabelledSplit", found: _Findings
+) -> None:
+    from mnist_jax.analysis import corruptions, scores
+
+    print(f"model        {workdir}, step {loaded.step:,}")
+    _print_wrapped("data", f"{split.name}: {split.source.description}")
+    if found.note:
+        _print_wrapped("WARNING", found.note)
+    if loaded.temperature != 1:
+        _print_wrapped(
+            "temperature",
+            f"{loaded.temperature:.3f}, by which logits are divided: loss and "
+            "calibration are with it, and train.py's loss was without",
+        )
+    if members := found.members:
+        _print_wrapped(
+            "members",
+            f"{members['num_seeds']} alone: accuracy {members['accuracy']:.3%} (sd "
+            f"{100 * members['accuracy_sd']:.3f} %), loss {members['loss']:.4f} (sd"
+            f" {members['loss_sd']:.4f}); below is what they answer together",
+        )
+    print(scores.to_text(found.evaluation))
+    if found.robustness:
+        print(f"\n{corruptions.to_text(found.robustness)}")
+
+
+def _write_files(
+    workdir: str, loaded: "Loaded", split: "LabelledSplit", found: _Findings
+) -> list[str]:
+    """Writes the figures and the page; returns a line for each to be printed."""
+    from mnist_jax.analysis import plots, results_page
+
+    figures = _draw(workdir, found.evaluation, split, found.robustness)
     written = []
     if _FIGURES.value:
-        from mnist_jax.analysis import plots
-
         for name, figure in figures.items():
             plots.save(figure, Path(workdir) / "figures" / f"{name}.png")
         written.append(f"figures      {Path(workdir) / 'figures'}")
     if _REPORT.value:
-        from mnist_jax.analysis import results_page
-
         page = Path(workdir) / "report.html"
         results = results_page.Results(
             workdir=workdir,
@@ -194,16 +261,16 @@ def _evaluate(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
             checkpoint=_CHECKPOINT.value,
             evaluated_on=split.name,
             description=split.source.description,
-            warning=note,
-            evaluation=evaluation,
-            members=members,
-            robustness=robustness,
+            warning=found.note,
+            evaluation=found.evaluation,
+            members=found.members,
+            robustness=found.robustness,
             figures=figures,
             command=shlex.join(["python", "scripts/evaluate.py", *sys.argv[1:]]),
         )
         results_page.write(results, page)
         written.append(f"report       {page}")
-    print("\n" + "\n".join(written), file=sys.stderr if _JSON.value else sys.stdout)
+    return written
 
 
 def _print_wrapped(label: str, text: str) -> None:
@@ -247,8 +314,8 @@ def _draw(
 
 
 def run() -> NoReturn:
-    """Runs the command as a process: see `cli.run`."""
-    cli.run(main)
+    """Runs the command as a process: see `run_command`."""
+    run_command(main, _FLAGS)
 
 
 if __name__ == "__main__":

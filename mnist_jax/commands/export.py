@@ -10,21 +10,27 @@ from typing import NoReturn
 
 from absl import flags
 
-from mnist_jax.commands import cli
+from mnist_jax.commands.parse_flags import refuse_arguments
+from mnist_jax.commands.run_command import run_command
 from mnist_jax.errors import ConfigError
 
+_FLAGS = flags.FlagValues()
 _WORKDIR = flags.DEFINE_string(
-    "workdir", "checkpoints/default", "Folder of a training run."
+    "workdir", "checkpoints/default", "Folder of a training run.", flag_values=_FLAGS
 )
 _CHECKPOINT = flags.DEFINE_enum(
-    "checkpoint", "latest", ["latest", "best"], "Which weights; best on validation."
+    "checkpoint",
+    "latest",
+    ["latest", "best"],
+    "Which weights; best on validation.",
+    flag_values=_FLAGS,
 )
-_OUTPUT = flags.DEFINE_string("output", None, "Folder to write.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder to write.", flag_values=_FLAGS)
 
 
 def main(arguments: list[str]) -> None:
     """Exports as the flags say."""
-    cli.refuse_arguments(arguments)
+    refuse_arguments(arguments)
     if not _OUTPUT.value:
         raise ConfigError("--output is missing: name a folder to write")
     from mnist_jax.checkpoint import export, load
@@ -40,8 +46,8 @@ def main(arguments: list[str]) -> None:
 
 
 def run() -> NoReturn:
-    """Runs the command as a process: see `cli.run`."""
-    cli.run(main)
+    """Runs the command as a process: see `run_command`."""
+    run_command(main, _FLAGS)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 from absl import flags
 
-from mnist_jax.commands import cli
+from mnist_jax.commands.run_command import run_command
+from mnist_jax.commands.shared_flags import (
+    define_data_dir_flags,
+    define_device_flag,
+)
 from mnist_jax.errors import ConfigError, DataError, UserError
 from mnist_jax.reading.reader import MIN_CONFIDENCE
 from mnist_jax.run.config_files import PRETRAINED
@@ -34,22 +38,33 @@ if TYPE_CHECKING:
 
 _MANY = 20  # pictures are worth a progress bar
 
+_FLAGS = flags.FlagValues()
 _WORKDIR = flags.DEFINE_string(
     "workdir",
     None,
     "Folder of a training run; by default that of the weights that come along.",
+    flag_values=_FLAGS,
 )
 _CHECKPOINT = flags.DEFINE_enum(
-    "checkpoint", "latest", ["latest", "best"], "Which weights; best on validation."
+    "checkpoint",
+    "latest",
+    ["latest", "best"],
+    "Which weights; best on validation.",
+    flag_values=_FLAGS,
 )
 _READ = flags.DEFINE_enum(
     "read",
     "auto",
     ["auto", "digit", "number"],
     "One digit in each picture, or several; auto decides for each picture.",
+    flag_values=_FLAGS,
 )
 _TOP_K = flags.DEFINE_integer(
-    "top_k", 1, "How many of the likeliest digits to give.", lower_bound=1
+    "top_k",
+    1,
+    "How many of the likeliest digits to give.",
+    lower_bound=1,
+    flag_values=_FLAGS,
 )
 _MIN_CONFIDENCE = flags.DEFINE_float(
     "min_confidence",
@@ -57,37 +72,66 @@ _MIN_CONFIDENCE = flags.DEFINE_float(
     'What is less sure is "unsure".',
     lower_bound=0,
     upper_bound=1,
+    flag_values=_FLAGS,
 )
 _RECURSIVE = flags.DEFINE_bool(
-    "recursive", False, "Also read folders inside folders; links are not followed."
+    "recursive",
+    False,
+    "Also read folders inside folders; links are not followed.",
+    flag_values=_FLAGS,
 )
 _PATHS_FROM = flags.DEFINE_string(
-    "paths_from", None, "File with a path on each line; - for stdin."
+    "paths_from",
+    None,
+    "File with a path on each line; - for stdin.",
+    flag_values=_FLAGS,
 )
 _LABELS = flags.DEFINE_string(
-    "labels", None, "Table (CSV) of pictures and labels, to count what is right."
+    "labels",
+    None,
+    "Table (CSV) of pictures and labels, to count what is right.",
+    flag_values=_FLAGS,
 )
 _FORMAT = flags.DEFINE_enum(
-    "format", "text", ["text", "json", "jsonl", "csv"], "How to write the answers."
+    "format",
+    "text",
+    ["text", "json", "jsonl", "csv"],
+    "How to write the answers.",
+    flag_values=_FLAGS,
 )
-_OUTPUT = flags.DEFINE_string("output", None, "Write the answers into this file.")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "Write the answers into this file.", flag_values=_FLAGS
+)
 _PLOT = flags.DEFINE_string(
-    "plot", None, "Also draw images and answers into this file (.png, .pdf, .svg)."
+    "plot",
+    None,
+    "Also draw images and answers into this file (.png, .pdf, .svg).",
+    flag_values=_FLAGS,
 )
 _DRAW = flags.DEFINE_string(
-    "draw", None, "Also draw boxes and answers on the picture, into this file."
+    "draw",
+    None,
+    "Also draw boxes and answers on the picture, into this file.",
+    flag_values=_FLAGS,
 )
 _SAVE_PREPROCESSED = flags.DEFINE_string(
-    "save_preprocessed", None, "Folder for how each picture became the model's input."
+    "save_preprocessed",
+    None,
+    "Folder for how each picture became the model's input.",
+    flag_values=_FLAGS,
 )
-_DEVICE = cli.define_device_flag()
+_DEVICE = define_device_flag(_FLAGS)
 _NUM_SAMPLES = flags.DEFINE_integer(
-    "num_samples", 16, "Without pictures: how many test images.", lower_bound=1
+    "num_samples",
+    16,
+    "Without pictures: how many test images.",
+    lower_bound=1,
+    flag_values=_FLAGS,
 )
 _SEED = flags.DEFINE_integer(
-    "seed", 0, "Without pictures: which test images.", lower_bound=0
+    "seed", 0, "Without pictures: which test images.", lower_bound=0, flag_values=_FLAGS
 )
-_DATA_DIR, _MANUAL_DIR = cli.define_data_dir_flags()
+_DATA_DIR, _MANUAL_DIR = define_data_dir_flags(_FLAGS)
 
 
 def main(arguments: list[str]) -> int:
@@ -260,7 +304,7 @@ def _draw(source: "Source", prediction: "Prediction") -> None:
 
 
 def run() -> NoReturn:
-    """Runs the command as a process: see `cli.run`.
+    """Runs the command as a process: see `run_command`.
 
     A shell replaces * by names as they are, so a file's name may look like a flag.
     """
@@ -269,7 +313,7 @@ def run() -> NoReturn:
             break
         if argument != "-" and argument.startswith("-") and os.path.isfile(argument):
             sys.argv[i] = f"./{argument}"
-    cli.run(main)
+    run_command(main, _FLAGS)
 
 
 if __name__ == "__main__":

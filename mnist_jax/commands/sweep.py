@@ -17,49 +17,68 @@ from typing import NoReturn
 from absl import flags
 from ml_collections import config_flags
 
-from mnist_jax.commands import cli
+from mnist_jax.commands.parse_flags import refuse_arguments
+from mnist_jax.commands.run_command import run_command
+from mnist_jax.commands.shared_flags import (
+    define_config_flag,
+    define_data_dir_flags,
+    define_device_flag,
+)
 from mnist_jax.errors import Interrupted
 
-_CONFIG = cli.define_config_flag("default.py", "The config file of all cells.")
+_FLAGS = flags.FlagValues()
+_CONFIG = define_config_flag(_FLAGS, "default.py", "The config file of all cells.")
 _CONFIGS = flags.DEFINE_list(
-    "configs", [], "Config files to compare with each other, in place of --config."
+    "configs",
+    [],
+    "Config files to compare with each other, in place of --config.",
+    flag_values=_FLAGS,
 )
 _SWEEP = flags.DEFINE_multi_string(
-    "sweep", [], "FIELD=VALUE,VALUE; may be written --sweep.FIELD=VALUE,VALUE."
+    "sweep",
+    [],
+    "FIELD=VALUE,VALUE; may be written --sweep.FIELD=VALUE,VALUE.",
+    flag_values=_FLAGS,
 )
 _WORKDIR = flags.DEFINE_string(
-    "workdir", "checkpoints/sweep", "Folder of the sweep: a run in it for each cell."
+    "workdir",
+    "checkpoints/sweep",
+    "Folder of the sweep: a run in it for each cell.",
+    flag_values=_FLAGS,
 )
 _NUM_SEEDS = flags.DEFINE_integer(
     "num_seeds",
     None,
     "Seeds of each cell: short for --config.num_seeds.",
     lower_bound=1,
+    flag_values=_FLAGS,
 )
 _BASELINE = flags.DEFINE_string(
     "baseline",
     "1",
     "What others are compared with: a cell's number or name, or a config file, which "
     "is one more cell then.",
+    flag_values=_FLAGS,
 )
 _RETRAIN_ON_ALL = flags.DEFINE_bool(
     "retrain_on_all",
     False,
     "Then train the best cell on all images, and look at the test split, once.",
+    flag_values=_FLAGS,
 )
-_DEVICE = cli.define_device_flag()
-_DATA_DIR, _MANUAL_DIR = cli.define_data_dir_flags()
+_DEVICE = define_device_flag(_FLAGS)
+_DATA_DIR, _MANUAL_DIR = define_data_dir_flags(_FLAGS)
 
 
 def main(arguments: list[str]) -> None:
     """Trains what is left of the grid, and prints the tables."""
-    cli.refuse_arguments(arguments)
+    refuse_arguments(arguments)
     from mnist_jax import train
     from mnist_jax.analysis import sweep
     from mnist_jax.parallel import devices
 
     workdir, baseline = Path(_WORKDIR.value), _BASELINE.value
-    overrides = dict(config_flags.get_override_values(flags.FLAGS["config"]))
+    overrides = dict(config_flags.get_override_values(_FLAGS["config"]))
     if _NUM_SEEDS.value is not None:
         overrides["num_seeds"] = _NUM_SEEDS.value
     if _CONFIGS.value:
@@ -104,12 +123,12 @@ def main(arguments: list[str]) -> None:
 
 
 def run() -> NoReturn:
-    """Runs the command as a process: see `cli.run`.
+    """Runs the command as a process: see `run_command`.
 
     absl has no flags --sweep.FIELD, as it cannot know the fields.
     """
     sys.argv[1:] = [re.sub(r"^--?sweep\.", "--sweep=", a) for a in sys.argv[1:]]
-    cli.run(main)
+    run_command(main, _FLAGS)
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def configs_importable() -> Iterator[None]:
         "configs", CONFIGS / "__init__.py", submodule_search_locations=[str(CONFIGS)]
     )
     assert spec is not None
-    # The folder's __init__.py holds nothing, so it does not have to be run.
+    # Its __init__.py is not run: it only sets what is set here.
     sys.modules["configs"] = importlib.util.module_from_spec(spec)
     try:
         yield
