@@ -1,5 +1,6 @@
 """An installed package, with no checkout in reach, does what a checkout does."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -16,7 +17,10 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILT_FROM = ("mnist_jax", "configs", "checkpoints/pretrained")
 NEED_AN_EXTRA = ("keras_peer", "torch_peer")
 
-pytest.importorskip("setuptools", "77")
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("setuptools") is None,
+    reason="setuptools, of the extra `test`, is not installed",
+)
 
 
 @pytest.fixture(scope="module")
