@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from mnist_jax.reading.paths import Source
     from mnist_jax.reading.reader import Prediction, Reader
 
-_MANY = 20  # pictures are worth a progress bar
+_MANY = 20  # with more pictures than these, a progress bar is shown
 
 _FLAGS = flags.FlagValues()
 _WORKDIR = flags.DEFINE_string(
@@ -138,7 +138,7 @@ def main(arguments: list[str]) -> int:
     """Writes what the pictures were read as; returns the exit code."""
     if sys.stdout is None:
         raise UserError("stdout is closed: redirect it to a file")
-    # Names of files may hold what the terminal's encoding has no signs for.
+    # File names may hold characters that the terminal's encoding lacks.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sources = _find_sources(arguments)
     _check_targets(sources)
@@ -179,7 +179,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _find_sources(arguments: list[str]) -> "list[Source] | None":
-    """The pictures that are meant; None if no picture is named."""
+    """Returns the pictures that the command line names; None if it names none."""
     from mnist_jax.reading import paths
 
     if _PATHS_FROM.value:
@@ -192,7 +192,7 @@ def _find_sources(arguments: list[str]) -> "list[Source] | None":
 
 
 def _check_targets(sources: "Sequence[Source] | None") -> None:
-    """Finds out now, and not after all the work, that a file cannot be written."""
+    """Raises an error now, and not after all the work, for a file it cannot write."""
     targets = {"output": _OUTPUT.value, "plot": _PLOT.value, "draw": _DRAW.value}
     for flag, target in targets.items():
         if target and os.path.isdir(target):
@@ -247,7 +247,7 @@ def _read_files(reader: "Reader", sources: "Sequence[Source]") -> "list[Predicti
         print(f"warning: {_LABELS.value} names none of the pictures", file=sys.stderr)
     rows: Iterator[Prediction] = reader.read_files(sources, found)
     streams = _FORMAT.value == "jsonl" and not _OUTPUT.value
-    # Not between the rows on one terminal.
+    # Rows and a progress bar on one terminal would be mixed up.
     if len(sources) > _MANY and sys.stderr.isatty() and not streams:
         from tqdm import tqdm
 
@@ -263,7 +263,7 @@ def _read_files(reader: "Reader", sources: "Sequence[Source]") -> "list[Predicti
 def _write_answers(
     predictions: "Sequence[Prediction]", class_names: Sequence[str], counted: bool
 ) -> None:
-    """Writes all but the lines of JSON that were printed already."""
+    """Writes the answers, but for lines of JSON that are printed already."""
     from mnist_jax.reading import answers, labels
 
     report = labels.make_report(predictions, class_names) if counted else None
@@ -282,7 +282,7 @@ def _write_answers(
     else:
         lines = [answers.to_json_line(p, class_names) for p in predictions]
         text = "\n".join(lines) if _OUTPUT.value or not counted else ""
-    if report and _FORMAT.value in ("csv", "jsonl"):  # whose rows are all alike
+    if report and _FORMAT.value in ("csv", "jsonl"):  # every row there is an answer
         print(labels.to_text(report), file=sys.stderr)
     if _OUTPUT.value:
         answers.write_file(_OUTPUT.value, text + "\n")
