@@ -24,18 +24,13 @@ import numpy as np
 
 from mnist_jax import train
 from mnist_jax.checkpoint.atomic import replace_text
-from mnist_jax.config import (
-    ConfigDict,
-    config_to_json,
-    find_field,
-    load_config,
-    validate_config,
-)
+from mnist_jax.config import ConfigDict, config_to_json, validate_config
 from mnist_jax.errors import ConfigError
 from mnist_jax.models.cnn import create_model
 from mnist_jax.optimizer import create_optimizer
 from mnist_jax.parallel import devices
 from mnist_jax.run.compile_ahead import check_parallel
+from mnist_jax.run.config_files import find_field, load_config
 from mnist_jax.run.metric_writer import read_metrics
 from mnist_jax.run.workdir import check_same_config
 

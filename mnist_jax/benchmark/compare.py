@@ -33,8 +33,9 @@ from mnist_jax.benchmark.workloads import (
     Workload,
     format_number,
 )
-from mnist_jax.config import CONFIGS, ConfigDict, load_config
+from mnist_jax.config import ConfigDict
 from mnist_jax.errors import ConfigError, UserError, suggest
+from mnist_jax.run.config_files import CONFIGS, PACKAGE, load_config
 
 OURS = "mnist_jax"
 MODULES = {
@@ -48,7 +49,6 @@ _OWN = (OURS, "flax")  # installed with this project
 TIMEOUT_SECONDS = 300.0  # an epoch of Keras takes 30 on one slow core
 
 _WORK_FIELDS = ("batch_size", "optimizer", "augment", "label_smoothing", "ema_decay")
-_REPO = CONFIGS.parent
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,8 @@ def compare_with_peers(
       workload: the data, and how many rounds of how long; its config is checked.
       names: of peers; repeated ones count once.
       peer_python: the interpreter of the peers that are not installed with this
-        project; None for this one.
+        project; None for this one. It needs mnist_jax (--no-deps), unless this is a
+        checkout.
 
     Raises:
       UserError: no peer is installed; or a contestant failed, hung, has another number
@@ -340,11 +341,17 @@ def _check_losses(
 
 
 def _environment() -> dict[str, str]:
-    """Returns the contestants' environment: no GPU, no cache of compiled programs."""
-    paths = [str(_REPO), *filter(None, [os.environ.get("PYTHONPATH")])]
+    """Returns the contestants' environment: no GPU, no cache of compiled programs.
+
+    A contestant finds the package of a checkout by PYTHONPATH. An installed package is
+    not named there, as its folder has other packages too, for this interpreter only.
+    """
+    paths = [os.environ.get("PYTHONPATH", "")]
+    if CONFIGS.parent != PACKAGE:
+        paths.insert(0, str(PACKAGE.parent))
     return {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "JAX_PLATFORMS": "cpu",
         "CUDA_VISIBLE_DEVICES": "",
         "JAX_COMPILATION_CACHE_DIR": "",

@@ -36,7 +36,6 @@ from mnist_jax.benchmark.workloads import (
     variables_on_one_device,
 )
 from mnist_jax.checkpoint.save import Checkpointer
-from mnist_jax.config import CONFIGS
 from mnist_jax.data import DatasetSource
 from mnist_jax.errors import ConfigError, UserError, suggest
 from mnist_jax.evaluate import predict_logits
@@ -190,8 +189,7 @@ class Startup:
 def measure_startup(workload: Workload) -> Startup:
     """Times the imports that a command begins with, and one whole command.
 
-    The command is `scripts/predict.py` on one picture, with the config's model,
-    untrained.
+    The command is `predict.py` on one picture, with the config's model, untrained.
     """
 
     def seconds(*arguments: str) -> Spread:
@@ -201,12 +199,11 @@ def measure_startup(workload: Workload) -> Startup:
         workdir, picture = Path(folder) / "run", Path(folder) / "one.png"
         _save_model(workload, workdir)
         _draw_one(picture)
-        script = CONFIGS.parent / "scripts" / "predict.py"
         flags = (f"--device={jax.default_backend()}", f"--workdir={workdir}")
         return Startup(
             seconds("-c", "import mnist_jax.train"),
             seconds("-c", "import mnist_jax.reading.reader"),
-            seconds(str(script), *flags, str(picture)),
+            seconds("-m", "mnist_jax.commands.predict", *flags, str(picture)),
         )
 
 

@@ -11,7 +11,12 @@ from typing import Any
 
 from mnist_jax.checkpoint.atomic import replace_text
 from mnist_jax.checkpoint.read import DELETED
-from mnist_jax.config import ConfigDict, config_from_dict, config_to_json, flatten
+from mnist_jax.config import (
+    ConfigDict,
+    config_from_dict,
+    config_to_json,
+    flatten_config,
+)
 from mnist_jax.errors import CheckpointError, ConfigError
 
 _RUN_FILES = (  # in the order in which they are deleted: what is left can be resumed
@@ -109,7 +114,7 @@ def check_resumable(workdir: Path, config: ConfigDict) -> None:
         if not path.is_file():  # a pipe would hang
             raise OSError("it is not a file")
         saved = json.loads(path.read_bytes())
-        flatten(config_from_dict(saved))
+        flatten_config(config_from_dict(saved))
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{str(path)!r} cannot be read ({' '.join(str(error).split())}): put it "
@@ -128,8 +133,8 @@ def check_same_config(saved: dict[str, Any], config: ConfigDict) -> None:
     Raises:
       ConfigError: a field differs that the result depends on.
     """
-    old = flatten(config_from_dict(saved))
-    new = flatten(config_from_dict(json.loads(config_to_json(config))))
+    old = flatten_config(config_from_dict(saved))
+    new = flatten_config(config_from_dict(json.loads(config_to_json(config))))
     for name in sorted(old.keys() | new.keys()):
         if name in _MAY_CHANGE or (
             name in old and name in new and old[name] == new[name]

@@ -14,7 +14,7 @@ from mnist_jax.analysis.corruptions import (
     Robustness,
     corrupt,
 )
-from mnist_jax.config import CONFIGS
+from mnist_jax.run.config_files import CONFIGS
 
 SCRIPT = CONFIGS.parent / "scripts" / "evaluate.py"
 NAMES = list(CORRUPTIONS)

@@ -11,8 +11,8 @@ from scipy import stats
 
 from mnist_jax import train
 from mnist_jax.analysis import sweep
-from mnist_jax.config import CONFIGS
 from mnist_jax.errors import ConfigError, Interrupted
+from mnist_jax.run.config_files import CONFIGS
 from mnist_jax.run.metric_writer import read_metrics
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from mnist_jax.benchmark import measure
 from mnist_jax.benchmark.workloads import Spread, Workload, synthetic_dataset, train_for
-from mnist_jax.config import CONFIGS, ConfigDict
+from mnist_jax.config import ConfigDict
 from mnist_jax.errors import ConfigError, UserError
+from mnist_jax.run.config_files import CONFIGS
 
 SCRIPT = CONFIGS.parent / "scripts" / "benchmark.py"
 

@@ -15,10 +15,11 @@ from jax.sharding import Mesh, PartitionSpec
 from mnist_jax import evaluate, train
 from mnist_jax.analysis import splits
 from mnist_jax.checkpoint.load import load_model
-from mnist_jax.config import CONFIGS, ConfigDict
+from mnist_jax.config import ConfigDict
 from mnist_jax.data import Dataset
 from mnist_jax.parallel.seeds import jit_for_each_seed, over_seeds, unstack
 from mnist_jax.run.compile_ahead import create_program
+from mnist_jax.run.config_files import CONFIGS
 from mnist_jax.run.metric_writer import read_metrics
 
 

@@ -14,11 +14,11 @@ from PIL import Image
 
 from mnist_jax.analysis import splits
 from mnist_jax.checkpoint.load import load_model
-from mnist_jax.config import CONFIGS
 from mnist_jax.errors import ConfigError, UserError
 from mnist_jax.reading import pictures, reader
 from mnist_jax.reading.paths import Source
 from mnist_jax.reading.reader import Digit, Guess, Prediction, Reader
+from mnist_jax.run.config_files import CONFIGS
 
 SCRIPT = CONFIGS.parent / "scripts" / "predict.py"
 STATUSES = {"ok", "unsure"}

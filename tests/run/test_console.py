@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mnist_jax.config import CONFIGS
 from mnist_jax.data import load_splits
+from mnist_jax.run.config_files import CONFIGS
 from mnist_jax.run.console import Report
 
 TEST = {"loss": 0.0147, "accuracy": 0.995, "correct": 9950, "count": 10_000}

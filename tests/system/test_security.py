@@ -140,7 +140,7 @@ for name in ("bind", "listen", "connect", "connect_ex"):
     setattr(socket.socket, name, refused)
 socket.create_connection = socket.getaddrinfo = refused
 from pathlib import Path
-from mnist_jax.config import load_config
+from mnist_jax.run.config_files import load_config
 from mnist_jax.train import train_and_evaluate
 config = load_config("smoke").unlock()
 config.optimizer.warmup_epochs = 0.0
