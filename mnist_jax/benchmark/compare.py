@@ -220,23 +220,8 @@ def compare_with_peers(
             python = sys.executable
             if peer_python and name not in _OWN:
                 python = peer_python
-            command = [
-                python,
-                "-m",
-                "mnist_jax.benchmark.peers",
-                MODULES[name],
-                str(folder),
-            ]
             begun = time.perf_counter()
-            try:
-                child = stack.enter_context(
-                    Child(name, command, folder / f"{name}.log")
-                )
-            except OSError as error:
-                raise UserError(
-                    f"cannot run --peer_python={python}: {error.strerror}"
-                ) from error
-            stack.enter_context(child)
+            child = stack.enter_context(_start_child(name, python, folder))
             answer = child.answer("start")
             if "missing" in answer and name != OURS:
                 skipped[name] = (
@@ -264,6 +249,21 @@ def compare_with_peers(
         for name in children
     }
     return Comparison(contestants, ratios(rates), skipped)
+
+
+def _start_child(name: str, python: str, folder: Path) -> Child:
+    """Starts a contestant on the work that is in a folder.
+
+    Raises:
+      UserError: there is no such interpreter.
+    """
+    module = ["-m", "mnist_jax.benchmark.peers", MODULES[name]]
+    try:
+        return Child(name, [python, *module, str(folder)], folder / f"{name}.log")
+    except OSError as error:
+        raise UserError(
+            f"cannot run --peer_python={python}: {error.strerror}"
+        ) from error
 
 
 def _take_turns(

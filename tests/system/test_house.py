@@ -43,8 +43,8 @@ MODULE_LINES = 400
 # The new reader of pages will replace these two.
 LONG_MODULES = {"reading/ink.py", "simulation/simulator.py"}
 
-# Each command has a function of this name.
-SHARED_NAMES = {"main"}
+# Each command has these two functions.
+SHARED_NAMES = {"main", "run"}
 
 # Folders of tests that mirror no room, and what a test is about that mirrors no file.
 TESTS_OF_MANY_ROOMS = {"system"}
