@@ -61,6 +61,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.num_seeds = 1  # models of seed, seed + 1, ... trained side by side
     config.num_shards = 1  # parts of a batch, which devices share; enters the result
 
+    config.task = "digits"
     config.dataset = "mnist"  # or fashion_mnist, kmnist, emnist/balanced, digits
     config.train_split = "train"  # any split expression of tfds
     config.test_split = "test"
@@ -96,6 +97,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer.weight_decay = 0.0
     config.optimizer.clip_norm = 0.0  # of the whole gradient; 0 for none
 
+    config.loss = "cross_entropy"
     config.label_smoothing = 0.0
     config.ema_decay = 0.998  # moving average of the weights; 0 for none
 
@@ -114,6 +116,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.augment.noise = 0.0
     config.augment.levels = 0.0
     config.augment.blur = 0.0  # pixels
+
+    # Filters of your own: pairs of "my_package.module:name" and strength.
+    config.augment_with = ()
 
     config.checkpoint_every_epochs = 1
     config.max_to_keep = 2

@@ -5,15 +5,16 @@ that the pixels are read at; a filter changes the pixels. All warps in use are j
 before the images are read, once, by bilinear interpolation: four warps blur no more
 than one, and cost hardly more. Outside an image there is background, 0.
 
-To add one, write such a function, a line in `WARPS` or `FILTERS`, and its name at the
-end of `AUGMENTATIONS`. An image's own random numbers depend on `rng` and its place in
-the batch, not on the batch's size.
+To add one, write such a function and a line in `WARPS` or `FILTERS`, and set its
+strength in a config; or name a filter of your own by
+`config.augment_with = (("my_package.augment:invert", 0.5),)`. An image's own random
+numbers depend on `rng` and its place in the batch, not on the batch's size.
 """
 
 import functools
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +22,11 @@ import numpy as np
 from jax import lax
 from jax.scipy.ndimage import map_coordinates
 
-from mnist_jax.errors import ConfigError, suggest
+from mnist_jax.errors import ConfigError, lookup, suggest
 
 Points = tuple[jax.Array, jax.Array]  # y, x: [B, H, W] each, pixels from the centre
+Warp = Callable[[jax.Array, Points, float], Points]
+Filter = Callable[[jax.Array, jax.Array, float], jax.Array]
 
 # Of smooth random fields: the sigma of their Gaussian, in pixels, and the nodes a side
 # that are enough for it. Elastic has Simard's sigma; gaps are as wide as a pen.
@@ -32,7 +35,10 @@ _GAP_SIGMA, _GAP_NODES = 1.3, 14
 
 
 def augment(
-    rng: jax.Array, images: jax.Array, strengths: Mapping[str, float]
+    rng: jax.Array,
+    images: jax.Array,
+    strengths: Mapping[str, float],
+    own_filters: Sequence[tuple[str, float]] = (),
 ) -> jax.Array:
     """Changes each image at random.
 
@@ -40,14 +46,44 @@ def augment(
       rng: key. Each augmentation has a key of its own, so that turning one off leaves
         the random numbers of the others as they are.
       images: float32 [B, H, W, 1] in [0, 1].
-      strengths: `config.augment`: how far each of `AUGMENTATIONS` may go, in the unit
-        that its docstring gives. Static: what is 0 or absent costs nothing.
+      strengths: `config.augment`: how far each augmentation may go, in the unit that
+        its docstring gives. Static: what is 0 or absent costs nothing.
+      own_filters: `config.augment_with`: "my_package.module:name" and strength of
+        filters that come after all others.
 
     Returns:
       float32 [B, H, W, 1] in [0, 1].
 
     Raises:
-      ConfigError: a name that is not in `AUGMENTATIONS`.
+      ConfigError: see `check_augmentations`.
+    """
+    check_augmentations(strengths, own_filters)
+    used = {name: strength for name, strength in strengths.items() if strength}
+
+    def warp(images: jax.Array) -> jax.Array:
+        points = pixel_grid(images.shape)
+        for name in WARPS:
+            if name in used:
+                points = WARPS[name](_key_of(rng, name), points, used[name])
+        return resample(images, points)
+
+    if used.keys() & WARPS.keys():
+        images = _stored(warp, images)
+    filters = [(name, used[name]) for name in FILTERS if name in used]
+    for name, strength in (*filters, *own_filters):
+        change = lookup(name, FILTERS, "config.augment_with")
+        own_rng = _key_of(rng, name)
+        images = _stored(lambda x: change(own_rng, x, strength), images)  # noqa: B023
+    return images
+
+
+def check_augmentations(
+    strengths: Mapping[str, float], own_filters: Sequence[tuple[str, float]] = ()
+) -> None:
+    """Checks the names of augmentations, before anything slow starts.
+
+    Raises:
+      ConfigError: the first name that is none, with the nearest valid one.
     """
     for name in strengths:
         if name not in AUGMENTATIONS:
@@ -55,27 +91,15 @@ def augment(
                 f"config.augment.{name}: no such augmentation; "
                 f"{suggest(name, AUGMENTATIONS)}"
             )
-    rngs = {name: jax.random.fold_in(rng, i) for i, name in enumerate(AUGMENTATIONS)}
-    used = {name: strengths.get(name, 0.0) for name in AUGMENTATIONS}
-    used = {name: strength for name, strength in used.items() if strength}
+    for name, _ in own_filters:
+        lookup(name, FILTERS, "config.augment_with")
 
-    def warp(images: jax.Array) -> jax.Array:
-        points = pixel_grid(images.shape)
-        for name in WARPS:
-            if name in used:
-                points = WARPS[name](rngs[name], points, used[name])
-        return resample(images, points)
 
-    if used.keys() & WARPS.keys():
-        images = _stored(warp, images)
-    for name in FILTERS:
-        if name in used:
-            # Bound as defaults: a closure would see the loop's last values.
-            def apply(images: jax.Array, name: str = name) -> jax.Array:
-                return FILTERS[name](rngs[name], images, used[name])
-
-            images = _stored(apply, images)
-    return images
+def _key_of(rng: jax.Array, name: str) -> jax.Array:
+    """The key of an augmentation, the same whichever others are added or used."""
+    if name in _FIRST:
+        return jax.random.fold_in(rng, _FIRST.index(name))
+    return jax.random.fold_in(rng, zlib.crc32(name.encode()))
 
 
 def pixel_grid(shape: tuple[int, ...]) -> Points:
@@ -308,7 +332,7 @@ def _stored(stage: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.A
 
 # Applied in this order. Points are taken back from the output to the input, so the
 # first warp here is the last that the digit goes through.
-WARPS: dict[str, Callable[[jax.Array, Points, float], Points]] = {
+WARPS: dict[str, Warp] = {
     "shift": shift,
     "rotation": rotation,
     "shear": shear,
@@ -317,7 +341,7 @@ WARPS: dict[str, Callable[[jax.Array, Points, float], Points]] = {
     "perspective": perspective,
 }
 # The pen, the paper, the camera, and what preparation leaves of them.
-FILTERS: dict[str, Callable[[jax.Array, jax.Array, float], jax.Array]] = {
+FILTERS: dict[str, Filter] = {
     "thickness": thickness,
     "gaps": gaps,
     "marks": marks,
@@ -325,11 +349,14 @@ FILTERS: dict[str, Callable[[jax.Array, jax.Array, float], jax.Array]] = {
     "noise": noise,
     "levels": levels,
 }
-# Oldest first: the place here gives each its key, so a new one changes no other's.
-AUGMENTATIONS: dict[str, Callable[..., Any]] = {
-    name: WARPS.get(name) or FILTERS[name]
-    for name in (
-        *("shift", "rotation", "shear", "scale", "elastic", "thickness"),
-        *("perspective", "gaps", "marks", "blur", "noise", "levels"),
-    )
+# The place in this list gives each of these its key. It must not change, so that older
+# configs give the same images; a new augmentation need not be added to it.
+_FIRST = (
+    *("shift", "rotation", "shear", "scale", "elastic", "thickness"),
+    *("perspective", "gaps", "marks", "blur", "noise", "levels"),
+)
+AUGMENTATIONS: dict[str, Warp | Filter] = {
+    **{name: WARPS.get(name) or FILTERS[name] for name in _FIRST},
+    **WARPS,
+    **FILTERS,
 }

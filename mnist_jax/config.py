@@ -19,6 +19,7 @@ class Field(NamedTuple):
     type: type
     is_valid: Callable[[Any], bool]
     what: str  # completes "must be ..."
+    default: Any = None  # of a config from before the field came; None if it has none
 
 
 def _count_up_to(high: int, low: int = 0) -> Field:
@@ -27,6 +28,17 @@ def _count_up_to(high: int, low: int = 0) -> Field:
 
 def _up_to(high: float, unit: str = "") -> Field:
     return Field(float, lambda v: 0 <= v <= high, f"a number from 0 to {high}{unit}")
+
+
+def _are_pairs(value: Any) -> bool:
+    strength = (int, float)
+    return all(
+        isinstance(pair, tuple)
+        and len(pair) == 2
+        and isinstance(pair[0], str)
+        and isinstance(pair[1], strength)
+        for pair in value
+    )
 
 
 _NAME = Field(str, bool, "a name")
@@ -39,12 +51,13 @@ _READ_WITH_WEIGHTS = (
     *("seed", "num_seeds", "dataset", "train_split", "test_split", "validation"),
     *("offline_dataset", "eval_batch_size"),
 )
-FREE_GROUPS = ("model.kwargs.", "optimizer.kwargs.")
+FREE_GROUPS = ("model.kwargs.", "optimizer.kwargs.", "augment.")
 
 FIELDS: dict[str, Field] = {
     "seed": Field(int, lambda v: 0 <= v < 2**32, "a whole number from 0 to 2**32 - 1"),
     "num_seeds": Field(int, lambda v: 1 <= v <= 1000, "a whole number, 1 to 1000"),
     "num_shards": Field(int, lambda v: 1 <= v <= 4096, "a whole number, 1 to 4096"),
+    "task": Field(str, bool, "a name", default="digits"),
     "dataset": _NAME,
     "train_split": _NAME,
     "test_split": _NAME,
@@ -64,9 +77,11 @@ FIELDS: dict[str, Field] = {
     "optimizer.warmup_epochs": _NOT_NEGATIVE,
     "optimizer.weight_decay": _NOT_NEGATIVE,
     "optimizer.clip_norm": _NOT_NEGATIVE,
+    "loss": Field(str, bool, "a name", default="cross_entropy"),
     "label_smoothing": _FRACTION,
     "ema_decay": _FRACTION,
     "test_time_shift": Field(int, lambda v: 0 <= v <= 8, "a whole number, 0 to 8"),
+    "augment_with": Field(tuple, _are_pairs, "pairs of name and strength", default=()),
     "augment.shift": _up_to(28, " pixels"),
     "augment.rotation": _up_to(180, " degrees"),
     "augment.scale": _up_to(1),
@@ -97,7 +112,10 @@ def check_field_names(names: Iterable[str]) -> None:
 
 
 def _check_field(name: str, value: Any) -> None:
-    field = FIELDS[name]
+    _check_value(name, FIELDS[name], value)
+
+
+def _check_value(name: str, field: Field, value: Any) -> None:
     accepted = (int, float) if field.type is float else field.type
     right_type = isinstance(value, accepted) and not isinstance(value, bool)
     if not right_type or not field.is_valid(value):
@@ -137,12 +155,35 @@ def validate_config(config: ConfigDict) -> None:
     for name in flat:
         if name not in FIELDS and not name.startswith(FREE_GROUPS):
             raise ConfigError(f"config.{name}: no such field; {suggest(name, FIELDS)}")
-    for name in FIELDS:
-        if name not in flat:
+    for name, field in FIELDS.items():
+        if name in flat:
+            _check_field(name, flat[name])
+        elif field.default is None:
             raise ConfigError(
                 f"config.{name} is missing; start the file from default.get_config()"
             )
-        _check_field(name, flat[name])
+    for name in flat.keys() - FIELDS.keys():
+        if name.startswith("augment."):  # one of a user's own
+            _check_value(name, _NOT_NEGATIVE, flat[name])
+
+
+def resolve_config(config: ConfigDict) -> ConfigDict:
+    """Returns a checked config as it will be saved, with every field.
+
+    Raises:
+      ConfigError: see `validate_config`; or a value that JSON cannot hold.
+    """
+    validate_config(config)
+    return with_defaults(config_from_dict(json.loads(config_to_json(config))))
+
+
+def with_defaults(config: ConfigDict) -> ConfigDict:
+    """Adds the fields that came after a config was written, with what held before."""
+    complete = ConfigDict(config.to_dict())
+    for name, field in FIELDS.items():
+        if field.default is not None and name not in complete:
+            complete[name] = field.default
+    return complete.lock()
 
 
 def check_stored_config(config: ConfigDict) -> None:

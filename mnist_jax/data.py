@@ -14,6 +14,7 @@ import numpy as np
 from mnist_jax.config import ConfigDict
 from mnist_jax.datasets import archives, offline_digits, shard_files, tfds_builders
 from mnist_jax.datasets.sources import DIGITS, DatasetSource, cache_dir, resolve_dataset
+from mnist_jax.datasets.stream import Stream
 from mnist_jax.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -40,6 +41,15 @@ class Dataset(NamedTuple):
 
     images: np.ndarray  # uint8 [N, 28, 28, 1]
     labels: np.ndarray  # int32 [N]; -1 for a made image of what is no digit
+
+    @property
+    def num_examples(self) -> int:
+        """N, the examples of an epoch."""
+        return len(self.labels)
+
+    def first(self, count: int) -> "Dataset":
+        """The first `count` examples."""
+        return Dataset(self.images[:count], self.labels[:count])
 
 
 def load_dataset(source: DatasetSource, split: str) -> Dataset:
@@ -228,23 +238,23 @@ class Splits(NamedTuple):
     """The data of a run; `validation` is None where the config holds nothing out."""
 
     source: DatasetSource
-    train: Dataset
+    train: Dataset | Stream
     validation: Dataset | None
     test: Dataset
 
     def first(self, count: int) -> "Splits":
-        """Returns the first `count` images of each, for a trial."""
-
-        def cut(part: Dataset) -> Dataset:
-            return Dataset(part.images[:count], part.labels[:count])
-
-        validation = None if self.validation is None else cut(self.validation)
-        return Splits(self.source, cut(self.train), validation, cut(self.test))
+        """Returns the first `count` examples of each, for a trial."""
+        validation = self.validation and self.validation.first(count)
+        train, test = self.train.first(count), self.test.first(count)
+        return Splits(self.source, train, validation, test)
 
     def digest(self) -> str:
-        """The SHA-256 (hex) of all images and labels."""
+        """The SHA-256 (hex) of all images and labels; of a stream, of its length."""
         sha = hashlib.sha256()
         for part in (self.train, self.validation, self.test):
+            if isinstance(part, Stream):
+                sha.update(str(part.num_examples).encode())
+                continue
             for array in part or ():
                 sha.update(np.ascontiguousarray(array).data)
         return sha.hexdigest()

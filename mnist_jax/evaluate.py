@@ -1,57 +1,50 @@
 """Evaluation: every image of a split counts, once, for any batch size."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
-from mnist_jax.data import Dataset, normalize
+from mnist_jax.data import Dataset
 from mnist_jax.metrics import Metrics, mean_metrics, summed_metrics
 from mnist_jax.models.cnn import Model
-from mnist_jax.parallel import shards
+from mnist_jax.parallel.placement import Placement
+from mnist_jax.tasks import DIGITS, Task
 
 PyTree = Any
 Batch = dict[str, Any]
 EvalStep = Callable[[PyTree, Batch], Metrics]
 
 
-# The model is static, so jit compiles once for each model, whoever asks.
-@functools.partial(jax.jit, static_argnums=0)
-def _logits(model: Model, variables: PyTree, images: jax.Array) -> jax.Array:
-    logits: Any = model.apply(variables, normalize(images), train=False)
-    return logits
+# Task and model are static, so that jit compiles once for each, whoever asks.
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _outputs(task: Task, model: Model, variables: PyTree, images: jax.Array) -> Any:
+    return model.apply(variables, task.prepare(images), train=False)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _eval_step(model: Model, variables: PyTree, batch: Batch) -> Metrics:
-    logits = _logits(model, variables, batch["image"])
-    return summed_metrics(logits, batch["label"], batch["mask"])
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _eval_step(task: Task, model: Model, variables: PyTree, batch: Batch) -> Metrics:
+    outputs = _outputs(task, model, variables, batch["image"])
+    return summed_metrics(outputs, batch, task.metrics)
 
 
-def make_eval_step(model: Model) -> EvalStep:
+def make_eval_step(
+    model: Model, task: Task = DIGITS, placement: Placement | None = None
+) -> EvalStep:
     """Returns the jitted `(variables, batch) -> summed metrics` of a model.
 
-    A batch holds `image` uint8 [B, 28, 28, 1], `label` int32 [B] and `mask` bool [B],
-    False for padding; the sums are those of `metrics.summed_metrics`.
+    A batch of digits holds `image` uint8 [B, 28, 28, 1], `label` int32 [B] and `mask`
+    bool [B], False for padding; the sums are those of `metrics.summed_metrics`.
+
+    Args:
+      model: the linen module, or an ensemble.
+      task: has the metrics.
+      placement: of a batch that devices share; None for one device.
     """
-    return functools.partial(_eval_step, model)
-
-
-def make_sharded_eval_step(model: Model, num_shards: int, mesh: Mesh) -> EvalStep:
-    """As `make_eval_step`, with each batch spread over the devices of a mesh."""
-
-    def eval_step(variables: PyTree, batch: Batch) -> Metrics:
-        def of_shard(shard: Batch, _: jax.Array) -> Metrics:
-            return _eval_step(model, variables, shard)
-
-        sums: Metrics = shards.sum_over_shards(of_shard, num_shards, batch)
-        return sums
-
-    sharded: EvalStep = shards.jit_over_shards(eval_step, mesh)
-    return sharded
+    eval_step = functools.partial(_eval_step, task, model)
+    return placement.spread_sums(eval_step) if placement else eval_step
 
 
 def compile_eval_step(
@@ -70,8 +63,12 @@ def compile_eval_step(
 
 
 def evaluate(
-    eval_step: EvalStep, variables: PyTree, dataset: Dataset, batch_size: int
-) -> dict[str, Any]:
+    eval_step: EvalStep,
+    variables: PyTree,
+    dataset: Dataset,
+    batch_size: int,
+    mean: Callable[[Sequence[Metrics]], dict[str, float]] = mean_metrics,
+) -> dict[str, float]:
     """Evaluates on the whole data set, the last, short batch included.
 
     Args:
@@ -79,14 +76,15 @@ def evaluate(
       variables: what `model.apply` takes.
       dataset: N > 0 images and labels.
       batch_size: images in each call; any number gives the same counts.
+      mean: `mean_metrics` of the task.
 
     Returns:
-      `loss` (nats) and `accuracy` (0 to 1), means over the N images; `correct` and
-      `count` (N), integers.
+      The means over the N images: for digits `loss` (nats) and `accuracy` (0 to 1), and
+      the integers `correct` and `count` (N).
     """
     # Fetched at the end only, so that the device never waits for Python.
     sums = [eval_step(variables, batch) for batch in _batches(dataset, batch_size)]
-    return mean_metrics(sums)
+    return mean(sums)
 
 
 def predict_logits(
@@ -95,25 +93,27 @@ def predict_logits(
     images: np.ndarray,
     batch_size: int,
     num_shards: int = 1,
+    task: Task = DIGITS,
 ) -> np.ndarray:
     """Runs the model on any number of images.
 
     Args:
-      model: the linen module.
+      model: the linen module, or an ensemble.
       variables: what `model.apply` takes.
-      images: uint8 [N, 28, 28, 1], white on black, N > 0.
+      images: as they are stored, N > 0: for digits uint8 [N, 28, 28, 1], white on
+        black.
       batch_size: images in each call.
       num_shards: parts of a batch, which the devices share; enters the last digits.
+      task: says how images are prepared.
 
     Returns:
       float32 [N, C].
     """
     dataset = Dataset(images, np.zeros(len(images), np.int32))
-    logits = functools.partial(_logits, model)
+    logits = functools.partial(_outputs, task, model)
     if num_shards > 1:
-        mesh = shards.make_mesh(num_shards)
-        logits = _sharded_logits(model, num_shards, mesh)
-        variables = jax.device_put(jax.device_get(variables), shards.replicated(mesh))
+        logits, placement = _sharded_outputs(task, model, num_shards)
+        variables = placement.put(jax.device_get(variables))
     outputs = [
         logits(variables, batch["image"]) for batch in _batches(dataset, batch_size)
     ]
@@ -121,12 +121,9 @@ def predict_logits(
 
 
 @functools.cache
-def _sharded_logits(model: Model, num_shards: int, mesh: Mesh) -> Any:
-    def logits(variables: PyTree, images: jax.Array) -> jax.Array:
-        of_shard = functools.partial(_logits, model, variables)
-        return shards.map_over_shards(of_shard, num_shards, images)
-
-    return shards.jit_over_shards(logits, mesh)
+def _sharded_outputs(task: Task, model: Model, num_shards: int) -> Any:
+    placement = Placement(num_shards=num_shards)
+    return placement.spread_rows(functools.partial(_outputs, task, model)), placement
 
 
 def _batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
@@ -138,13 +135,11 @@ def _batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
     count = len(dataset.labels)
     if not count or batch_size < 1:
         raise ValueError(f"cannot make batches of {batch_size} of {count} images")
-    # Of few sizes, so that a program compiled for one number of images serves others.
+    # A power of two, so that a program compiled for one number of images serves others.
     batch_size = min(batch_size, 2 ** (count - 1).bit_length())
     for start in range(0, count, batch_size):
-        images = dataset.images[start : start + batch_size]
-        labels = dataset.labels[start : start + batch_size]
-        mask = np.arange(batch_size) < len(labels)
-        if padding := batch_size - len(labels):
-            images = np.pad(images, [(0, padding), (0, 0), (0, 0), (0, 0)])
-            labels = np.pad(labels, (0, padding))
-        yield {"image": images, "label": labels, "mask": mask}
+        part = [array[start : start + batch_size] for array in dataset]
+        mask = np.arange(batch_size) < len(part[0])
+        if padding := batch_size - len(part[0]):
+            part = [np.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1)) for x in part]
+        yield {"image": part[0], "label": part[1], "mask": mask}

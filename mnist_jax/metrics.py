@@ -1,76 +1,78 @@
-"""The loss, and sums that training and evaluation turn into the same metrics."""
+"""Metrics as sums over examples, so that training and evaluation agree to the digit.
 
-from collections.abc import Mapping, Sequence
+To add one, write a function `(outputs, batch) -> values [B]` and a line in `METRICS`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mnist_jax.losses import Batch, cross_entropy
+
 Metrics = dict[str, jax.Array]
+Metric = Callable[[Any, Batch], jax.Array]
 
 
-def cross_entropy(
-    logits: jax.Array, labels: jax.Array, label_smoothing: float = 0.0
-) -> jax.Array:
-    """Softmax cross-entropy of each example, in nats.
-
-    Args:
-      logits: [B, C].
-      labels: int32 [B]; -1 for what is of no class, whose target is spread evenly over
-        all: outlier exposure (Hendrycks et al. 2019, arXiv:1812.04606).
-      label_smoothing: share of the target spread evenly over all C classes
-        (Szegedy et al. 2016, arXiv:1512.00567, section 7).
-
-    Returns:
-      float32 [B].
-    """
-    log_probabilities = jax.nn.log_softmax(logits)
-    even = -jnp.mean(log_probabilities, axis=-1)
-    chosen = jnp.maximum(labels, 0)[:, None]
-    right = -jnp.take_along_axis(log_probabilities, chosen, axis=-1)[:, 0]
-    share = jnp.where(labels < 0, 1.0, label_smoothing)
-    # Not a weighted sum alone: 0 times an infinite loss is NaN.
-    return jnp.where(share == 0, right, (1 - share) * right + share * even)
+def negative_log_likelihood(outputs: jax.Array, batch: Batch) -> jax.Array:
+    """The loss of each example without label smoothing, in nats; float32 [B]."""
+    return cross_entropy(outputs, batch["label"])
 
 
-def summed_metrics(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> Metrics:
-    """Sums over the examples that count, so that sums of batches add up exactly.
+def is_correct(outputs: jax.Array, batch: Batch) -> jax.Array:
+    """Whether the likeliest class is the label; bool [B]."""
+    return jnp.argmax(outputs, -1) == batch["label"]
+
+
+METRICS: dict[str, Metric] = {"loss": negative_log_likelihood, "correct": is_correct}
+
+
+def summed_metrics(
+    outputs: Any, batch: Batch, metrics: Mapping[str, Metric] = METRICS
+) -> Metrics:
+    """Sums metrics over the examples that count.
 
     Args:
-      logits: [B, C].
-      labels: int32 [B]; what is of no class, -1, does not count.
-      mask: [B], 1 where the example counts, 0 where it is padding.
+      outputs: what the model returns; logits [B, C] for `METRICS`.
+      batch: `mask` [B] is 1 where the example counts, 0 where it is padding. An example
+        of no class, with label -1, does not count.
+      metrics: by name, with values [B].
 
     Returns:
-      `loss` float32, `correct` int32 and `count` int32: sums over the batch.
+      The sum of each metric, float32, or int32 where it says yes or no; and `count`,
+      int32.
     """
-    counts = mask.astype(bool) & (labels >= 0)
-    loss = jnp.where(counts, cross_entropy(logits, labels), 0.0)
-    correct = counts & (jnp.argmax(logits, -1) == labels)
-    return {
-        "loss": jnp.sum(loss),
-        "correct": jnp.sum(correct, dtype=jnp.int32),
-        "count": jnp.sum(counts, dtype=jnp.int32),
-    }
+    counts = batch["mask"].astype(bool)
+    if batch["label"].ndim == 1:
+        counts &= batch["label"] >= 0
+    sums = {"count": jnp.sum(counts, dtype=jnp.int32)}
+    for name, metric in metrics.items():
+        values = metric(outputs, batch)
+        dtype = jnp.int32 if values.dtype == bool else None
+        sums[name] = jnp.sum(jnp.where(counts, values, 0), dtype=dtype)
+    return sums
 
 
 def mean_metrics(sums: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Means over all examples of any number of `summed_metrics`.
 
     Returns:
-      `loss` (nats) and `accuracy` (0 to 1), the means; `correct` and `count`, integers.
+      The mean of each metric: `loss` (nats) and so on. The mean of `correct` is called
+      `accuracy` (0 to 1); `correct` itself and `count` are integers.
     """
-    # In the 64 bits of Python: sums of many batches outgrow the digits of a float32.
-    loss, correct, count = (
-        sum(float(each[name]) for each in sums) for name in ("loss", "correct", "count")
-    )
-    return {
-        "loss": loss / count,
-        "accuracy": correct / count,
-        "correct": int(correct),
-        "count": int(count),
-    }
+    # Python's floats have 64 bits: sums of many batches outgrow those of a float32.
+    totals = {name: sum(float(each[name]) for each in sums) for name in sums[0]}
+    count = totals.pop("count")
+    correct = totals.pop("correct", None)
+    means = {"loss": totals.pop("loss") / count}
+    if correct is not None:
+        means["accuracy"] = correct / count
+    means |= {name: total / count for name, total in totals.items()}
+    if correct is not None:
+        means["correct"] = int(correct)
+    return {**means, "count": int(count)}
 
 
 def confusion_matrix(

@@ -10,8 +10,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mnist_jax.config import ConfigDict
-
 PyTree = Any
 
 
@@ -75,20 +73,23 @@ class TrainState:
 
 
 def create_train_state(
-    config: ConfigDict,
+    rng: jax.Array,
+    *,
     model: nn.Module,
     tx: optax.GradientTransformation,
-    rng: jax.Array,
+    image_shape: tuple[int, ...],
+    ema_decay: float,
 ) -> TrainState:
     """Initialises the model's variables and the optimizer's state.
 
     Args:
-      config: only `ema_decay` is read.
-      model: maps float32 [B, 28, 28, 1] to logits.
-      tx: the optimizer.
       rng: key of the initial weights.
+      model: the linen module; its input is float32 [B, *image_shape].
+      tx: the optimizer.
+      image_shape: of one image, such as (28, 28, 1).
+      ema_decay: 0 for no average of the weights.
     """
-    variables = model.init(rng, jnp.zeros((1, 28, 28, 1)))
+    variables = model.init(rng, jnp.zeros((1, *image_shape)))
     params = variables["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -96,5 +97,5 @@ def create_train_state(
         batch_stats=variables.get("batch_stats", {}),
         opt_state=tx.init(params),
         # A copy: the state is donated, and no buffer may be donated twice.
-        ema_params=jax.tree.map(jnp.copy, params) if config.ema_decay else None,
+        ema_params=jax.tree.map(jnp.copy, params) if ema_decay else None,
     )

@@ -18,10 +18,12 @@ from mnist_jax.checkpoint.save import Checkpointer
 from mnist_jax.data import Dataset, load_splits
 from mnist_jax.errors import ConfigError, Interrupted, UserError
 from mnist_jax.ops import convolution
+from mnist_jax.parallel.placement import Placement
 from mnist_jax.run.compile_ahead import create_program, state_shapes, steps_per_call
 from mnist_jax.run.config_files import CONFIGS, load_config
-from mnist_jax.run.console import Report
+from mnist_jax.run.console import Console
 from mnist_jax.run.metric_writer import read_metrics
+from mnist_jax.tasks import DIGITS
 from mnist_jax.train_step import epoch_indices
 
 FILES = sorted(CONFIGS.glob("[!_]*.py"))
@@ -152,10 +154,10 @@ def test_all_programs_lower_for_every_platform(seed_config, platform):
             state, dataset, program.indices(0), program.rng
         ),
         "eval_step": program.eval_step.func.trace(
-            program.model, state.variables, batch
+            DIGITS, program.model, state.variables, batch
         ),
-        "predict": evaluate._logits.trace(
-            program.model, state.variables, dataset.images
+        "predict": evaluate._outputs.trace(
+            DIGITS, program.model, state.variables, dataset.images
         ),
     }
     for name, program_traced in traced.items():
@@ -230,7 +232,7 @@ def test_every_config_trains_a_step(path):
     config = load_config(path).unlock()
     config.num_seeds = 1
     program = create_program(config, 6000, 10)
-    dataset = program.place(made_dataset(8))
+    dataset = program.placement.put(made_dataset(8))
     indices = jnp.arange(8, dtype=jnp.int32)[None]
     state, metrics = program.train_steps(
         program.create_state(), dataset, indices, program.rng
@@ -244,8 +246,8 @@ def test_a_run_that_was_stopped_and_resumed_ends_the_same(
     tiny_config, tmp_path, monkeypatch, calls
 ):
     """SIGTERM after some calls, in mid-epoch or at its end, then --resume."""
-    monkeypatch.setattr("mnist_jax.run.compile_ahead.IMAGES_PER_CALL", 4 * 64)
-    train.train_and_evaluate(tiny_config, tmp_path / "unbroken")
+    task = dataclasses.replace(DIGITS, images_per_call=4 * 64)
+    train.train_and_evaluate(tiny_config, tmp_path / "unbroken", task)
     seen = []
 
     def steps_done(self, count):
@@ -254,11 +256,11 @@ def test_a_run_that_was_stopped_and_resumed_ends_the_same(
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Report, "steps_done", steps_done)
+        patch.setattr(Console, "steps_done", steps_done)
         with pytest.raises(Interrupted, match="--resume") as caught:
-            train.train_and_evaluate(tiny_config, tmp_path / "broken")
+            train.train_and_evaluate(tiny_config, tmp_path / "broken", task)
     assert caught.value.exit_code == 143
-    train.train_and_evaluate(tiny_config, tmp_path / "broken", resume=True)
+    train.train_and_evaluate(tiny_config, tmp_path / "broken", task, resume=True)
     unbroken, broken = (
         final_state(tmp_path / name, tiny_config) for name in ("unbroken", "broken")
     )
@@ -307,7 +309,9 @@ def test_resume_of_a_finished_run_reports_it_again(
     tiny_config, trained_workdir, capsys
 ):
     before = (trained_workdir / "metrics.jsonl").read_text()
-    result = train.train_and_evaluate(tiny_config, trained_workdir, resume=True)
+    result = train.train_and_evaluate(
+        tiny_config, trained_workdir, resume=True, console=Console()
+    )
     assert result["count"] == 400
     printed = capsys.readouterr().out
     assert "of 400 images right" in printed
@@ -336,7 +340,7 @@ def test_overwrite_with_a_bad_config_loses_nothing(tiny_config, trained_workdir)
 
 def test_dry_run_writes_nothing(tiny_config, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    train.train_and_evaluate(tiny_config, Path("run"), dry_run=True)
+    train.train_and_evaluate(tiny_config, Path("run"), dry_run=True, console=Console())
     assert not list(tmp_path.iterdir())
     assert "dry run" in capsys.readouterr().out
 
@@ -376,7 +380,9 @@ def test_calls_of_an_epoch_are_even_where_they_can_be(run):
         (10_000, 6, 4, 1),
     ]:
         program = program._replace(
-            batch_size=batch_size, steps_per_epoch=steps, num_seeds=num_seeds
+            batch_size=batch_size,
+            steps_per_epoch=steps,
+            placement=Placement(num_seeds=num_seeds),
         )
         assert steps_per_call(program) == expected
 
@@ -399,21 +405,21 @@ def test_resume_and_overwrite_exclude_each_other(tiny_config, trained_workdir):
     ],
 )
 def test_names_are_checked_before_any_data_is_touched(
-    tiny_config, tmp_path, monkeypatch, group, name, value
+    tiny_config, tmp_path, group, name, value
 ):
-    monkeypatch.setattr(train, "load_splits", lambda *_: pytest.fail("too late"))
+    task = dataclasses.replace(DIGITS, load_splits=lambda *_: pytest.fail("too late"))
     tiny_config[group][name] = value
     with pytest.raises(ConfigError, match=str(value)):
-        train.train_and_evaluate(tiny_config, tmp_path / "run")
+        train.train_and_evaluate(tiny_config, tmp_path / "run", task)
 
 
-def test_resume_refuses_other_data(tiny_config, trained_workdir, monkeypatch):
+def test_resume_refuses_other_data(tiny_config, trained_workdir):
     splits = load_splits(tiny_config, None, None)
     source = dataclasses.replace(splits.source, name="mnist")
     other = splits._replace(source=source)
-    monkeypatch.setattr(train, "load_splits", lambda *_: other)
+    task = dataclasses.replace(DIGITS, load_splits=lambda *_: other)
     with pytest.raises(ConfigError, match=r"trained on digits .* now is mnist"):
-        train.train_and_evaluate(tiny_config, trained_workdir, resume=True)
+        train.train_and_evaluate(tiny_config, trained_workdir, task, resume=True)
 
 
 def test_a_signal_outside_the_steps_loses_nothing(tiny_config, tmp_path, monkeypatch):
@@ -425,7 +431,7 @@ def test_a_signal_outside_the_steps_loses_nothing(tiny_config, tmp_path, monkeyp
         os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Report, "epoch", epoch)
+        patch.setattr(Console, "epoch", epoch)
         with pytest.raises(Interrupted) as caught:
             train.train_and_evaluate(tiny_config, tmp_path / "run")
     assert caught.value.exit_code == 130

@@ -8,13 +8,23 @@ from mnist_jax.models.cnn import create_model
 from mnist_jax.train_state import create_train_state
 
 
+def create(config, model, tx):
+    return create_train_state(
+        jax.random.key(0),
+        model=model,
+        tx=tx,
+        image_shape=(28, 28, 1),
+        ema_decay=config.ema_decay,
+    )
+
+
 @pytest.fixture
 def parts(tiny_config):
     return tiny_config, create_model(tiny_config.model, 10), optax.sgd(0.5)
 
 
 def test_a_new_state_is_arrays_only(parts):
-    state = create_train_state(*parts, jax.random.key(0))
+    state = create(*parts)
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(state))
     assert state.step.dtype == jnp.int32
     assert int(state.step) == 0
@@ -22,7 +32,7 @@ def test_a_new_state_is_arrays_only(parts):
 
 
 def test_the_average_shares_no_buffer_with_the_weights(parts):
-    state = create_train_state(*parts, jax.random.key(0))
+    state = create(*parts)
     donated = jax.jit(lambda s: s, donate_argnums=0)(state)
     assert int(donated.step) == 0
 
@@ -30,14 +40,14 @@ def test_the_average_shares_no_buffer_with_the_weights(parts):
 def test_without_an_average_the_weights_are_used(parts):
     config, model, tx = parts
     config.ema_decay = 0.0
-    state = create_train_state(config, model, tx, jax.random.key(0))
+    state = create(config, model, tx)
     assert state.ema_params is None
     assert state.variables["params"] is state.params
 
 
 def test_a_step_moves_the_weights_and_the_average_follows(parts):
     config, model, tx = parts
-    state = create_train_state(config, model, tx, jax.random.key(0))
+    state = create(config, model, tx)
     ones = jax.tree.map(jnp.ones_like, state.params)
     after = state
     averages = [state.ema_params["Dense_1"]["bias"]]

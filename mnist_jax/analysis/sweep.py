@@ -29,8 +29,9 @@ from mnist_jax.errors import ConfigError
 from mnist_jax.models.cnn import create_model
 from mnist_jax.optimizer import create_optimizer
 from mnist_jax.parallel import devices
-from mnist_jax.run.compile_ahead import check_parallel
+from mnist_jax.parallel.placement import check_parallel
 from mnist_jax.run.config_files import find_field, load_config
+from mnist_jax.run.console import Console
 from mnist_jax.run.metric_writer import read_metrics
 from mnist_jax.run.workdir import check_same_config
 
@@ -235,6 +236,7 @@ def run_cell(
                 manual_dir=manual_dir,
                 resume=True,
                 read_test=False,
+                console=Console(),
             )
         record = [r for r in read_metrics(folder) if "validation/accuracy" in r][-1]
         first, count = cell.config.seed, cell.config.num_seeds

@@ -73,7 +73,7 @@ class Training:
 def measure_training(workload: Workload) -> Training:
     """Times training and the matrix product, in turn."""
     program, seconds = workload.create_program(), workload.seconds
-    state, dataset = program.create_state(), program.place(workload.dataset)
+    state, dataset = program.create_state(), program.placement.put(workload.dataset)
     program = compile_train_steps(program, state, dataset)
     matrix = jax.random.normal(jax.random.key(0), (_MATMUL_SIZE, _MATMUL_SIZE))
     matmul = jax.jit(jnp.matmul)
@@ -154,7 +154,7 @@ class Compilation:
 def measure_compilation(workload: Workload) -> Compilation:
     """Times compilation, with a persistent cache of its own."""
     program = workload.create_program()
-    state, dataset = program.create_state(), program.place(workload.dataset)
+    state, dataset = program.create_state(), program.placement.put(workload.dataset)
 
     def compile_anew() -> float:
         jax.clear_caches()  # the caches in memory

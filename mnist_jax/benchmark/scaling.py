@@ -28,7 +28,7 @@ from mnist_jax.parallel import devices
 from mnist_jax.parallel.devices import num_cores
 from mnist_jax.run.compile_ahead import Program, compile_train_steps
 from mnist_jax.run.signals import StopFlag
-from mnist_jax.train import NO_TOTALS, train_epoch
+from mnist_jax.train import train_epoch
 from mnist_jax.train_state import TrainState
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def measure_epochs(workload: Workload) -> Curve:
         started = time.perf_counter()
         for _ in range(num_epochs):
             state, _ = train_epoch(
-                program, state, dataset, dict(NO_TOTALS), StopFlag(), lambda _: None
+                program, state, dataset, {}, StopFlag(), lambda _: None
             )
         jax.block_until_ready(state)
         return time.perf_counter() - started
@@ -208,7 +208,7 @@ def _change(workload: Workload, **fields: Any) -> Workload:
 
 def _compile(workload: Workload) -> tuple[Program, TrainState, Dataset]:
     program = workload.create_program()
-    state, dataset = program.create_state(), program.place(workload.dataset)
+    state, dataset = program.create_state(), program.placement.put(workload.dataset)
     return compile_train_steps(program, state, dataset), state, dataset
 
 

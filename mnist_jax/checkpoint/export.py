@@ -41,7 +41,8 @@ def export_model(loaded: Loaded, source: Path, workdir: Path) -> None:
     metadata["dataset"] = {**dataset, "description": description}
     with Checkpointer(workdir, max_to_keep=2) as checkpointer:
         metrics = loaded.metadata["metrics"]
-        checkpointer.save(state, metadata=metadata, metrics=metrics)
+        score = loaded.metadata.get("score", metrics.get("accuracy"))
+        checkpointer.save(state, metadata=metadata, metrics=metrics, score=score)
         checkpointer.verify(loaded.step)
     for note in workdir.rglob("commit_success.txt"):  # Orbax's, with the path
         note.write_text("Checkpoint commit was successful\n")

@@ -15,8 +15,8 @@ from mnist_jax.checkpoint.format import Metadata, types
 from mnist_jax.checkpoint.read import (
     check_types,
     checkpoints_folder,
-    read_accuracy,
     read_intact,
+    read_score,
     reason,
     select_steps,
 )
@@ -50,7 +50,7 @@ def load_model(workdir: str | Path, which: str = "latest") -> Loaded:
 
     Args:
       workdir: folder of a run.
-      which: "latest" or "best" (accuracy on validation). A damaged step is passed
+      which: "latest" or "best", by the score on validation. A damaged step is passed
         over, with one warning, for the next latest or next best.
 
     Raises:
@@ -60,12 +60,12 @@ def load_model(workdir: str | Path, which: str = "latest") -> Loaded:
     steps = select_steps(workdir, None)
     if which == "best":
         # A damaged step comes first: it might be the best, and its loss is told.
-        rank = {s: read_accuracy(directory / str(s), damaged=math.inf) for s in steps}
+        rank = {s: read_score(directory / str(s), damaged=math.inf) for s in steps}
         steps = [s for s in steps if rank[s] is not None]
         steps.sort(key=lambda s: -(rank[s] or 0))
         if not steps:
             raise CheckpointError(
-                f"no checkpoint in {str(workdir)!r} has an accuracy on validation, "
+                f"no checkpoint in {str(workdir)!r} has a score on validation, "
                 "so none is the best; load the latest"
             )
 

@@ -98,10 +98,10 @@ def read_intact(
     )
 
 
-def read_accuracy(step_dir: Path, damaged: float | None = None) -> float | None:
-    """A step's accuracy on validation, None without any; or else `damaged`."""
+def read_score(step_dir: Path, damaged: float | None = None) -> float | None:
+    """What is highest in the best step, None without any; or else `damaged`."""
     try:
-        return _read_metadata(step_dir)["metrics"].get("accuracy")
+        return _score(_read_metadata(step_dir))
     except _DamagedError:
         return damaged
 
@@ -132,9 +132,8 @@ def _read_metadata(step_dir: Path) -> Metadata:
         for entry in metadata["leaves"].values():
             if not isinstance(entry["type"] + entry["sha256"], str):
                 raise TypeError("leaves")
-        accuracy = metadata["metrics"].get("accuracy")
-        if not isinstance(accuracy, float | int | None):
-            raise TypeError("accuracy")
+        if not isinstance(_score(metadata), float | int | None):
+            raise TypeError("score")
     except (KeyError, TypeError, AttributeError) as error:
         if version == FORMAT_VERSION:
             raise _DamagedError(f"its metadata lacks {reason(error)}") from error
@@ -145,6 +144,12 @@ def _read_metadata(step_dir: Path) -> Metadata:
             "upgrade mnist_jax"
         )
     return metadata
+
+
+def _score(metadata: Metadata) -> float | None:
+    # Checkpoints from before there was a score were ranked by accuracy.
+    score: float | None = metadata.get("score", metadata["metrics"].get("accuracy"))
+    return score
 
 
 def _read_arrays(

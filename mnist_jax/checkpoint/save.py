@@ -37,8 +37,8 @@ from mnist_jax.checkpoint.read import (
     DELETED,
     check_types,
     checkpoints_folder,
-    read_accuracy,
     read_intact,
+    read_score,
     reason,
     saved_steps,
     select_steps,
@@ -61,8 +61,8 @@ class Restored(NamedTuple):
 class Checkpointer:
     """Saves and restores the training state of one run, in `workdir/checkpoints`.
 
-    Keeps the newest `max_to_keep` steps, and the best one by accuracy on validation.
-    To be used by who has the run to himself: see `workdir.lock_workdir`.
+    Keeps the newest `max_to_keep` steps, and the best one by its score on validation.
+    Hold `workdir.lock_workdir` first: two of them in one folder would fight.
     A context manager: leaving it waits for the save in progress, so that a failed
     save is raised there at the latest.
 
@@ -108,8 +108,8 @@ class Checkpointer:
                 f"cannot write to {str(workdir)!r}: {error.strerror or error}; "
                 "choose another --workdir"
             ) from error
-        self._accuracy = {
-            step: read_accuracy(self._directory / str(step))
+        self._scores = {
+            step: read_score(self._directory / str(step))
             for step in saved_steps(self._directory)
         }
 
@@ -140,6 +140,7 @@ class Checkpointer:
         *,
         metadata: Mapping[str, Any],
         metrics: Mapping[str, float] | None = None,
+        score: float | None = None,
     ) -> None:
         """Starts to save `state` as step `state.step`; does not wait for the disk.
 
@@ -150,8 +151,9 @@ class Checkpointer:
           state: arrays, with a leaf `step`; may be donated right afterwards.
           metadata: what else is needed to use the weights, JSON-able: `config` and
             `dataset`. Versions, device, metrics and digests are added here.
-          metrics: on validation; "accuracy" chooses the best step. A value that is
-            not finite is stored as null and is never the best.
+          metrics: on validation. A value that is not finite is stored as null.
+          score: what is highest in the best step; None, or what is not finite, is
+            never the best.
 
         Raises:
           CheckpointError: this save, or the one before it, failed; or the state holds
@@ -169,7 +171,6 @@ class Checkpointer:
                     f"{path} is infinite or NaN at step {step}, which is not saved; "
                     "earlier checkpoints are intact"
                 )
-        numbers = {name: float(value) for name, value in (metrics or {}).items()}
         device = {
             "platform": jax.default_backend(),
             "kind": jax.devices()[0].device_kind,
@@ -180,9 +181,8 @@ class Checkpointer:
                 **metadata,
                 "format_version": FORMAT_VERSION,
                 "step": step,
-                "metrics": {
-                    k: v if math.isfinite(v) else None for k, v in numbers.items()
-                },
+                "metrics": {k: _finite(v) for k, v in (metrics or {}).items()},
+                "score": _finite(score),
                 "versions": versions(),
                 "device": device,
                 "leaves": {path: describe(leaves[path], host[path]) for path in host},
@@ -194,7 +194,7 @@ class Checkpointer:
             self._damaged = []
             if step in saved_steps(self._directory):
                 return
-            self._accuracy[step] = sealed["metrics"].get("accuracy")
+            self._scores[step] = sealed["score"]
             self._unsynced = step
             self._manager.save(
                 step,
@@ -284,12 +284,12 @@ class Checkpointer:
         return max(saved_steps(self._directory), default=None)
 
     def best_step(self) -> int | None:
-        """Returns the step of the best accuracy on validation; None without any."""
+        """Returns the step of the best score on validation; None without any."""
         self.wait()
         return self._best(saved_steps(self._directory))
 
     def _best(self, steps: Iterable[int]) -> int | None:
-        ranked = [(self._accuracy.get(step), step) for step in steps]
+        ranked = [(self._scores.get(step), step) for step in steps]
         return max(((a, s) for a, s in ranked if a is not None), default=(0, None))[1]
 
     def _delete_old(self) -> None:
@@ -365,6 +365,10 @@ def import_orbax() -> Any:
     logging.getLogger("absl").addFilter(is_worth_showing)
     show, sys.unraisablehook = sys.unraisablehook, unraisablehook
     return ocp
+
+
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def _roots(paths: Iterable[str]) -> set[str]:

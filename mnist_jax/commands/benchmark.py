@@ -160,6 +160,7 @@ def _make_workload(config: ConfigDict) -> "Workload":
     num_classes = 10
     if _DATA.value == "config":
         splits = data.load_splits(config, None, None)
+        assert isinstance(splits.train, data.Dataset)  # a task's stream is not measured
         dataset, num_classes = splits.train, splits.source.num_classes
     else:
         dataset = workloads.synthetic_dataset(60_000)  # as many as MNIST

@@ -76,6 +76,7 @@ def main(arguments: list[str]) -> None:
     from mnist_jax import train
     from mnist_jax.analysis import sweep
     from mnist_jax.parallel import devices
+    from mnist_jax.run.console import Console
 
     workdir, baseline = Path(_WORKDIR.value), _BASELINE.value
     overrides = dict(config_flags.get_override_values(_FLAGS["config"]))
@@ -119,6 +120,7 @@ def main(arguments: list[str]) -> None:
             data_dir=_DATA_DIR.value,
             manual_dir=_MANUAL_DIR.value,
             resume=True,
+            console=Console(),
         )
 
 

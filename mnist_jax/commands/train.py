@@ -60,6 +60,7 @@ def main(arguments: list[str]) -> None:
     validate_config(config)
     from mnist_jax import train
     from mnist_jax.parallel import devices
+    from mnist_jax.run.console import Console
 
     given = {"resume": _RESUME, "overwrite": _OVERWRITE, "dry_run": _DRY_RUN}
     num_processes = join_processes(
@@ -83,6 +84,7 @@ def main(arguments: list[str]) -> None:
         resume=_RESUME.value,
         overwrite=_OVERWRITE.value,
         dry_run=_DRY_RUN.value,
+        console=Console(),
     )
 
 

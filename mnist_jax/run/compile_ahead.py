@@ -1,36 +1,45 @@
-"""What a run compiles: model, optimizer and training steps for a config's seeds,
-shards and devices, and how many steps are done in one call.
+"""What a run compiles, for the seeds, shards and devices of its config, before it
+begins: the first step then takes no longer than the others.
 """
 
+import contextlib
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from mnist_jax import evaluate
+from mnist_jax import evaluate, ops
 from mnist_jax.config import ConfigDict
 from mnist_jax.data import Dataset
-from mnist_jax.errors import ConfigError
+from mnist_jax.datasets.stream import OpenStream, Stream, open_stream
 from mnist_jax.metrics import Metrics
-from mnist_jax.models.cnn import Ensemble, Model, create_model, for_prediction
+from mnist_jax.models.cnn import Ensemble, Model
 from mnist_jax.optimizer import create_optimizer
-from mnist_jax.parallel import shards
-from mnist_jax.parallel.seeds import jit_for_each_seed
+from mnist_jax.parallel.gradients import in_pieces, over_shards
+from mnist_jax.parallel.placement import Placement, check_parallel
+from mnist_jax.run.finite_checks import watch_step, watch_steps
+from mnist_jax.tasks import DIGITS, Task
 from mnist_jax.train_state import TrainState, create_train_state
-from mnist_jax.train_step import epoch_indices, train_step, train_steps
+from mnist_jax.train_step import (
+    batch_gradients,
+    epoch_indices,
+    loss_gradients,
+    take_batch,
+    take_examples,
+    train_step,
+    train_steps,
+)
 
 PyTree = Any
 
-# Images in one call of `train_steps`: enough that Python costs nothing, few enough that
-# the progress bar moves and a run ends in a second after a signal, which has to wait
-# for the call under way: half a second on a slow machine. With many seeds it may take
-# longer: in fewer steps, what a call costs would be a third of its time.
-IMAGES_PER_CALL, _LEAST_STEPS_PER_CALL = 2048, 4
+# A run ends in a second after a signal, which has to wait for the call of `train_steps`
+# that is under way. With many seeds it may take longer: in fewer steps than these, what
+# a call costs would be a third of its time.
+_LEAST_STEPS_PER_CALL = 4
 
 
 class Program(NamedTuple):
@@ -39,101 +48,148 @@ class Program(NamedTuple):
     With S > 1 seeds, states, indices, rng and metrics have a leading axis [S].
     """
 
-    train_steps: Any  # jitted, or compiled: (state, dataset, indices, rng) -> ...
+    train_steps: Any  # jitted, or compiled: (state, data, indices, rng) -> ...
     model: Model  # that predicts; with several seeds an Ensemble
     eval_step: Callable[..., Metrics]
     create_state: functools.partial[TrainState]  # of a jitted function
-    indices: Callable[[int], jax.Array]  # epoch -> int32 [(S,) steps_per_epoch, B]
+    indices: Callable[[int], np.ndarray]  # epoch -> int32 [(S,) steps_per_epoch, B]
     rng: jax.Array
-    place: Callable[[PyTree], PyTree]  # puts arrays onto the devices
+    placement: Placement
     batch_size: int
+    images_per_call: int
     steps_per_epoch: int
     last_step: int  # of the run
-    num_seeds: int
-    is_alone: bool  # one model on one device of one process
+
+    def calls(
+        self, data: Dataset | OpenStream, step: int
+    ) -> Iterator[tuple[Any, jax.Array, int]]:
+        """Yields data, indices and number of steps of each call in an epoch.
+
+        Args:
+          data: a data set on the device; or a stream.
+          step: the number of steps done; what is left of its epoch is yielded.
+        """
+        epoch, done = divmod(step, self.steps_per_epoch)
+        order = None if isinstance(data, OpenStream) else self.indices(epoch)
+        for start, count in self._lengths(done):
+            if isinstance(data, OpenStream):
+                first = epoch * self.steps_per_epoch + start
+                batches = self.placement.put(data.batches(first, count))
+                yield batches, self.placement.put(self._places(count)), count
+            else:
+                assert order is not None
+                chosen = order[..., start : start + count, :]
+                yield data, self.placement.put(chosen), count
+
+    def shapes_of_calls(
+        self, data: Dataset | OpenStream
+    ) -> Iterator[tuple[Any, jax.Array]]:
+        """Yields arguments as `calls` does, but with zeros for indices and batches."""
+        for _, count in self._lengths(0):
+            if isinstance(data, OpenStream):
+                batches = self.placement.put(data.zeros(count))
+                yield batches, self.placement.put(self._places(count))
+            else:
+                shape = (*self._places(count).shape, self.batch_size)
+                yield data, self.placement.put(np.zeros(shape, np.int32))
+
+    def _lengths(self, done: int) -> Iterator[tuple[int, int]]:
+        """First step and number of steps of each call in an epoch."""
+        size = steps_per_call(self)
+        for start in range(done, self.steps_per_epoch, size):
+            yield start, min(size, self.steps_per_epoch - start)
+
+    def _places(self, count: int) -> np.ndarray:  # int32 [(S,) count]
+        places = np.arange(count, dtype=np.int32)
+        num_seeds = self.placement.num_seeds
+        return np.tile(places, (num_seeds, 1)) if num_seeds > 1 else places
 
 
-def create_program(config: ConfigDict, num_examples: int, num_classes: int) -> Program:
+def create_program(
+    config: ConfigDict,
+    num_examples: int,
+    num_classes: int,
+    task: Task = DIGITS,
+    is_stream: bool = False,
+) -> Program:
     """Builds model, optimizer and jitted functions; compiles nothing yet.
+
+    Args:
+      config: see `configs/default.py`.
+      num_examples: in an epoch.
+      num_classes: of the data set.
+      task: what is learned.
+      is_stream: whether the training data is a stream.
 
     Raises:
       ConfigError: a name or an argument that cannot be used.
     """
     steps_per_epoch = math.ceil(num_examples / config.batch_size)
-    model = create_model(config.model, num_classes)
+    model = task.create_model(config, num_classes)
     tx = create_optimizer(config, steps_per_epoch)
-    num_seeds, num_shards = config.num_seeds, config.num_shards
     check_parallel(config)
-    mesh = shards.make_mesh(num_shards)
-    # Of one device nothing is said: arrays that are bound to it compile once more.
-    where = shards.replicated(mesh) if num_shards > 1 else None
-
-    def make_rngs() -> jax.Array:  # [3, (S)]
-        seeds = range(config.seed, config.seed + num_seeds)
-        keys = [jax.random.split(jax.random.key(seed), 3) for seed in seeds]
-        return keys[0] if num_seeds == 1 else jnp.stack(keys, axis=1)
-
-    init_rng, order_rng, step_rng = jax.jit(
-        make_rngs, out_shardings=where, compiler_options=_quickly_compiled()
-    )()
-    steps = functools.partial(
-        train_steps,
-        step_fn=functools.partial(train_step, model=model, tx=tx, config=config),
+    placement = Placement(config.num_seeds, config.num_shards)
+    steps = _training_steps(config, task, model, tx)
+    steps = functools.partial(steps, take=take_batch if is_stream else take_examples)
+    create = functools.partial(
+        create_train_state,
+        model=model,
+        tx=tx,
+        image_shape=task.image_shape,
+        ema_decay=config.ema_decay,
     )
-    create = functools.partial(create_train_state, config, model, tx)
-    order = functools.partial(
-        epoch_indices, num_examples=num_examples, batch_size=config.batch_size
-    )
-    predictor = for_prediction(model, config)
-    eval_step = evaluate.make_eval_step(predictor)
-    if num_shards > 1:
-        jitted = shards.jit_over_shards(steps, mesh, donate_argnums=(0,))
-        create_state = jax.jit(create, out_shardings=where)
-        eval_step = evaluate.make_sharded_eval_step(predictor, num_shards, mesh)
-    else:
-        jitted = jit_for_each_seed(
-            steps, (0, None, 0, 0), num_seeds, donate_argnums=(0,)
-        )
-        create_state = jit_for_each_seed(create, (0,), num_seeds)
-        if num_seeds > 1:
-            order = jax.vmap(order, in_axes=(0, None))
+    sizes = {"num_examples": num_examples, "batch_size": config.batch_size}
+    order = placement.jit_order(functools.partial(epoch_indices, **sizes))
+    rngs = placement.rngs(config.seed, compiler_options=_quickly_compiled())
+    init_rng, order_rng, step_rng = rngs
+    predictor = task.predictor(model, config)
     return Program(
-        train_steps=jitted,
-        model=predictor if num_seeds == 1 else Ensemble(predictor),
-        eval_step=eval_step,
-        create_state=functools.partial(create_state, init_rng),
-        indices=lambda epoch: order(order_rng, np.int32(epoch)),
+        train_steps=placement.jit_steps(watch_steps(steps)),
+        model=predictor if config.num_seeds == 1 else Ensemble(predictor),
+        eval_step=evaluate.make_eval_step(predictor, task, placement),
+        create_state=functools.partial(placement.jit_create(create), init_rng),
+        indices=lambda epoch: np.asarray(order(order_rng, np.int32(epoch))),
         rng=step_rng,
-        place=functools.partial(jax.device_put, device=where),
+        placement=placement,
         batch_size=config.batch_size,
+        images_per_call=task.images_per_call,
         steps_per_epoch=steps_per_epoch,
         last_step=config.num_epochs * steps_per_epoch,
-        num_seeds=num_seeds,
-        is_alone=num_seeds == num_shards == jax.process_count() == 1,
     )
 
 
-def check_parallel(config: ConfigDict) -> None:
-    """Checks that seeds, shards and batch norm go together.
+@contextlib.contextmanager
+def open_data(
+    program: Program, train: Dataset | Stream, seed: int
+) -> Iterator[Dataset | OpenStream]:
+    """Puts the training data onto the devices, or starts the workers of a stream."""
+    if isinstance(train, Stream):
+        with open_stream(train, seed, program.batch_size) as opened:
+            yield opened
+    else:
+        yield program.placement.put(train)
 
-    Raises:
-      ConfigError: they do not.
-    """
-    if config.num_shards > 1 and config.num_seeds > 1:
-        raise ConfigError(
-            "config.num_seeds and config.num_shards cannot both be above 1: seeds are "
-            "spread over devices with nothing to add up"
-        )
-    if config.num_shards > 1 and config.model.kwargs.get("batch_norm"):
-        raise ConfigError(
-            "config.model.kwargs.batch_norm needs the statistics of whole batches: "
-            "set config.num_shards=1"
-        )
-    if jax.process_count() > 1 and config.num_shards == 1:
-        raise ConfigError(
-            f"{jax.process_count()} processes need config.num_shards, a multiple of "
-            f"their {jax.device_count()} devices"
-        )
+
+def _training_steps(config: ConfigDict, task: Task, model: Any, tx: Any) -> Any:
+    """`train_steps` with all that stands around loss, gradient and update."""
+    # The size depends on the config only, so that the number of seeds does not change
+    # dropout: each piece has its own key.
+    one_core = config.num_shards > 1
+    size_of = functools.partial(ops.micro_batch_size, one_core=one_core)
+    gradients = functools.partial(loss_gradients, task=task, model=model, config=config)
+    gradients = functools.partial(
+        batch_gradients,
+        loss_gradients=in_pieces(gradients, size_of),
+        task=task,
+        config=config,
+    )
+    step = functools.partial(
+        train_step,
+        gradients=over_shards(gradients, config.num_shards),
+        tx=tx,
+        ema_decay=config.ema_decay,
+    )
+    return functools.partial(train_steps, step_fn=watch_step(step))
 
 
 def state_shapes(program: Program) -> Any:
@@ -148,12 +204,13 @@ def state_shapes(program: Program) -> Any:
 
 
 def steps_per_call(program: Program) -> int:
-    """Chooses K of `train_steps`: near `IMAGES_PER_CALL`, and such that the calls of
-    an epoch are of one length where that is possible: each length compiles anew.
+    """Chooses K of `train_steps`: near `program.images_per_call`, and such that the
+    calls of an epoch are of one length where that is possible: each length compiles
+    anew.
     """
-    target = max(1, IMAGES_PER_CALL // program.batch_size)
+    target = max(1, program.images_per_call // program.batch_size)
     least = min(target, _LEAST_STEPS_PER_CALL)
-    target = max(least, target // program.num_seeds)
+    target = max(least, target // program.placement.num_seeds)
     if program.steps_per_epoch <= target:
         return program.steps_per_epoch
     near = range(max(least, target // 8), 2 * target)
@@ -162,57 +219,54 @@ def steps_per_call(program: Program) -> int:
 
 
 def compile_train_steps(
-    program: Program, state: TrainState, dataset: Dataset
+    program: Program, state: TrainState, data: Dataset | OpenStream
 ) -> Program:
     """Compiles `train_steps` ahead of time, for the lengths that an epoch needs.
 
     Args:
       program: see `create_program`.
-      state: the state, or its shapes if the program `is_alone`.
-      dataset: the training data, on the device.
+      state: the state, or its shapes if there is one model on one device.
+      data: the training data, on the device; or a stream.
 
     Returns:
       The program, with `train_steps` compiled.
     """
-    compiled = {}
-    for start in range(0, program.steps_per_epoch, steps_per_call(program)):
-        length = min(steps_per_call(program), program.steps_per_epoch - start)
-        indices: Any = jax.ShapeDtypeStruct((length, program.batch_size), jnp.int32)
-        if not program.is_alone:  # where they are enters the program too
-            indices = program.indices(0)[..., :length, :]
-        if indices.shape not in compiled:
-            lowered = program.train_steps.lower(state, dataset, indices, program.rng)
-            compiled[indices.shape] = lowered.compile()
+    compiled: dict[tuple[int, ...], Any] = {}
+    for arguments in program.shapes_of_calls(data):
+        if arguments[1].shape not in compiled:
+            lowered = program.train_steps.lower(state, *arguments, program.rng)
+            compiled[arguments[1].shape] = lowered.compile()
 
     def train_steps(
-        state: TrainState, dataset: Dataset, indices: jax.Array, rng: jax.Array
+        state: TrainState, data: Any, indices: jax.Array, rng: jax.Array
     ) -> tuple[TrainState, Metrics]:
         # A length that is not there: the run was saved by a version with other calls.
         call = compiled.get(indices.shape, program.train_steps)
-        return call(state, dataset, indices, rng)
+        return call(state, data, indices, rng)
 
     return program._replace(train_steps=train_steps)
 
 
 def create_and_compile(
-    program: Program,
-    shapes: TrainState,
-    dataset: Dataset,
-    test: Dataset,
-    eval_batch_size: int,
+    program: Program, data: Dataset | OpenStream, test: Dataset, eval_batch_size: int
 ) -> tuple[TrainState, Program]:
-    """Creates the state and compiles all that the run needs, two things at a time.
+    """Creates the state and compiles all that a new run needs.
+
+    One model on one device needs no state to be compiled for, so that two things are
+    done at a time. Where arrays are spread, the program depends on where they are.
 
     Args:
-      program: see `create_program`; it `is_alone`.
-      shapes: `state_shapes(program)`.
-      dataset: the training data, on the device.
+      program: see `create_program`.
+      data: the training data, on the device; or a stream.
       test: for the shapes of its batches.
       eval_batch_size: images in each of them.
 
     Returns:
       The state, and the program with `train_steps` compiled.
     """
+    if not program.placement.is_alone:
+        state = program.create_state()
+        return state, compile_train_steps(program, state, data)
 
     def create() -> TrainState:
         jitted: Any = program.create_state.func
@@ -220,15 +274,16 @@ def create_and_compile(
         state: TrainState = jitted.lower(*args).compile(_quickly_compiled())(*args)
         return jax.block_until_ready(state)  # or out of memory, before a file is made
 
+    shapes = state_shapes(program)
     with ThreadPoolExecutor(1) as beside:
-        state = beside.submit(create)
+        creating = beside.submit(create)
         beside.submit(program.indices, 0)
         beside.submit(
             evaluate.compile_eval_step,
             *(program.eval_step, shapes.variables, test, eval_batch_size),
         )
-        compiled = compile_train_steps(program, shapes, dataset)
-        return state.result(), compiled
+        compiled = compile_train_steps(program, shapes, data)
+        return creating.result(), compiled
 
 
 def _quickly_compiled() -> dict[str, Any] | None:

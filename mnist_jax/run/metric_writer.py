@@ -8,12 +8,14 @@ from types import TracebackType
 from typing import Any
 
 from mnist_jax.checkpoint.atomic import replace_text
+from mnist_jax.parallel.shards import is_primary
 
 Scalars = dict[str, float]
 
 
 class MetricWriter:
-    """Writes each record to `metrics.jsonl` and to TensorBoard's event files.
+    """Writes each record to `metrics.jsonl` and to TensorBoard's event files; on the
+    first process only.
 
     `metrics.jsonl` holds only what a rerun reproduces, one JSON object a line:
     `{"step": 860, "train/loss": 0.12, ...}`. Times and rates, which no rerun
@@ -27,6 +29,9 @@ class MetricWriter:
         """Opens the files; drops the records after `first_step`, which a resumed run
         will write again.
         """
+        self._is_open = is_primary()
+        if not self._is_open:
+            return
         # tensorboardX writes TensorBoard's format with no TensorFlow. Its usual writer
         # has a thread, which prints a traceback when the disk is full: this has none.
         from tensorboardX.event_file_writer import EventsWriter
@@ -55,6 +60,8 @@ class MetricWriter:
           scalars: what a rerun reproduces.
           rates: what it does not, such as images per second.
         """
+        if not self._is_open:
+            return
         self._file.write(json.dumps({"step": step, **scalars}) + "\n")
         self._file.flush()
         # A checkpoint that is saved next must not outlive it.
@@ -79,6 +86,8 @@ class MetricWriter:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if not self._is_open:
+            return
         try:
             self._file.close()
         finally:

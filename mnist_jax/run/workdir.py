@@ -1,13 +1,16 @@
-"""The folder of a run: what is in it, and whether another run may use it."""
+"""The folder of a run: what is in it, and whether a run may use it."""
 
 import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from mnist_jax.checkpoint.atomic import replace_text
 from mnist_jax.checkpoint.read import DELETED
@@ -16,8 +19,11 @@ from mnist_jax.config import (
     config_from_dict,
     config_to_json,
     flatten_config,
+    with_defaults,
 )
-from mnist_jax.errors import CheckpointError, ConfigError
+from mnist_jax.datasets.sources import DatasetSource
+from mnist_jax.errors import CheckpointError, ConfigError, UserError
+from mnist_jax.parallel.shards import is_primary, wait_for_all
 
 _RUN_FILES = (  # in the order in which they are deleted: what is left can be resumed
     "checkpoints/*",
@@ -32,6 +38,64 @@ _RUN_FILES = (  # in the order in which they are deleted: what is left can be re
 
 # Fields that a resumed run may change: they do not enter the computation.
 _MAY_CHANGE = ("eval_batch_size", "checkpoint_every_epochs", "max_to_keep")
+
+
+def check_run(
+    workdir: Path, config: ConfigDict, *, resume: bool, overwrite: bool, dry_run: bool
+) -> None:
+    """Checks whether a run may begin, or go on, in a folder; changes nothing.
+
+    Raises:
+      ConfigError: it holds a run, and nothing was said of that; or it was trained by
+        another config.
+      CheckpointError: its config cannot be read.
+    """
+    if resume and overwrite:
+        raise ConfigError("--resume and --overwrite exclude each other: give one")
+    if not is_primary():  # the first process says what is in the folder, for all
+        return
+    if has_run(workdir) and not (resume or overwrite or dry_run):
+        raise ConfigError(
+            f"{str(workdir)!r} holds a run: add --resume to go on with it, --overwrite "
+            "to delete it and start again, or name another --workdir"
+        )
+    if resume:
+        check_resumable(workdir, config)
+
+
+@contextmanager
+def open_run(workdir: Path, *, overwrite: bool, dry_run: bool) -> Iterator[Path]:
+    """Gives a run its folder: locked, cleared where it is to be overwritten, and ready
+    for all processes. A dry run gets a temporary one.
+
+    Raises:
+      CheckpointError: another run is in it, or it cannot be cleared.
+      UserError: something in the block could not be written, or memory ran out.
+    """
+    scratch = tempfile.TemporaryDirectory() if dry_run else nullcontext(workdir)
+    try:
+        with scratch as name:
+            folder = Path(name)
+            lock = lock_workdir(folder) if is_primary() else nullcontext()
+            with lock:
+                if is_primary() and overwrite:
+                    clear_run(folder)
+                wait_for_all("the folder is ready")
+                yield folder
+    except BrokenPipeError:
+        raise  # it is the terminal that was closed, and no file of the run
+    except jax.errors.JaxRuntimeError as error:
+        if not re.search("RESOURCE_EXHAUSTED|Out of memory", str(error)):
+            raise
+        raise UserError(
+            "out of memory: lower config.batch_size, config.eval_batch_size or the "
+            "size of the model"
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {str(workdir)!r}: {error.strerror or error}; "
+            "make room, or name another --workdir"
+        ) from error
 
 
 def has_run(workdir: str | Path) -> bool:
@@ -92,12 +156,13 @@ def _run_files(workdir: Path) -> list[Path]:
 
 
 def write_config(workdir: Path, config: ConfigDict) -> None:
-    """Writes `config.json`, whole or not at all.
+    """Writes `config.json`, whole or not at all; on the first process only.
 
     Raises:
       OSError: it cannot be written.
     """
-    replace_text(workdir / "config.json", config_to_json(config))
+    if is_primary():
+        replace_text(workdir / "config.json", config_to_json(config))
 
 
 def check_resumable(workdir: Path, config: ConfigDict) -> None:
@@ -133,8 +198,9 @@ def check_same_config(saved: dict[str, Any], config: ConfigDict) -> None:
     Raises:
       ConfigError: a field differs that the result depends on.
     """
-    old = flatten_config(config_from_dict(saved))
-    new = flatten_config(config_from_dict(json.loads(config_to_json(config))))
+    old = flatten_config(with_defaults(config_from_dict(saved)))
+    text = config_to_json(with_defaults(config))
+    new = flatten_config(config_from_dict(json.loads(text)))
     for name in sorted(old.keys() | new.keys()):
         if name in _MAY_CHANGE or (
             name in old and name in new and old[name] == new[name]
@@ -148,6 +214,25 @@ def check_same_config(saved: dict[str, Any], config: ConfigDict) -> None:
         raise ConfigError(
             f"config.{name} is {new[name]!r}, but the run to resume has {old[name]!r}: "
             "give the same, or another --workdir"
+        )
+
+
+def check_same_run(
+    metadata: dict[str, Any], config: ConfigDict, source: DatasetSource
+) -> None:
+    """Checks a checkpoint to resume against this run's config and data.
+
+    Raises:
+      ConfigError: a field of the config differs, or the data does.
+    """
+    check_same_config(metadata["config"], config)  # `config.json` may be lost
+    saved, found = metadata["dataset"], source.to_dict()
+    if (saved["name"], saved["splits"]) != (found["name"], found["splits"]):
+        why = f" ({source.fallback_reason})" if source.fallback_for else ""
+        raise ConfigError(
+            f"the run to resume trained on {saved['name']} {saved['splits']}, but what "
+            f"is found now is {found['name']} {found['splits']}{why}: give another "
+            "--workdir"
         )
 
 

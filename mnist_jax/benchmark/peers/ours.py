@@ -30,7 +30,7 @@ class Ours:
         self.num_parameters = sum(param.size for param in params)
         self._model = create_model(config.model, workload.num_classes)
         self._eval_batch_size = config.eval_batch_size
-        self._images, self._dataset = work.images, program.place(dataset)
+        self._images, self._dataset = work.images, program.placement.put(dataset)
         self._variables: Any = None  # those of the state, on one device
         self._program = compile_train_steps(program, self._state, self._dataset)
 

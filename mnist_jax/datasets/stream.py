@@ -1,0 +1,161 @@
+"""Data that is made as it is needed, by worker processes ahead of the training loop.
+
+A batch is a pure function of seed and step, so that a run that was killed goes on with
+the batches that an unbroken one would have seen, on any number of workers.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mnist_jax.errors import DataError, UserError
+
+Batch = dict[str, np.ndarray]
+
+
+class Stream(NamedTuple):
+    """A data set of batches that are made as they are needed.
+
+    Attributes:
+      make_batch: maps (seed, step, batch_size) to arrays with a leading axis
+        [batch_size]: `image`, `label`, `mask` and so on, of the same shapes and dtypes
+        at every step. Pure; workers import it by its name.
+      num_examples: how many make an epoch.
+      num_workers: processes that make batches; None for one a core.
+    """
+
+    make_batch: Callable[[int, int, int], Batch]
+    num_examples: int
+    num_workers: int | None = None
+
+    def first(self, count: int) -> "Stream":
+        """A stream with epochs of `count` examples."""
+        return self._replace(num_examples=min(count, self.num_examples))
+
+
+class OpenStream:
+    """A stream whose workers make the next batches; see `open_stream`."""
+
+    def __init__(
+        self, stream: Stream, seed: int, batch_size: int, pool: ProcessPoolExecutor
+    ) -> None:
+        self._stream, self._pool = stream, pool
+        self._arguments = (seed, batch_size)
+        self._next = 0  # the first step that nobody was asked for
+        self._waiting: deque[tuple[int, Future[Batch]]] = deque()
+        self._example: Batch | None = None
+        # Enough that no worker waits, few enough that memory stays bounded.
+        self._ahead = 2 * _count_workers(stream)
+
+    def batches(self, first: int, count: int) -> Batch:
+        """The batches of the steps from `first` on, stacked [count, batch_size, ...].
+
+        Waits for the workers, and asks them for the next ones.
+
+        Raises:
+          UserError: a batch could not be made, or a worker was killed.
+        """
+        if not self._waiting or self._waiting[0][0] != first:
+            self._restart(first)
+        self._ask(first + count + self._ahead)
+        made = [self._wait(*self._waiting.popleft()) for _ in range(count)]
+        return {name: np.stack([each[name] for each in made]) for name in made[0]}
+
+    def zeros(self, count: int) -> Batch:
+        """As `batches`, with zeros: to compile for."""
+        if self._example is None:
+            if not self._waiting:
+                self._ask(self._next + 1)
+            self._example = self._wait(*self._waiting[0])
+        return {
+            name: np.zeros((count, *array.shape), array.dtype)
+            for name, array in self._example.items()
+        }
+
+    def _ask(self, end: int) -> None:
+        seed, batch_size = self._arguments
+        with _broken_pool_as_error():
+            for step in range(self._next, end):
+                future = self._pool.submit(
+                    self._stream.make_batch, seed, step, batch_size
+                )
+                self._waiting.append((step, future))
+        self._next = max(self._next, end)
+
+    def _restart(self, first: int) -> None:
+        for _, future in self._waiting:
+            future.cancel()
+        self._waiting.clear()
+        self._next = first
+
+    def _wait(self, step: int, future: Future[Batch]) -> Batch:
+        with _broken_pool_as_error():
+            try:
+                return future.result()
+            except (UserError, BrokenProcessPool):
+                raise
+            except Exception as error:  # of whatever makes the batch
+                reason = " ".join(str(error).split())[:200]
+                raise DataError(
+                    f"the batch of step {step} could not be made: "
+                    f"{type(error).__name__}: {reason}"
+                ) from error
+
+
+@contextlib.contextmanager
+def open_stream(stream: Stream, seed: int, batch_size: int) -> Iterator[OpenStream]:
+    """Starts the workers of a stream, and ends them with the block.
+
+    Args:
+      stream: what to make.
+      seed: of the run.
+      batch_size: examples in a batch.
+    """
+    # A process that has started threads, as JAX does, must not be forked.
+    pool = ProcessPoolExecutor(
+        _count_workers(stream), multiprocessing.get_context("spawn"), _start_worker
+    )
+    try:
+        yield OpenStream(stream, seed, batch_size, pool)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _count_workers(stream: Stream) -> int:
+    return stream.num_workers or os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _broken_pool_as_error() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a process that makes batches was killed: it may need more memory; lower "
+            "config.batch_size"
+        ) from error
+
+
+def _start_worker() -> None:
+    # Signals may reach all processes of a group: the one that trains saves, and then
+    # ends the others.
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)
+    # A worker would wait for work for ever once the one that trains was killed.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> Any:
+    parent = multiprocessing.parent_process()
+    assert parent
+    parent.join()
+    os._exit(1)
