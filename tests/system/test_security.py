@@ -94,7 +94,7 @@ def test_nothing_is_unpickled_and_no_text_is_run():
                 assert not (bare and name in {"eval", "exec", "compile"}), path
                 if name == "exec_module":
                     runs_code.add(path.name)
-    assert runs_code == {"config.py"}  # config files are Python
+    assert runs_code == {"config_files.py"}  # config files are Python
 
 
 def test_a_strangers_model_name_and_arguments_run_nothing(default_config, tmp_path):
