@@ -1,25 +1,16 @@
-"""What a config may hold: its fields, their types and ranges; save and load.
+"""What a config may hold: its fields, their types and ranges; to JSON and back.
 
 Configs are `ml_collections.ConfigDict`s made by `configs/*.py`. Every field must be
 present: no default lives outside the config files.
 """
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from mnist_jax.errors import ConfigError, suggest
-
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-
-# So that any config file, wherever it lies, can say `from configs import default`.
-if str(CONFIGS.parent) not in sys.path:
-    sys.path.insert(0, str(CONFIGS.parent))
 
 
 class Field(NamedTuple):
@@ -60,7 +51,7 @@ _READ_WITH_WEIGHTS = (
     *("seed", "num_seeds", "dataset", "train_split", "test_split", "validation"),
     *("offline_dataset", "eval_batch_size"),
 )
-_FREE_GROUPS = ("model.kwargs.", "optimizer.kwargs.", "augment.")
+FREE_GROUPS = ("model.kwargs.", "optimizer.kwargs.", "augment.")
 
 FIELDS: dict[str, Field] = {
     "seed": Field(int, lambda v: 0 <= v < 2**32, "a whole number from 0 to 2**32 - 1"),
@@ -108,60 +99,6 @@ FIELDS: dict[str, Field] = {
 }
 
 
-def find_config(path: str | Path) -> Path:
-    """Returns a config file: `path`, or where that is none, its like in `configs/`.
-
-    Args:
-      path: a file; or "smoke" or "configs/smoke.py", from any folder.
-
-    Raises:
-      ConfigError: no such file.
-    """
-    if Path(path).is_file():
-        return Path(path)
-    name = Path(path).stem
-    ours = CONFIGS / f"{name}.py"
-    if str(path) in (name, f"{name}.py", f"configs/{name}.py") and ours.is_file():
-        return ours
-    known = sorted(file.stem for file in CONFIGS.glob("[!_]*.py"))
-    raise ConfigError(f"no config file {str(path)!r}; configs/ has: {', '.join(known)}")
-
-
-def load_config(path: str | Path) -> ConfigDict:
-    """Runs `get_config()` of a Python config file and returns its locked config.
-
-    Args:
-      path: see `find_config`.
-
-    Raises:
-      ConfigError: no such file, or it cannot be run, or has no `get_config`.
-    """
-    path = find_config(path)
-    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"config file {str(path)!r} must end in .py")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        config = module.get_config()
-        if isinstance(config, ConfigDict):
-            flatten(config)  # which goes on for ever where one holds itself
-    except ConfigError:
-        raise
-    except (
-        BaseException
-    ) as error:  # a config file is the user's own code: anything goes
-        raise ConfigError(
-            f"config file {str(path)!r} failed: {type(error).__name__}: "
-            f"{' '.join(str(error).split())}"
-        ) from error
-    if not isinstance(config, ConfigDict):
-        raise ConfigError(
-            f"get_config() in {str(path)!r} must return an ml_collections.ConfigDict"
-        )
-    return config.lock()
-
-
 def check_field_names(names: Iterable[str]) -> None:
     """Checks the names of overrides such as `optimizer.learning_rate`.
 
@@ -169,24 +106,9 @@ def check_field_names(names: Iterable[str]) -> None:
       ConfigError: the first that is no field, with the nearest valid name.
     """
     for name in names:
-        if name not in FIELDS and not name.startswith(_FREE_GROUPS):
+        if name not in FIELDS and not name.startswith(FREE_GROUPS):
             hint = suggest(name, FIELDS)
             raise ConfigError(f"--config.{name}: no such field; {hint}")
-
-
-def find_field(name: str) -> str:
-    """The full name of a field: of `learning_rate`, `optimizer.learning_rate`.
-
-    Raises:
-      ConfigError: it is no field's name, nor the last part of just one.
-    """
-    known = [field for field in FIELDS if field.endswith(f".{name}")]
-    if name in FIELDS or name.startswith(_FREE_GROUPS) or len(known) != 1:
-        if len(known) > 1 and name not in FIELDS:
-            raise ConfigError(f"--sweep.{name}: which one of {', '.join(known)}?")
-        check_field_names([name])
-        return name
-    return known[0]
 
 
 def _check_field(name: str, value: Any) -> None:
@@ -200,12 +122,14 @@ def _check_value(name: str, field: Field, value: Any) -> None:
         raise ConfigError(f"config.{name} must be {field.what}, got {value!r}")
 
 
-def flatten(config: ConfigDict) -> dict[str, Any]:
+def flatten_config(config: ConfigDict) -> dict[str, Any]:
     """Returns `{"seed": 0, "model.name": "cnn", "model.kwargs.dense": (128,), ...}`."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, ConfigDict):
-            flat |= {f"{key}.{name}": item for name, item in flatten(value).items()}
+            flat |= {
+                f"{key}.{name}": item for name, item in flatten_config(value).items()
+            }
         else:
             flat[key] = value
     return flat
@@ -227,9 +151,9 @@ def validate_config(config: ConfigDict) -> None:
             raise ConfigError(
                 f"config.{group}.kwargs must be a ConfigDict of keyword arguments"
             )
-    flat = flatten(config)
+    flat = flatten_config(config)
     for name in flat:
-        if name not in FIELDS and not name.startswith(_FREE_GROUPS):
+        if name not in FIELDS and not name.startswith(FREE_GROUPS):
             raise ConfigError(f"config.{name}: no such field; {suggest(name, FIELDS)}")
     for name, field in FIELDS.items():
         if name in flat:

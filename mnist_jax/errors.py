@@ -2,7 +2,7 @@
 that a user writes into a config: what they stand for, or the nearest valid one.
 
 The message says what is wrong, where, and what to do about it. Scripts print it
-and exit with `exit_code` (see `mnist_jax.commands.cli`).
+and exit with `exit_code` (see `mnist_jax.commands.run_command`).
 """
 
 import difflib

@@ -2,28 +2,16 @@
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
-from mnist_jax.config import ConfigDict
-from mnist_jax.data import (
-    Dataset,
-    DatasetSource,
-    load_dataset,
-    load_splits,
-    resolve_dataset,
-)
-from mnist_jax.errors import ConfigError, DataError
+from mnist_jax.data import Dataset
 from mnist_jax.metrics import Metrics, mean_metrics, summed_metrics
-from mnist_jax.models.cnn import Ensemble, Model
+from mnist_jax.models.cnn import Model
 from mnist_jax.parallel.placement import Placement
-from mnist_jax.parallel.seeds import over_seeds, unstack
 from mnist_jax.tasks import DIGITS, Task
-
-if TYPE_CHECKING:
-    from mnist_jax.checkpoint.load import Loaded
 
 PyTree = Any
 Batch = dict[str, Any]
@@ -155,98 +143,3 @@ def _batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
         if padding := batch_size - len(part[0]):
             part = [np.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1)) for x in part]
         yield {"image": part[0], "label": part[1], "mask": mask}
-
-
-class LabelledSplit(NamedTuple):
-    """A split that a model can be evaluated on."""
-
-    source: DatasetSource
-    name: str  # such as "mnist/test"
-    dataset: Dataset
-
-
-def load_split(
-    loaded: "Loaded",
-    dataset: str | None = None,
-    split: str | None = None,
-    *,
-    data_dir: str | None = None,
-    manual_dir: str | None = None,
-) -> LabelledSplit:
-    """Loads what a model is to be evaluated on.
-
-    Args:
-      loaded: from `load.load_model`.
-      dataset: name of a data set; None for the one that the model was trained on.
-      split: split expression of tfds; None for the config's `test_split`. Of a data
-        set without a split "validation", that is what the run held out of training.
-      data_dir: folder of tfds data sets; None for tfds's own default.
-      manual_dir: folder with the original archives, if there is one.
-
-    Raises:
-      DataError: it cannot be had, or has other classes than the model.
-    """
-    trained_on = loaded.metadata["dataset"]
-    source = resolve_dataset(
-        dataset or trained_on["name"], data_dir=data_dir, manual_dir=manual_dir
-    )
-    if source.num_classes != trained_on["num_classes"]:
-        raise DataError(
-            f"{source.name} has {source.num_classes} classes, but the model knows the "
-            f"{trained_on['num_classes']} of {trained_on['name']}"
-        )
-    split = split or loaded.config.test_split
-    if split == "validation" and split not in source.splits:
-        if source.name != trained_on["name"]:
-            raise ConfigError(f"the run held out no images of {source.name}")
-        held_out = load_held_out(loaded, data_dir, manual_dir)
-        return LabelledSplit(source, f"{source.name}/validation", held_out)
-    return LabelledSplit(source, f"{source.name}/{split}", load_dataset(source, split))
-
-
-def load_held_out(
-    loaded: "Loaded", data_dir: str | None = None, manual_dir: str | None = None
-) -> Dataset:
-    """Loads the images that the run of a model held out of training.
-
-    Raises:
-      ConfigError: it held none out.
-      DataError: the data cannot be had.
-    """
-    config = ConfigDict(loaded.config.to_dict())
-    config.styled_digits = config.negatives = 0
-    config.dataset = loaded.metadata["dataset"]["name"]  # not one it fell back from
-    held_out = load_splits(config, data_dir, manual_dir).validation
-    if held_out is None:
-        raise ConfigError(
-            "the run held no images out of training: train with config.validation"
-        )
-    return held_out
-
-
-def measure_members(loaded: "Loaded", dataset: Dataset) -> dict[str, float]:
-    """How the members of an ensemble do by themselves.
-
-    Returns:
-      As `seeds.over_seeds`: `accuracy`, `accuracy_sd`, `loss` (nats, at temperature 1),
-      `num_seeds` and so on; of what is no ensemble, nothing.
-    """
-    if not isinstance(loaded.model, Ensemble):
-        return {}
-    eval_step = make_eval_step(loaded.model.member)
-    each = [
-        evaluate(eval_step, variables, dataset, loaded.config.eval_batch_size)
-        for variables in unstack(loaded.variables, loaded.config.num_seeds)
-    ]
-    return over_seeds(each)
-
-
-def fallback_note(loaded: "Loaded") -> str:
-    """Says so if a model was not trained on what its config names; else ""."""
-    trained_on = loaded.metadata["dataset"]
-    if not trained_on["fallback_for"]:
-        return ""
-    return (
-        f"this model was NOT trained on {trained_on['fallback_for']}, which could not "
-        f"be had, but on {trained_on['name']}"
-    )

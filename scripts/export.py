@@ -1,46 +1,10 @@
-"""Makes a trained model small: its weights alone, in half precision.
-
-  python scripts/export.py --workdir=checkpoints/mine --output=checkpoints/small
-
-The result is used like any run: evaluate.py and predict.py --workdir=...
-"""
+"""Makes a trained model small: see mnist_jax/commands/export.py."""
 
 import signal
 
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of half-done imports
 
-from pathlib import Path
-
-from absl import flags
-
-from mnist_jax.commands import cli
-from mnist_jax.errors import ConfigError
-
-_WORKDIR = flags.DEFINE_string(
-    "workdir", "checkpoints/default", "Folder of a training run."
-)
-_CHECKPOINT = flags.DEFINE_enum(
-    "checkpoint", "latest", ["latest", "best"], "Which weights; best on validation."
-)
-_OUTPUT = flags.DEFINE_string("output", None, "Folder to write.")
-
-
-def main(arguments: list[str]) -> None:
-    """Exports as the flags say."""
-    cli.refuse_arguments(arguments)
-    if not _OUTPUT.value:
-        raise ConfigError("--output is missing: name a folder to write")
-    from mnist_jax.checkpoint import export, load
-    from mnist_jax.parallel import devices
-
-    devices.set_up("cpu")
-    loaded = load.load_model(_WORKDIR.value, _CHECKPOINT.value)
-    output = Path(_OUTPUT.value)
-    export.export_model(loaded, Path(_WORKDIR.value), output)
-    files = [path for path in output.rglob("*") if path.is_file()]
-    size = sum(path.stat().st_size for path in files)
-    print(f"saved    {output}, {size / 1e3:,.0f} kB in {len(files)} files")
-
+from mnist_jax.commands import export
 
 if __name__ == "__main__":
-    cli.run(main)
+    export.run()

@@ -1,74 +1,10 @@
-"""Trains a digit recogniser and saves it.
-
-  python scripts/train.py
-  python scripts/train.py --config=configs/seed.py --workdir=checkpoints/mine
-  python scripts/train.py --config.optimizer.learning_rate=3e-3 --config.seed=1
-
-Any field of the config can be set by a flag, as in the last line;
-configs/default.py lists them all.
-"""
+"""Trains a digit recogniser and saves it: see mnist_jax/commands/train.py."""
 
 import signal
 
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback of half-done imports
 
-from pathlib import Path
-
-from absl import flags
-from ml_collections import config_flags
-
-from mnist_jax.commands import cli
-from mnist_jax.config import flatten, validate_config
-
-_CONFIG = cli.define_config_flag("default.py", "The config file.")
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Where to save; by default checkpoints/NAME_OF_THE_CONFIG."
-)
-_RESUME = flags.DEFINE_bool("resume", False, "Go on with the run in workdir, if any.")
-_OVERWRITE = flags.DEFINE_bool(
-    "overwrite", False, "Delete the run in workdir, if any, and start again."
-)
-_DRY_RUN = flags.DEFINE_bool(
-    "dry_run", False, "Do a few steps of everything and save nothing."
-)
-_DEVICE = cli.define_device_flag()
-_DATA_DIR, _MANUAL_DIR = cli.define_data_dir_flags()
-cli.define_process_flags()
-
-
-def main(arguments: list[str]) -> None:
-    """Trains as the flags say."""
-    cli.refuse_arguments(arguments)
-    config = _CONFIG.value
-    validate_config(config)
-    from mnist_jax import train
-    from mnist_jax.parallel import devices
-    from mnist_jax.run.console import Console
-
-    given = {"resume": _RESUME, "overwrite": _OVERWRITE, "dry_run": _DRY_RUN}
-    num_processes = cli.join_processes(
-        {f"config.{name}": value for name, value in flatten(config).items()}
-        | {f"--{name}": flag.value for name, flag in given.items()}
-    )
-    devices.set_up(
-        _DEVICE.value,
-        num_seeds=config.num_seeds,
-        num_shards=config.num_shards,
-        num_cpu_devices=cli.num_cpu_devices(),
-        num_processes=num_processes,
-    )
-    name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
-    train.train_and_evaluate(
-        config,
-        _WORKDIR.value or Path("checkpoints") / name,
-        data_dir=_DATA_DIR.value,
-        manual_dir=_MANUAL_DIR.value,
-        resume=_RESUME.value,
-        overwrite=_OVERWRITE.value,
-        dry_run=_DRY_RUN.value,
-        console=Console(),
-    )
-
+from mnist_jax.commands import train
 
 if __name__ == "__main__":
-    cli.run(main)
+    train.run()

@@ -15,7 +15,7 @@ from mnist_fixture import (  # noqa: F401  fixtures for all tests
     mnist_data_dir,
 )
 
-from mnist_jax.config import CONFIGS, load_config
+from mnist_jax.run.config_files import CONFIGS, load_config
 
 
 @pytest.fixture(scope="session", autouse=True)

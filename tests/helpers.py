@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mnist_jax.config import CONFIGS, ConfigDict, config_from_dict, flatten, load_config
+from mnist_jax.config import ConfigDict, config_from_dict, flatten_config
 from mnist_jax.data import Dataset
+from mnist_jax.run.config_files import CONFIGS, load_config
 
 TESTS = Path(__file__).resolve().parent
 STORED = TESTS / "checkpoints"
@@ -51,7 +52,7 @@ def made_dataset(count, seed=0):
 def current_config(saved: dict) -> ConfigDict:
     """A config of today's fields with the saved values; what came later is off."""
     config = load_config("smoke").unlock()
-    old = flatten(config_from_dict(saved))
+    old = flatten_config(config_from_dict(saved))
     config.model.kwargs = config.optimizer.kwargs = {}
     for name in config.augment:
         config.augment[name] = 0.0

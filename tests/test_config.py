@@ -4,16 +4,14 @@ import pytest
 
 from mnist_jax.augment import AUGMENTATIONS
 from mnist_jax.config import (
-    CONFIGS,
     FIELDS,
     check_field_names,
     config_from_dict,
     config_to_json,
-    find_config,
-    load_config,
     validate_config,
 )
 from mnist_jax.errors import ConfigError
+from mnist_jax.run.config_files import CONFIGS, load_config
 
 FILES = sorted(CONFIGS.glob("[!_]*.py"))
 
@@ -78,31 +76,6 @@ def test_override_names():
         check_field_names(["batchsize"])
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("def get_config(:", "SyntaxError"),
-        ("import not_there", "ModuleNotFoundError: No module named 'not_there'"),
-        ("x = 1", "has no attribute 'get_config'"),
-        ("def get_config(): return {}", "must return an ml_collections.ConfigDict"),
-        ("def get_config(): raise ValueError('two\\nlines')", "ValueError: two lines"),
-    ],
-)
-def test_bad_config_files_give_one_line(tmp_path, text, message):
-    path = tmp_path / "mine.py"
-    path.write_text(text)
-    with pytest.raises(ConfigError, match=r"mine\.py") as caught:
-        load_config(path)
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_missing_config_file_lists_its_neighbours():
-    names = "best, default, emnist, ensemble, fashion, fast"
-    with pytest.raises(ConfigError, match=f"no config file .*nope.py.*{names}"):
-        load_config(CONFIGS / "nope.py")
-
-
 @pytest.mark.parametrize("group", ["model", "optimizer"])
 def test_keyword_arguments_must_be_a_group(default_config, group):
     del default_config[group].kwargs
@@ -115,14 +88,6 @@ def test_keyword_arguments_must_be_a_group(default_config, group):
 def test_every_augmentation_is_a_field_and_no_other():
     fields = {name for name in FIELDS if name.startswith("augment.")}
     assert fields == {f"augment.{name}" for name in AUGMENTATIONS}
-
-
-@pytest.mark.parametrize("path", ["smoke", "smoke.py", "configs/smoke.py"])
-def test_our_configs_are_found_from_any_folder(tmp_path, monkeypatch, path):
-    monkeypatch.chdir(tmp_path)
-    assert find_config(path) == CONFIGS / "smoke.py"
-    with pytest.raises(ConfigError):
-        find_config(f"elsewhere/{path}")
 
 
 def test_what_json_cannot_hold_is_refused(default_config):

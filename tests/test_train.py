@@ -15,12 +15,12 @@ from helpers import made_dataset
 from mnist_jax import evaluate, ops, train
 from mnist_jax.calibration import log_softmax
 from mnist_jax.checkpoint.save import Checkpointer
-from mnist_jax.config import CONFIGS, load_config
 from mnist_jax.data import Dataset, load_splits
 from mnist_jax.errors import ConfigError, Interrupted, UserError
 from mnist_jax.ops import convolution
 from mnist_jax.parallel.placement import Placement
 from mnist_jax.run.compile_ahead import create_program, state_shapes, steps_per_call
+from mnist_jax.run.config_files import CONFIGS, load_config
 from mnist_jax.run.console import Console
 from mnist_jax.run.metric_writer import read_metrics
 from mnist_jax.tasks import DIGITS

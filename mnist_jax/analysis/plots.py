@@ -1,7 +1,7 @@
-"""Figures: learning curves, confusion matrix, mistakes, reliability, predictions.
+"""Draws figures: learning curves, confusion matrix, mistakes, reliability, answers.
 
-Each function returns a matplotlib `Figure`; `save` writes it. pyplot is not used, so
-there is no global state and no window.
+Each function returns a matplotlib `Figure`; `save_figure` writes it. pyplot is not
+used, so that there is no global state and no window.
 """
 
 import functools
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from mnist_jax.analysis.classification import Evaluation
     from mnist_jax.analysis.corruptions import Robustness
-    from mnist_jax.analysis.scores import Evaluation
     from mnist_jax.reading.reader import Prediction
 
 P = ParamSpec("P")
 
-_MAX_TILES, _MAX_MISTAKES = 96, 32  # in one figure
+_MAX_TILES, _MAX_MISTAKES = 96, 32  # images in one figure
 
 _INK, _GREY, _PALE = "#1f2933", "#7b8794", "#e4e7eb"
 _BLUE, _RED, _GREEN, _SKY = "#2f6db5", "#c8433c", "#2e8b57", "#cfe0f3"
@@ -53,7 +53,7 @@ _STYLE: Any = {
 
 
 class Tile(NamedTuple):
-    """One image of a grid, with a word above and one below."""
+    """One image of a grid, with a text above it and one below."""
 
     image: np.ndarray  # uint8 [28, 28], white on black
     above: str
@@ -62,7 +62,7 @@ class Tile(NamedTuple):
 
 
 def _styled(draw: Callable[P, "Figure"]) -> Callable[P, "Figure"]:
-    """Draws in this project's style and leaves the caller's as it is."""
+    """Lets a function draw in this project's style, and restores the caller's style."""
 
     @functools.wraps(draw)
     def styled(*args: P.args, **kwargs: P.kwargs) -> "Figure":
@@ -74,7 +74,7 @@ def _styled(draw: Callable[P, "Figure"]) -> Callable[P, "Figure"]:
     return styled
 
 
-def save(figure: "Figure", path: str | Path) -> None:
+def save_figure(figure: "Figure", path: str | Path) -> None:
     """Writes a figure; the suffix of `path` (.png, .pdf, .svg ...) chooses the format.
 
     Raises:
@@ -89,10 +89,10 @@ def save(figure: "Figure", path: str | Path) -> None:
 
 
 def check_format(path: str | Path) -> None:
-    """Checks, before there is a figure, that `save` knows the suffix of its file.
+    """Checks that `save_figure` knows the format of a file, before there is a figure.
 
     Raises:
-      ConfigError: it does not.
+      ConfigError: it does not know it.
     """
     from matplotlib.backend_bases import FigureCanvasBase
 
@@ -103,15 +103,16 @@ def check_format(path: str | Path) -> None:
 
 
 @_styled
-def learning_curves(records: Sequence[dict[str, float]]) -> "Figure":
-    """Loss and accuracy against steps.
+def draw_learning_curves(records: Sequence[dict[str, float]]) -> "Figure":
+    """Draws loss and accuracy against steps.
 
-    Of several seeds the mean, a band of one standard deviation to each side, and a thin
-    line for each seed.
+    With several seeds it draws their mean, a band of one standard deviation to each
+    side, and a thin line for each seed.
 
     Args:
-      records: of `metrics.jsonl`: `step`, and `train/loss`, `validation/accuracy`,
-        `validation/accuracy_sd`, `validation/accuracy/seed_0` ...
+      records: those of `metrics.jsonl`, with `step`, `train/loss`,
+        `validation/accuracy`, `validation/accuracy_sd`, `validation/accuracy/seed_0`
+        and so on.
     """
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
@@ -153,20 +154,21 @@ def learning_curves(records: Sequence[dict[str, float]]) -> "Figure":
 def _series(
     records: Sequence[dict[str, float]], key: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values of the records that have a key."""
+    """Returns steps and values of the records that have a key."""
     having = [record for record in records if key in record]
     steps = np.array([record["step"] for record in having])
     return steps, np.array([record[key] for record in having])
 
 
 @_styled
-def confusion_matrix(evaluation: "Evaluation", data: str) -> "Figure":
-    """Labels against answers, with recall and precision in the margins.
+def draw_confusion_matrix(evaluation: "Evaluation", data: str) -> "Figure":
+    """Draws labels against answers, with recall and precision in the margins.
 
-    The right answers would outshine every mistake, so only mistakes have colour.
+    Only mistakes have colour: there are so many right answers that beside them no
+    mistake could be seen.
 
     Args:
-      evaluation: from `scores.measure`.
+      evaluation: from `classification.score_answers`.
       data: what was evaluated, for the title.
     """
     class_names, confusion = evaluation.class_names, evaluation.confusion
@@ -209,11 +211,11 @@ def confusion_matrix(evaluation: "Evaluation", data: str) -> "Figure":
 
 
 @_styled
-def mistakes(evaluation: "Evaluation", images: np.ndarray, data: str) -> "Figure":
-    """Wrong answers, the surest first.
+def draw_mistakes(evaluation: "Evaluation", images: np.ndarray, data: str) -> "Figure":
+    """Draws images with wrong answers, the most confident answer first.
 
     Args:
-      evaluation: from `scores.measure`.
+      evaluation: from `classification.score_answers`.
       images: uint8 [N, 28, 28, 1], all that were evaluated.
       data: what was evaluated, for the title.
     """
@@ -232,11 +234,13 @@ def mistakes(evaluation: "Evaluation", images: np.ndarray, data: str) -> "Figure
 
 
 @_styled
-def predictions(predicted: Sequence["Prediction"]) -> "Figure":
-    """Digits as the model saw them, with its answers; known wrong ones first, in red.
+def draw_predictions(predicted: Sequence["Prediction"]) -> "Figure":
+    """Draws digits as the model saw them, with its answers.
+
+    Answers that are known to be wrong come first, in red.
 
     Args:
-      predicted: those that are blank or in error have no image and are left out.
+      predicted: what was read; pictures without a digit are left out.
     """
     tiles = []
     for p in sorted(predicted, key=lambda p: p.label is None or p.is_right):
@@ -259,11 +263,11 @@ def predictions(predicted: Sequence["Prediction"]) -> "Figure":
 
 
 @_styled
-def reliability_diagram(evaluation: "Evaluation", data: str) -> "Figure":
-    """Accuracy against confidence, and how many images have which confidence.
+def draw_reliability_diagram(evaluation: "Evaluation", data: str) -> "Figure":
+    """Draws accuracy against confidence, and the number of images by confidence.
 
     Args:
-      evaluation: from `scores.measure`.
+      evaluation: from `classification.score_answers`.
       data: what was evaluated, for the title.
     """
     figure, (upper, lower) = _subplots(2, 1, (4.8, 5.8), height_ratios=(4, 1))
@@ -292,14 +296,14 @@ def reliability_diagram(evaluation: "Evaluation", data: str) -> "Figure":
 
 
 @_styled
-def corruptions(
+def draw_corruptions(
     robustness: "Robustness", examples: dict[str, np.ndarray], data: str
 ) -> "Figure":
-    """An image under each corruption and severity, and the accuracy there.
+    """Draws an image under each corruption and severity, and the accuracy on those.
 
     Args:
-      robustness: from `corruptions.measure`.
-      examples: by corruption, one image at each severity: uint8 [5, 28, 28].
+      robustness: from `corruptions.measure_robustness`.
+      examples: by corruption, uint8 [5, 28, 28]: an image at each severity.
       data: what was evaluated, for the title.
     """
     names = list(robustness.accuracy)
@@ -355,7 +359,7 @@ def _subplots(
 
 
 def _grid(tiles: Sequence[Tile], title: str, subtitle: str) -> "Figure":
-    """Images in rows, as dark ink on white, each with its words."""
+    """Draws images in rows, as dark ink on white, each with its texts."""
     columns = min(8, max(4, len(tiles)))
     rows = max(1, math.ceil(len(tiles) / columns))
     lines = max((tile.below.count("\n") for tile in tiles), default=0)
@@ -388,5 +392,5 @@ def _sure(confidence: float) -> str:
 
 
 def _shorten(text: str, length: int) -> str:
-    """The end of a path says more than its beginning."""
+    """Cuts off the beginning of a path, whose end says more."""
     return text if len(text) <= length else "…" + text[1 - length :]

@@ -1,4 +1,4 @@
-"""Finished runs side by side, ranked by images that none of them trained on."""
+"""Ranks finished runs by their accuracy on images that none of them trained on."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from mnist_jax import evaluate
-from mnist_jax.analysis import scores
+from mnist_jax.analysis import splits
+from mnist_jax.analysis.classification import score_answers
 from mnist_jax.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class Ranked(NamedTuple):
-    """A run, and how it does on validation."""
+    """A run, and its results on validation images."""
 
     workdir: str
     step: int
     num_parameters: int
-    right: np.ndarray  # bool [N]: which answers were
+    right: np.ndarray  # bool [N], which answers are right
     loss: float  # nats
 
     @property
@@ -36,11 +37,11 @@ def rank(
 ) -> list[Ranked]:
     """Ranks runs by their accuracy on the images that they held out of training.
 
-    Never by test: the figure of the best of several by test is too good, and no test
-    split is left then that could say by how much.
+    The test split is never used: the best of several runs by test looks better than it
+    is, and then no other images are left to tell by how much.
 
     Args:
-      runs: workdir and model of each.
+      runs: workdir and model of each run.
       data_dir: folder of tfds data sets; None for tfds's own default.
       manual_dir: folder with the original archives, if there is one.
 
@@ -48,14 +49,14 @@ def rank(
       The best first; of equal ones, the first given.
 
     Raises:
-      ConfigError: a run held none out, or others than the first did.
-      DataError: the data cannot be had.
+      ConfigError: a run held out no images, or other images than the first run.
+      DataError: the data cannot be loaded.
     """
     ranked = []
     first: np.ndarray | None = None
     for workdir, loaded in runs:
         try:
-            images, labels = evaluate.load_held_out(loaded, data_dir, manual_dir)
+            images, labels = splits.load_held_out(loaded, data_dir, manual_dir)
         except ConfigError as error:
             raise ConfigError(f"{workdir!r} cannot be ranked: {error}") from error
         first = images if first is None else first
@@ -67,7 +68,7 @@ def rank(
         logits = evaluate.predict_logits(
             loaded.model, loaded.variables, images, loaded.config.eval_batch_size
         )
-        found = scores.measure(
+        found = score_answers(
             logits / loaded.temperature,
             labels,
             [str(i) for i in range(logits.shape[-1])],
@@ -78,18 +79,18 @@ def rank(
     return sorted(ranked, key=lambda run: -run.accuracy)
 
 
-def behind(run: Ranked, best: Ranked) -> tuple[float, float]:
-    """By how much a run is less accurate than another, and the standard error.
+def gap_to_best(run: Ranked, best: Ranked) -> tuple[float, float]:
+    """Returns how much less accurate a run is than the best, and the standard error.
 
-    Paired: only images count on which the two differ.
+    The comparison is paired: only images on which the two differ count.
     """
     difference = best.right.astype(float) - run.right
     error = float(difference.std(ddof=1) / len(difference) ** 0.5)
     return float(difference.mean()), error
 
 
-def to_text(ranked: Sequence[Ranked]) -> str:
-    """A table for people; paths that are too long for 80 columns lose their start."""
+def format_ranking(ranked: Sequence[Ranked]) -> str:
+    """Returns a table for people, 80 columns wide; long paths lose their beginning."""
     best = ranked[0]
     count = len(best.right)
     width = max(len("run"), *(min(len(run.workdir), 30) for run in ranked))
@@ -101,7 +102,7 @@ def to_text(ranked: Sequence[Ranked]) -> str:
     for place, run in enumerate(ranked, 1):
         name = run.workdir
         name = name if len(name) <= width else "…" + name[1 - width :]
-        gap, error = behind(run, best)
+        gap, error = gap_to_best(run, best)
         line = (
             f"{place:2}  {name:{width}}  {run.num_parameters:10,}  {run.accuracy:8.2%}"
             f"  {run.loss:6.4f}"
@@ -115,11 +116,11 @@ def to_text(ranked: Sequence[Ranked]) -> str:
     return "\n".join(lines)
 
 
-def to_dict(ranked: Sequence[Ranked]) -> dict[str, Any]:
-    """The same for JSON."""
+def ranking_to_dict(ranked: Sequence[Ranked]) -> dict[str, Any]:
+    """Returns what JSON can hold."""
     runs = []
     for run in ranked:
-        gap, error = behind(run, ranked[0])
+        gap, error = gap_to_best(run, ranked[0])
         runs.append(
             {
                 "workdir": run.workdir,

@@ -1,6 +1,6 @@
-"""The results of a run as one HTML file: to read, to print, to attach to a paper.
+"""Writes the results of a run into one HTML file, to read or print.
 
-Figures are in the file itself, and it asks nothing of the network.
+The figures are part of the file, and it loads nothing from the network.
 """
 
 import base64
@@ -11,16 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mnist_jax.analysis import corruptions
+from mnist_jax.analysis.classification import NUM_BINS
 from mnist_jax.analysis.corruptions import PAPER_SEVERITY, SEVERITIES
-from mnist_jax.analysis.scores import NUM_BINS
 from mnist_jax.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from mnist_jax.analysis.classification import Evaluation
     from mnist_jax.analysis.corruptions import Robustness
-    from mnist_jax.analysis.scores import Evaluation
     from mnist_jax.checkpoint.load import Loaded
 
 _CAPTIONS = {
@@ -78,7 +77,7 @@ pre { background: var(--card); border-radius: 8px; padding: .8rem 1rem;
 
 
 class Results(NamedTuple):
-    """What a page tells of."""
+    """What a page shows."""
 
     workdir: str
     loaded: "Loaded"
@@ -87,13 +86,13 @@ class Results(NamedTuple):
     description: str  # of the data set's source
     warning: str  # or ""
     evaluation: "Evaluation"
-    members: Mapping[str, float]  # of an ensemble, from `seeds.over_seeds`; else empty
+    members: Mapping[str, float]  # from `splits.evaluate_members`
     robustness: "Robustness | None"
-    figures: Mapping[str, "Figure"]  # by the names of `_CAPTIONS`
+    figures: Mapping[str, "Figure"]  # by the keys of `_CAPTIONS`
     command: str  # that made this page
 
 
-def write(results: Results, path: Path) -> None:
+def write_page(results: Results, path: Path) -> None:
     """Writes the page.
 
     Raises:
@@ -109,7 +108,7 @@ def write(results: Results, path: Path) -> None:
 
 
 def to_html(results: Results) -> str:
-    """The page. Everything that comes from a file or a config is escaped."""
+    """Returns the page. Everything that comes from a file or a config is escaped."""
     r = results
     model = r.loaded.config.model.name
     title = f"{model} on {r.evaluated_on}"
@@ -266,7 +265,7 @@ def _corruptions(r: "Robustness") -> str:
         rows.append([name.replace("_", " ") + mark, *cells])
     sums = [
         [name, *(f"{r.mean(s, strict=strict):.2%}" for s in SEVERITIES)]
-        for name, strict in corruptions.means(r).items()
+        for name, strict in r.kinds_of_mean().items()
     ]
     text = (
         f"Accuracy on {r.num_images:,} images under corruptions in the manner of "

@@ -1,8 +1,8 @@
-"""Grids over config fields, compared on validation and never on test.
+"""Trains a grid of configs and compares them on validation images, never on test.
 
-Each cell of the grid is a run in a folder of its own, `WORKDIR/NAME`, of all its seeds
-in one program. What is finished is not done again, and what was interrupted goes on
-where it stopped, so that a sweep is repeated by repeating its command.
+Each cell of the grid is one run, with all its seeds in one program, in its own folder
+`WORKDIR/NAME`. The same command again continues a sweep that was interrupted: finished
+cells are not trained again, and an unfinished one goes on where it stopped.
 """
 
 import ast
@@ -23,19 +23,14 @@ import jax
 import numpy as np
 
 from mnist_jax import train
-from mnist_jax.config import (
-    ConfigDict,
-    config_to_json,
-    find_field,
-    load_config,
-    validate_config,
-)
-from mnist_jax.datasets import archives
+from mnist_jax.checkpoint.atomic import replace_text
+from mnist_jax.config import ConfigDict, config_to_json, validate_config
 from mnist_jax.errors import ConfigError
 from mnist_jax.models.cnn import create_model
 from mnist_jax.optimizer import create_optimizer
 from mnist_jax.parallel import devices
 from mnist_jax.parallel.placement import check_parallel
+from mnist_jax.run.config_files import find_field, load_config
 from mnist_jax.run.console import Console
 from mnist_jax.run.metric_writer import read_metrics
 from mnist_jax.run.workdir import check_same_config
@@ -44,39 +39,39 @@ from mnist_jax.run.workdir import check_same_config
 class Cell(NamedTuple):
     """One point of the grid."""
 
-    name: str  # as "fast,learning_rate=0.003"; also its folder
+    name: str  # such as "fast,learning_rate=0.003"; also the name of its folder
     config: ConfigDict
 
 
 class Result(NamedTuple):
-    """What a cell reached on validation, [S] over its seeds."""
+    """What the S seeds of a cell reached on validation images."""
 
     name: str
     seeds: list[int]
-    accuracy: np.ndarray  # 0 to 1
-    loss: np.ndarray  # nats
+    accuracy: np.ndarray  # [S], 0 to 1
+    loss: np.ndarray  # [S], nats
 
 
 class Paired(NamedTuple):
-    """What a cell reached less what the baseline did, seed by seed."""
+    """How much a cell differs from the baseline, seed by seed."""
 
     difference: float  # mean
-    standard_error: float  # NaN of one seed
-    p_value: float  # of Student's t-test, two-sided; NaN where it says nothing
+    standard_error: float  # NaN with one seed
+    p_value: float  # two-sided t-test; NaN with one seed or without any variation
 
 
 def parse_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
     """Reads `FIELD=VALUE,VALUE` texts.
 
     Args:
-      texts: fields by their names or a last part that is one's alone; values as
-        `parse_values` reads them.
+      texts: FIELD is a field's full name, or its last part if no other field has it;
+        `parse_values` reads the values.
 
     Returns:
-      Full name of each field: its values.
+      The values of each field, by its full name.
 
     Raises:
-      ConfigError: no such field, no values, or a field that is given twice.
+      ConfigError: a field is unknown, has no values, or is given twice.
     """
     grid: dict[str, list[Any]] = {}
     for text in texts:
@@ -91,7 +86,7 @@ def parse_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def parse_values(text: str) -> list[Any]:
-    """Reads `1e-3,3e-3`, `(64,),(128,)` or `adam,lion`: literals, or else words."""
+    """Reads `1e-3,3e-3`, `(64,),(128,)` or `adam,lion`: Python literals, else words."""
     try:
         return list(ast.literal_eval(f"[{text}]"))
     except (ValueError, SyntaxError):
@@ -104,8 +99,8 @@ def configs_to_compare(
     """Loads config files, {name: config}, and sets the same fields in each.
 
     Raises:
-      ConfigError: a file that cannot be used, two of one name, or a field that one of
-        them lacks.
+      ConfigError: a file cannot be used, two files have the same name, or a config
+        lacks one of the fields.
     """
     configs = {}
     for path in paths:
@@ -117,10 +112,10 @@ def configs_to_compare(
 
 
 def with_fields(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
-    """A copy of a config with other values of some fields, such as `model.name`.
+    """Returns a copy of a config with other values of some fields (`model.name`, say).
 
     Raises:
-      ConfigError: a group that the config lacks.
+      ConfigError: the config lacks a group of fields.
     """
     own = ConfigDict(config.to_dict())
     for field, value in values.items():
@@ -140,17 +135,17 @@ def make_cells(
     grid: Mapping[str, Sequence[Any]],
     baseline: Mapping[str, ConfigDict] | None = None,
 ) -> list[Cell]:
-    """Makes the product of the configs and of the values of every field.
+    """Makes a cell for each config and each combination of the fields' values.
 
     Args:
-      configs: by name, which may be "" for a single one.
-      grid: for each field its values; see `parse_grid`.
-      baseline: configs that are cells as they are, before the others.
+      configs: by name; the name of a single config may be "".
+      grid: the values of each field, from `parse_grid`.
+      baseline: configs, by name, that become cells without the grid; they come first.
 
     Raises:
-      ConfigError: nothing to compare, an unknown field, a value that makes no config,
-        two cells that are the same, cells that cannot be compared, or no images are
-        held out to compare on.
+      ConfigError: there are fewer than two cells, a field is unknown, a config is
+        invalid, two cells are the same or cannot be compared, or no images are held out
+        to compare them on.
     """
     cells = [_make_cell([name], own) for name, own in (baseline or {}).items()]
     for name, config in configs.items():
@@ -178,7 +173,8 @@ def _make_cell(parts: Sequence[str], config: ConfigDict) -> Cell:
     return Cell(re.sub(r"[^\w.=,+-]+", "_", ",".join(parts)), config)
 
 
-# The validation images depend on these, and the pairs of a comparison are its seeds.
+# All cells share these fields: the validation images depend on them, and a comparison
+# pairs the cells by seed.
 _SHARED = ("seed", "num_seeds", "dataset", "train_split", "validation")
 
 
@@ -201,7 +197,7 @@ def _check_comparable(cells: Sequence[Cell]) -> None:
 
 
 def find_cell(cells: Sequence[Cell], baseline: str) -> int:
-    """The index of a cell by its number, from 1, or by its name.
+    """Returns the index of a cell, given its number (from 1) or its name.
 
     Raises:
       ConfigError: there is no such cell.
@@ -220,12 +216,12 @@ def find_cell(cells: Sequence[Cell], baseline: str) -> int:
 def run_cell(
     cell: Cell, workdir: Path, data_dir: str | None, manual_dir: str | None
 ) -> Result:
-    """Trains a cell, or goes on with it, or reads what it had reached.
+    """Trains a cell, or continues it, or reads its result if it is finished.
 
-    Its own report goes to `WORKDIR/NAME/log.txt`.
+    What training prints goes to `WORKDIR/NAME/log.txt`.
 
     Raises:
-      ConfigError: the folder holds a cell of that name of another config.
+      ConfigError: the folder holds a cell of the same name with another config.
       Interrupted: a signal asked to stop; the state is saved.
     """
     folder = workdir / cell.name
@@ -247,8 +243,7 @@ def run_cell(
         ends = [f"/seed_{first + i}" for i in range(count)] if count > 1 else [""]
         each = {k: [record[f"validation/{k}{e}"] for e in ends] for k in _METRICS}
         saved = {"config": json.loads(config_to_json(cell.config)), **each}
-        with archives.atomic_file(path) as file:
-            file.write(json.dumps(saved, indent=2).encode())
+        replace_text(path, json.dumps(saved, indent=2))
     saved = json.loads(path.read_text())
     check_same_config(saved["config"], cell.config)
     seeds = [cell.config.seed + i for i in range(len(saved["accuracy"]))]
@@ -258,14 +253,16 @@ def run_cell(
 _METRICS = ("accuracy", "loss")
 
 
-def best(results: Sequence[Result]) -> int:
-    """Returns the index of the best mean accuracy; of equal ones, the least loss."""
+def find_best(results: Sequence[Result]) -> int:
+    """Returns the index of the best mean accuracy; the lower loss decides a tie."""
     keys = [(-r.accuracy.mean(), r.loss.mean()) for r in results]
     return keys.index(min(keys))
 
 
-def compare(result: Result, baseline: Result, metric: str = "accuracy") -> Paired:
-    """Compares two cells by what the same seeds reached in each."""
+def compare_paired(
+    result: Result, baseline: Result, metric: str = "accuracy"
+) -> Paired:
+    """Compares two cells: the difference of each seed's metric between them."""
     from scipy import stats
 
     differences = getattr(result, metric) - getattr(baseline, metric)
@@ -273,14 +270,14 @@ def compare(result: Result, baseline: Result, metric: str = "accuracy") -> Paire
     if count < 2:
         return Paired(mean, math.nan, math.nan)
     error = float(differences.std(ddof=1)) / math.sqrt(count)
-    # A spread of nothing, but for rounding, has no t.
+    # Without any variation but rounding errors, the t-test is undefined.
     p_value = stats.ttest_1samp(differences, 0.0).pvalue if error > 1e-12 else math.nan
     return Paired(mean, error, float(p_value))
 
 
-def to_text(results: Sequence[Result], baseline: int = 0) -> str:
-    """The tables of a sweep, of accuracy and of loss, 80 columns wide."""
-    chosen = best(results)
+def format_sweep(results: Sequence[Result], baseline: int = 0) -> str:
+    """Returns the tables of accuracy and of loss, 80 columns wide."""
+    chosen = find_best(results)
     lines = [
         *_table(results, baseline, chosen, "accuracy", "accuracy %", 100, 3),
         "",
@@ -316,7 +313,7 @@ def _table(
         if i == baseline:
             figures += f"{'(baseline)':>17}"
         else:
-            paired = compare(result, results[baseline], metric)
+            paired = compare_paired(result, results[baseline], metric)
             difference, error = unit * paired.difference, unit * paired.standard_error
             figures += f" {difference:+7.{digits}f} ± {error:.{digits}f}"
             figures += f" {paired.p_value:7.2g}"
@@ -342,10 +339,10 @@ def write_results(results: Sequence[Result], workdir: Path, baseline: int = 0) -
         rows = zip(result.seeds, result.accuracy, result.loss, strict=True)
         writer.writerows([result.name, *row] for row in rows)
     summary = {
-        "device": devices.describe(),
+        "device": devices.describe_devices(),
         "versions": {"python": platform.python_version(), "jax": jax.__version__},
         "baseline": results[baseline].name,
-        "best": results[best(results)].name,
+        "best": results[find_best(results)].name,
         "cells": [
             {
                 "name": r.name,
@@ -355,7 +352,7 @@ def write_results(results: Sequence[Result], workdir: Path, baseline: int = 0) -
                 "against_baseline": {
                     metric: {
                         k: v if math.isfinite(v) else None
-                        for k, v in compare(r, results[baseline], metric)
+                        for k, v in compare_paired(r, results[baseline], metric)
                         ._asdict()
                         .items()
                     }
@@ -369,10 +366,9 @@ def write_results(results: Sequence[Result], workdir: Path, baseline: int = 0) -
         ("results.csv", text.getvalue()),
         ("results.json", json.dumps(summary, indent=2) + "\n"),
     ):
-        with archives.atomic_file(workdir / name) as file:
-            file.write(content.encode())
+        replace_text(workdir / name, content)
 
 
 def final_config(config: ConfigDict) -> ConfigDict:
-    """The config of a cell, to train on all images that it may train on."""
+    """Returns a cell's config without held-out images: it trains on all of them."""
     return with_fields(config, {"validation": 0})

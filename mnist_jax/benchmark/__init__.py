@@ -1,4 +1,8 @@
-"""Measures speed: of one machine, as it grows, and against other libraries.
+"""Measures speed: of one machine, as the work grows, and against other frameworks.
 
-Start with `measure.py`.
+Open `measure.py` first: it lists the measurements. `workloads` says what is measured
+and for how long; `flops` counts the operations of a model; `scaling` measures how costs
+grow; `compare` runs the same work in other frameworks, which are in `peers`.
+
+Others may use the public names of `measure`, `workloads`, `scaling` and `compare`.
 """

@@ -1,9 +1,9 @@
-"""This project against others: the same work, in turn, on the same machine.
+"""Compares this project with other frameworks: the same work on the same machine.
 
-Each contestant runs in a process of its own (see `peers`). All stay alive, and while
-one works the others wait for a command, so that repeats are taken A B C A B C and what
-slows the machine for a while slows all. A ratio is of two repeats of the same round.
-It is a comparison of CPUs: the peers of the extra `peers` are CPU builds.
+Each contestant runs in a process of its own (see `peers`). They take turns, so that
+what slows the machine for a while slows all of them, and the others wait meanwhile. A
+ratio compares two repeats of the same round. The comparison is on the CPU, as the
+packages of the extra `peers` are CPU builds.
 """
 
 import contextlib
@@ -26,16 +26,16 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from mnist_jax.benchmark.measure import (
+from mnist_jax.benchmark.peers import Work
+from mnist_jax.benchmark.workloads import (
     INFERENCE_IMAGES,
     Spread,
     Workload,
     format_number,
-    spread,
 )
-from mnist_jax.benchmark.peers import Work
-from mnist_jax.config import CONFIGS, ConfigDict, load_config
+from mnist_jax.config import ConfigDict
 from mnist_jax.errors import ConfigError, UserError, suggest
+from mnist_jax.run.config_files import CONFIGS, PACKAGE, load_config
 
 OURS = "mnist_jax"
 MODULES = {
@@ -46,10 +46,9 @@ MODULES = {
 }
 _OWN = (OURS, "flax")  # installed with this project
 
-TIMEOUT_SECONDS = 300.0  # an epoch of Keras on one slow core takes 30
+TIMEOUT_SECONDS = 300.0  # an epoch of Keras takes 30 on one slow core
 
 _WORK_FIELDS = ("batch_size", "optimizer", "augment", "label_smoothing", "ema_decay")
-_REPO = CONFIGS.parent
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,11 @@ class Contestant:
     Attributes:
       version: of the framework.
       num_parameters: the same for all, as a check.
-      start_to_first_step_seconds: from the start of its process, with the data in a
-        file and no cache of compiled programs, to the end of its first training step.
+      start_to_first_step_seconds: from the start of its process to the end of its
+        first training step; the data are in a file, and no program is compiled yet.
       loss_before: after that step.
       loss_after: at the end.
-      training_images_per_second: steady state.
+      training_images_per_second: in the steady state.
       inference_images_per_second: 10,000 images a call, or all there are.
       milliseconds_for_one_image: one image a call.
     """
@@ -80,7 +79,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was compared.
+    """The result of a comparison.
 
     Attributes:
       contestants: by name; the first is `OURS`.
@@ -94,10 +93,10 @@ class Comparison:
 
 
 class Child:
-    """A contestant's process, which waits unless it is asked something."""
+    """A contestant's process, which works only when it is asked."""
 
     def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
-        """Starts it, with stderr to `log`; its first answer comes unasked."""
+        """Starts it, with stderr in `log`; it sends its first answer unasked."""
         self.name, self._log = name, log
         with log.open("w") as stderr:
             self._process = subprocess.Popen(
@@ -108,7 +107,7 @@ class Child:
                 env=_environment(),
                 text=True,
             )
-        # Of a pipe, only a thread can wait with a time-out on every system.
+        # A thread reads the pipe, as not every system can read one with a time-out.
         self._answers: queue.Queue[str] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -124,9 +123,9 @@ class Child:
     ) -> None:
         self._process.kill()
         self._process.wait()
-        self._reader.join()  # it closes stdout
+        self._reader.join()  # the thread closes stdout
         assert self._process.stdin
-        with contextlib.suppress(BrokenPipeError):  # of a command that it never read
+        with contextlib.suppress(BrokenPipeError):  # a command that was never read
             self._process.stdin.close()
 
     def ask(self, command: str) -> float:
@@ -174,7 +173,7 @@ class Child:
         )
 
 
-def check(config: ConfigDict, names: Sequence[str]) -> None:
+def check_same_work(config: ConfigDict, names: Sequence[str]) -> None:
     """Checks what can be checked before anything is loaded or started.
 
     Raises:
@@ -194,7 +193,7 @@ def check(config: ConfigDict, names: Sequence[str]) -> None:
             )
 
 
-def compare(
+def compare_with_peers(
     workload: Workload, names: Sequence[str], peer_python: str | None = None
 ) -> Comparison:
     """Runs this project and peers in turn; the first round is not timed.
@@ -203,7 +202,8 @@ def compare(
       workload: the data, and how many rounds of how long; its config is checked.
       names: of peers; repeated ones count once.
       peer_python: the interpreter of the peers that are not installed with this
-        project; None for this one.
+        project; None for this one. It needs mnist_jax (--no-deps), unless this is a
+        checkout.
 
     Raises:
       UserError: no peer is installed; or a contestant failed, hung, has another number
@@ -220,23 +220,8 @@ def compare(
             python = sys.executable
             if peer_python and name not in _OWN:
                 python = peer_python
-            command = [
-                python,
-                "-m",
-                "mnist_jax.benchmark.peers",
-                MODULES[name],
-                str(folder),
-            ]
             begun = time.perf_counter()
-            try:
-                child = stack.enter_context(
-                    Child(name, command, folder / f"{name}.log")
-                )
-            except OSError as error:
-                raise UserError(
-                    f"cannot run --peer_python={python}: {error.strerror}"
-                ) from error
-            stack.enter_context(child)
+            child = stack.enter_context(_start_child(name, python, folder))
             answer = child.answer("start")
             if "missing" in answer and name != OURS:
                 skipped[name] = (
@@ -257,19 +242,34 @@ def compare(
             **started[name],
             loss_before=before[name],
             loss_after=after[name],
-            training_images_per_second=spread(rates["training"][name]),
-            inference_images_per_second=spread(rates["inference"][name]),
-            milliseconds_for_one_image=spread(1e3 / rates["one_image"][name]),
+            training_images_per_second=Spread.of(rates["training"][name]),
+            inference_images_per_second=Spread.of(rates["inference"][name]),
+            milliseconds_for_one_image=Spread.of(1e3 / rates["one_image"][name]),
         )
         for name in children
     }
     return Comparison(contestants, ratios(rates), skipped)
 
 
+def _start_child(name: str, python: str, folder: Path) -> Child:
+    """Starts a contestant on the work that is in a folder.
+
+    Raises:
+      UserError: there is no such interpreter.
+    """
+    module = ["-m", "mnist_jax.benchmark.peers", MODULES[name]]
+    try:
+        return Child(name, [python, *module, str(folder)], folder / f"{name}.log")
+    except OSError as error:
+        raise UserError(
+            f"cannot run --peer_python={python}: {error.strerror}"
+        ) from error
+
+
 def _take_turns(
     children: Mapping[str, Child], workload: Workload
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Returns images a second, [repeats], for each quantity and child."""
+    """Returns images a second, [repeats], for each quantity and contestant."""
     seconds = workload.seconds
     many = min(INFERENCE_IMAGES, len(workload.dataset.labels))
     commands = {
@@ -298,16 +298,18 @@ def _take_turns(
 def ratios(
     rates: Mapping[str, Mapping[str, np.ndarray]],
 ) -> dict[str, dict[str, Spread]]:
-    """How many times as fast this project is.
+    """Returns how many times as fast as each peer this project is.
 
     Args:
       rates: images a second, [rounds], for each quantity and contestant.
 
     Returns:
-      For each peer and quantity, the spread of the rounds' own ratios.
+      For each peer and quantity, the spread of the ratios of all rounds.
     """
     return {
-        name: {quantity: spread(of[OURS] / of[name]) for quantity, of in rates.items()}
+        name: {
+            quantity: Spread.of(of[OURS] / of[name]) for quantity, of in rates.items()
+        }
         for name in next(iter(rates.values()))
         if name != OURS
     }
@@ -326,7 +328,7 @@ def _check_parameters(started: Mapping[str, Mapping[str, Any]]) -> None:
 def _check_losses(
     children: Mapping[str, Child], before: Mapping[str, float] | None = None
 ) -> dict[str, float]:
-    """Returns the loss of each; with `before`, raises unless it has fallen."""
+    """Returns the loss of each contestant; it must be lower than `before`."""
     losses = {name: child.ask("loss") for name, child in children.items()}
     for name, loss in losses.items():
         most = before[name] if before else math.inf
@@ -339,11 +341,17 @@ def _check_losses(
 
 
 def _environment() -> dict[str, str]:
-    """The children's: this package, no GPU, no compiled programs of earlier runs."""
-    paths = [str(_REPO), *filter(None, [os.environ.get("PYTHONPATH")])]
+    """Returns the contestants' environment: no GPU, no cache of compiled programs.
+
+    A contestant finds the package of a checkout by PYTHONPATH. An installed package is
+    not named there, as its folder has other packages too, for this interpreter only.
+    """
+    paths = [os.environ.get("PYTHONPATH", "")]
+    if CONFIGS.parent != PACKAGE:
+        paths.insert(0, str(PACKAGE.parent))
     return {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "JAX_PLATFORMS": "cpu",
         "CUDA_VISIBLE_DEVICES": "",
         "JAX_COMPILATION_CACHE_DIR": "",

@@ -16,7 +16,7 @@ from mnist_jax import ops
 
 @dataclass(frozen=True)
 class ModelFlops:
-    """For one image; a multiplication and the addition after it are two."""
+    """Operations for one image; a multiplication and an addition are two operations."""
 
     forward_flops_per_image: int
     training_flops_per_image: int  # forward and backward
@@ -25,11 +25,11 @@ class ModelFlops:
 def count_model_flops(model: nn.Module) -> ModelFlops:
     """Counts the convolutions and matrix products of a model.
 
-    They are those of the jaxpr, the program before any compiler, of the model with
-    `ops` replaced by plain `lax`. So they are the same on every backend, and an op
-    that does less work than its definition says does not lower them.
+    They are counted in the jaxpr, the program before any compiler sees it, with `ops`
+    replaced by plain `lax`. So the count is the same on every backend, and fast ops
+    that do less work than their definition do not lower it.
 
-    Forward and backward are counted as one `jax.jvp` in the parameters: it has a
+    Forward and backward pass are counted as one `jax.jvp` in the parameters: it has a
     product for each factor that depends on them, and its transpose, which is the
     backward pass, has the same products. The images get no gradient.
 
@@ -46,7 +46,7 @@ def count_model_flops(model: nn.Module) -> ModelFlops:
     def with_tangents(params: Any, stats: Any) -> Any:
         return jax.jvp(lambda p: forward(p, stats), (params,), (params,))
 
-    # Models look `ops` up in its module, and tracing them is all that happens here.
+    # Models look up `ops` in its module while they are traced.
     definitions: dict[str, Any] = {
         "conv": _conv,
         "max_pool": _max_pool,
@@ -61,10 +61,10 @@ def count_model_flops(model: nn.Module) -> ModelFlops:
 
 
 def count_flops(jaxpr: core.Jaxpr) -> int:
-    """Counts `dot_general` and `conv_general_dilated`, those in inner jaxprs too.
+    """Counts `dot_general` and `conv_general_dilated`, also in inner jaxprs.
 
-    The zeros of a padding count as values, as is usual. Of a `cond` all branches
-    count, and of a `while_loop` one iteration.
+    The zeros of a padding count as values, as is usual. All branches of a `cond`
+    count, and one iteration of a `while_loop`.
     """
     total = 0
     for eqn in jaxpr.eqns:
@@ -85,7 +85,7 @@ def count_flops(jaxpr: core.Jaxpr) -> int:
     return total
 
 
-# The definitions of what `ops` offers.
+# Plain definitions of the functions that `ops` makes fast.
 
 
 def _conv(

@@ -1,17 +1,16 @@
 """How fast training, inference, compilation and start-up are.
 
-Each measurement is a function of a `Workload` that returns a small dataclass, and
-`MEASUREMENTS` lists them. The fields' names carry the units. What varies is a `Spread`
-over the repeats, each about `Workload.seconds` long. As in airbench
-(https://github.com/KellerJordan/cifar10-airbench) a warm-up is not timed, the clock
-stops only when the device is done, and training data lie on the device.
+Each measurement is a function of a `Workload` that returns a small dataclass;
+`MEASUREMENTS` lists them. The names of the fields contain the units. Each figure is a
+`Spread` over repeats of about `Workload.seconds`. As in airbench
+(https://github.com/KellerJordan/cifar10-airbench), a warm-up is not timed, the clock
+stops when the device is done, and the training data are on the device.
 """
 
 import dataclasses
 import importlib.metadata
 import os
 import platform
-import signal
 import subprocess
 import sys
 import tempfile
@@ -28,101 +27,41 @@ from jax.experimental.compilation_cache import compilation_cache
 
 import mnist_jax
 from mnist_jax.benchmark.flops import ModelFlops, count_model_flops
+from mnist_jax.benchmark.workloads import (
+    INFERENCE_IMAGES,
+    Spread,
+    Workload,
+    format_number,
+    train_for,
+    variables_on_one_device,
+)
 from mnist_jax.checkpoint.save import Checkpointer
-from mnist_jax.config import CONFIGS, ConfigDict
-from mnist_jax.data import Dataset, DatasetSource
+from mnist_jax.data import DatasetSource
 from mnist_jax.errors import ConfigError, UserError, suggest
 from mnist_jax.evaluate import predict_logits
 from mnist_jax.models.cnn import create_model
-from mnist_jax.run.compile_ahead import Program, compile_train_steps, create_program
-from mnist_jax.run.signals import StopFlag
-from mnist_jax.train import train_epoch
-from mnist_jax.train_state import TrainState
+from mnist_jax.run.compile_ahead import compile_train_steps
 
-_MATMUL_SIZE = 4096  # a product of 137 GFLOP: long against every overhead
-INFERENCE_IMAGES = 10_000  # as many as MNIST's test split has
+_MATMUL_SIZE = 4096  # 137 GFLOP, which takes much longer than any overhead
 
 
-@dataclass(frozen=True)
-class Workload:
-    """What is measured, and for how long.
-
-    Attributes:
-      config: model, optimizer and batch sizes; as for training.
-      dataset: the training images, on the host.
-      num_classes: number of logits.
-      repeats: how often each thing is timed.
-      seconds: about how long one repeat takes, where that can be chosen.
-      profile_dir: where a trace of one more repeat of training goes, if anywhere.
-    """
-
-    config: ConfigDict
-    dataset: Dataset
-    num_classes: int
-    repeats: int
-    seconds: float
-    profile_dir: str | None = None
-
-    def create_program(self) -> Program:
-        """See `program.create_program`."""
-        return create_program(self.config, len(self.dataset.labels), self.num_classes)
-
-
-def synthetic_dataset(num_images: int) -> Dataset:
-    """Noise in ten classes, for use with no data: no speed depends on pixel values.
-
-    But a net must be able to learn it, and not too well: a fifth of the labels is
-    wrong, as gradients that vanish would become subnormal numbers, which are slow.
-    """
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (num_images, 28, 28, 1), np.uint8)
-    labels = rng.integers(0, 10, num_images, np.int32)
-    images[np.arange(num_images), 2 * labels + 4] = 255  # a line tells the class
-    wrong = rng.random(num_images) < 0.2
-    return Dataset(images, np.where(wrong, (labels + 1) % 10, labels))
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A quantity over repeats: the machine is never quite quiet."""
-
-    median: float
-    min: float
-    lower_quartile: float
-    upper_quartile: float
-    max: float
-    repeats: int
-
-
-def spread(samples: Sequence[float] | np.ndarray) -> Spread:
-    """Sums up one sample or more."""
-    low, lower, median, upper, high = np.percentile(samples, (0, 25, 50, 75, 100))
-    return Spread(
-        median=float(median),
-        min=float(low),
-        lower_quartile=float(lower),
-        upper_quartile=float(upper),
-        max=float(high),
-        repeats=np.size(samples),
-    )
-
-
-def count_flops(workload: Workload) -> ModelFlops:
-    """Counts what the model does for one image, as defined."""
+def model_flops_of(workload: Workload) -> ModelFlops:
+    """Counts the floating-point operations of the workload's model."""
     return count_model_flops(create_model(workload.config.model, workload.num_classes))
 
 
 @dataclass(frozen=True)
 class Training:
-    """Steady-state training; compilation is apart.
+    """Training in its steady state, without compilation.
 
     Attributes:
-      images_per_second: through the loop of training, augmentation included.
-      milliseconds_per_step: the same, for a step of `config.batch_size` images.
-      matmul_gflops_per_second: the peak: a large float32 matrix product at JAX's
-        default precision, between the repeats of training.
-      utilisation: model FLOPs a second over the peak that was measured just before
-        and after, so that a machine that is shared slows both; 1 is the peak.
+      images_per_second: of the training loop, with augmentation.
+      milliseconds_per_step: for a step of `config.batch_size` images.
+      matmul_gflops_per_second: the peak, that is, the speed of a large float32 matrix
+        product at JAX's default precision. It is measured between the repeats of
+        training.
+      utilisation: the model's FLOPs a second, divided by the peak just before and after
+        (another program on the machine slows down both); 1 is the peak.
     """
 
     images_per_second: Spread
@@ -132,7 +71,7 @@ class Training:
 
 
 def measure_training(workload: Workload) -> Training:
-    """Times training, and the matrix product in turn with it."""
+    """Times training and the matrix product, in turn."""
     program, seconds = workload.create_program(), workload.seconds
     state, dataset = program.create_state(), program.placement.put(workload.dataset)
     program = compile_train_steps(program, state, dataset)
@@ -154,49 +93,18 @@ def measure_training(workload: Workload) -> Training:
     if workload.profile_dir:
         with jax.profiler.trace(workload.profile_dir):
             train_for(program, state, dataset, seconds)
-    flops = count_flops(workload).training_flops_per_image
+    flops = model_flops_of(workload).training_flops_per_image
     around = (np.array(peaks[:-1]) + peaks[1:]) / 2
     return Training(
-        images_per_second=spread(rates),
-        milliseconds_per_step=spread(1e3 * np.array(step_times)),
-        matmul_gflops_per_second=spread(np.array(peaks) / 1e9),
-        utilisation=spread(flops * np.array(rates) / around),
+        images_per_second=Spread.of(rates),
+        milliseconds_per_step=Spread.of(1e3 * np.array(step_times)),
+        matmul_gflops_per_second=Spread.of(np.array(peaks) / 1e9),
+        utilisation=Spread.of(flops * np.array(rates) / around),
     )
 
 
-def train_for(
-    program: Program, state: TrainState, dataset: Dataset, seconds: float
-) -> tuple[TrainState, float, float]:
-    """Trains through `train_epoch`, to the end of the call in which the time is up.
-
-    Args:
-      program: whose `train_steps` is compiled.
-      state: the state before; it is donated.
-      dataset: on the device.
-      seconds: see above.
-
-    Returns:
-      The state after, images a second, and seconds a step.
-    """
-    stop, steps = StopFlag(), 0
-    totals: dict[str, Any] = {}
-    started = time.perf_counter()
-
-    def steps_done(count: int) -> None:
-        nonlocal steps
-        steps += count
-        if time.perf_counter() - started >= seconds:
-            stop.signum = signal.SIGTERM
-
-    while not stop.signum:
-        state, totals = train_epoch(program, state, dataset, totals, stop, steps_done)
-    jax.block_until_ready(state)
-    elapsed = time.perf_counter() - started
-    return state, float(np.sum(totals["count"])) / elapsed, elapsed / steps
-
-
 def _seconds_per_call(call: Callable[[], Any], seconds: float) -> float:
-    """Calls for about that long, the next call dispatched while one is under way."""
+    """Calls for about that long; the next call is dispatched before one has ended."""
     calls, running = 0, None
     started = time.perf_counter()
     while not calls or time.perf_counter() - started < seconds:
@@ -205,11 +113,6 @@ def _seconds_per_call(call: Callable[[], Any], seconds: float) -> float:
         calls += 1
     jax.block_until_ready(running)
     return (time.perf_counter() - started) / calls
-
-
-def variables_on_one_device(state: TrainState) -> Any:
-    """What a model predicts with: of a state on several, each would predict it all."""
-    return jax.device_put(jax.device_get(state.variables), jax.devices()[0])
 
 
 @dataclass(frozen=True)
@@ -237,24 +140,24 @@ def measure_inference(workload: Workload) -> Inference:
 
     many = time_calls(images, workload.config.eval_batch_size)
     one = time_calls(images[:1], 1)
-    return Inference(spread(len(images) / many), spread(1e3 * one))
+    return Inference(Spread.of(len(images) / many), Spread.of(1e3 * one))
 
 
 @dataclass(frozen=True)
 class Compilation:
-    """`program.compile_train_steps`: tracing, lowering and compiling."""
+    """`compile_train_steps`: tracing, lowering and compiling."""
 
-    cold_seconds: Spread  # with an empty persistent cache, as on the first run ever
+    cold_seconds: Spread  # with an empty persistent cache, as in the first run
     cached_seconds: Spread  # with a persistent cache that holds the program
 
 
 def measure_compilation(workload: Workload) -> Compilation:
-    """Times compilation, in a persistent cache of its own."""
+    """Times compilation, with a persistent cache of its own."""
     program = workload.create_program()
     state, dataset = program.create_state(), program.placement.put(workload.dataset)
 
     def compile_anew() -> float:
-        jax.clear_caches()  # those in memory
+        jax.clear_caches()  # the caches in memory
         compilation_cache.reset_cache()
         started = time.perf_counter()
         compile_train_steps(program, state, dataset)
@@ -271,22 +174,22 @@ def measure_compilation(workload: Workload) -> Compilation:
     finally:
         jax.config.update("jax_compilation_cache_dir", cache_dir)
         compilation_cache.reset_cache()
-    return Compilation(spread(cold), spread(cached))
+    return Compilation(Spread.of(cold), Spread.of(cached))
 
 
 @dataclass(frozen=True)
 class Startup:
-    """Whole processes, with warm file caches."""
+    """Processes from start to end, with their files in the system's cache."""
 
     import_train_seconds: Spread
     import_predict_seconds: Spread
-    predict_one_picture_seconds: Spread  # programs compiled before: see `devices`
+    predict_one_picture_seconds: Spread  # with programs from the persistent cache
 
 
 def measure_startup(workload: Workload) -> Startup:
-    """Times the part of every command before its work, and one command as a whole.
+    """Times the imports that a command begins with, and one whole command.
 
-    That is `scripts/predict.py` on one picture, with the config's model, untrained.
+    The command is `predict.py` on one picture, with the config's model, untrained.
     """
 
     def seconds(*arguments: str) -> Spread:
@@ -296,12 +199,11 @@ def measure_startup(workload: Workload) -> Startup:
         workdir, picture = Path(folder) / "run", Path(folder) / "one.png"
         _save_model(workload, workdir)
         _draw_one(picture)
-        script = CONFIGS.parent / "scripts" / "predict.py"
         flags = (f"--device={jax.default_backend()}", f"--workdir={workdir}")
         return Startup(
             seconds("-c", "import mnist_jax.train"),
             seconds("-c", "import mnist_jax.reading.reader"),
-            seconds(str(script), *flags, str(picture)),
+            seconds("-m", "mnist_jax.commands.predict", *flags, str(picture)),
         )
 
 
@@ -314,11 +216,11 @@ def _process_seconds(command: Sequence[str], repeats: int) -> Spread:
         if process.returncode:
             reason = process.stderr.strip().splitlines() or ["no reason given"]
             raise UserError(f"{' '.join(command[1:])!r} failed: {reason[-1]}")
-    return spread(samples[1:])
+    return Spread.of(samples[1:])
 
 
 def _save_model(workload: Workload, workdir: Path) -> None:
-    """Saves the model as training would at step 0."""
+    """Saves the untrained model as training would at step 0."""
     names = tuple(str(k) for k in range(workload.num_classes))
     source = DatasetSource("noise", "noise", names, "none", files={}, shard_lengths={})
     metadata = {"config": workload.config.to_dict(), "dataset": source.to_dict()}
@@ -336,7 +238,7 @@ def _draw_one(path: Path) -> None:
 
 
 MEASUREMENTS: dict[str, Callable[[Workload], Any]] = {
-    "model": count_flops,
+    "model": model_flops_of,
     "training": measure_training,
     "inference": measure_inference,
     "compilation": measure_compilation,
@@ -344,15 +246,17 @@ MEASUREMENTS: dict[str, Callable[[Workload], Any]] = {
 }
 
 
-def measure(workload: Workload, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    """Returns an iterator that measures as it goes, and gives names and results.
+def run_measurements(
+    workload: Workload, names: Sequence[str]
+) -> Iterator[tuple[str, Any]]:
+    """Returns an iterator of names and results, which measures as it goes.
 
     Args:
       workload: what to measure.
-      names: which of `MEASUREMENTS`.
+      names: keys of `MEASUREMENTS`.
 
     Raises:
-      ConfigError: there is no measurement of that name; this before any is made.
+      ConfigError: there is no measurement of that name; nothing is measured then.
     """
     for name in names:
         if name not in MEASUREMENTS:
@@ -381,13 +285,8 @@ def format_result(name: str, result: Any) -> str:
     return "\n".join(lines)
 
 
-def format_number(number: float) -> str:
-    """Three digits, or all before the point."""
-    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
-
-
 def describe_machine() -> dict[str, Any]:
-    """Versions and hardware, for the JSON."""
+    """Returns versions and hardware, for JSON."""
     devices = jax.devices()
     packages = ("jax", "jaxlib", "flax", "optax", "numpy")
     versions = {name: importlib.metadata.version(name) for name in packages}

@@ -1,9 +1,9 @@
-"""What training costs as it grows: is it linear where it should be?
+"""How the cost of training grows with batch size, epochs, width, seeds and devices.
 
-One thing of the config is changed at a time. A cost is compared with a line through
-that of the base, which is the config as it is, one epoch or one seed: in proportion to
-what grew, and for the width of the model to its floating-point operations. The curves
-of seeds and of devices are of one shard; the others have the config's, on its devices.
+One of them is changed at a time. Each cost is compared with a line through the cost of
+the base, which is the config as it is, one epoch, one seed or one device. The line is
+in proportion to what grew; for the width of the model, to its floating-point
+operations. Seeds and devices are measured with one shard, the others with the config's.
 """
 
 import multiprocessing
@@ -19,14 +19,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from mnist_jax.benchmark.measure import (
-    Spread,
-    Workload,
-    count_flops,
-    format_number,
-    spread,
-    train_for,
-)
+from mnist_jax.benchmark.measure import model_flops_of
+from mnist_jax.benchmark.workloads import Spread, Workload, format_number, train_for
 from mnist_jax.config import config_from_dict
 from mnist_jax.data import Dataset
 from mnist_jax.errors import UserError
@@ -42,19 +36,19 @@ if TYPE_CHECKING:
 
 _FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 _EPOCHS = (1, 2, 4, 8)
-_EPOCH_IMAGES = 4096  # a short epoch, so that eight are soon done
+_EPOCH_IMAGES = 4096  # short epochs, as eight of them are timed at once
 _SEEDS = (1, 4, 16, 64)
 _DEVICES = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
 class Point:
-    """One measurement.
+    """One measurement of a curve.
 
     Attributes:
-      value: of what grows.
+      value: the size of what grows.
       cost: in the curve's unit.
-      linear: what the cost would be in proportion to that of the base.
+      linear: the cost that is in proportion to that of the base.
     """
 
     value: float
@@ -69,7 +63,7 @@ class Curve:
     Attributes:
       name: what grows.
       unit: of the cost.
-      points: in order of their values.
+      points: sorted by value.
     """
 
     name: str
@@ -78,29 +72,29 @@ class Curve:
 
 
 def measure_growth(workload: Workload) -> Iterator[Curve]:
-    """Measures as it goes; each point takes a compilation and all the repeats."""
+    """Yields each curve as soon as it is measured."""
     yield measure_batch_size(workload)
     yield measure_epochs(workload)
     yield measure_width(workload)
     yield measure_seeds(workload)
-    if jax.default_backend() == "cpu":  # elsewhere they cannot be simulated
+    if jax.default_backend() == "cpu":  # only its devices can be simulated
         yield measure_devices(workload)
 
 
 def measure_batch_size(workload: Workload) -> Curve:
-    """Milliseconds a step, at a quarter of the config's batch size to four times it."""
+    """Measures milliseconds a step, from a quarter to four times the batch size."""
     size = workload.config.batch_size
 
     def cost(value: float) -> Spread:
         _, step_times = _train(_change(workload, batch_size=int(value)))
-        return spread(1e3 * step_times)
+        return Spread.of(1e3 * step_times)
 
     values = [max(1, round(size * factor)) for factor in _FACTORS]
     return _curve("batch size", "milliseconds per step", values, size, cost, float)
 
 
 def measure_width(workload: Workload) -> Curve:
-    """Microseconds an image, with a quarter of the channels and units to twice them."""
+    """Measures microseconds an image, from a quarter to twice the model's width."""
 
     def widen(factor: float) -> Workload:
         kwargs = {
@@ -114,17 +108,17 @@ def measure_width(workload: Workload) -> Curve:
 
     def cost(factor: float) -> Spread:
         rates, _ = _train(widen(factor))
-        return spread(1e6 / rates)
+        return Spread.of(1e6 / rates)
 
     def flops(factor: float) -> float:
-        return count_flops(widen(factor)).training_flops_per_image
+        return model_flops_of(widen(factor)).training_flops_per_image
 
     unit = "microseconds per image"
     return _curve("model width", unit, _FACTORS[:-1], 1.0, cost, flops)
 
 
 def measure_seeds(workload: Workload) -> Curve:
-    """Milliseconds a step of so many models at once, on all cores as in training."""
+    """Measures milliseconds a step of several models at once, as training does it."""
 
     def cost(value: float) -> Spread:
         changed = _change(workload, num_shards=1, num_seeds=int(value))
@@ -132,21 +126,21 @@ def measure_seeds(workload: Workload) -> Curve:
             _, step_times = _train_on(num_cores() if value > 1 else 1, changed)
         else:
             _, step_times = _train(changed)
-        return spread(1e3 * step_times)
+        return Spread.of(1e3 * step_times)
 
     return _curve("seeds", "milliseconds per step", _SEEDS, 1, cost, float)
 
 
 def measure_devices(workload: Workload) -> Curve:
-    """Milliseconds a step of eight seeds, on so many simulated devices of the CPU.
+    """Measures milliseconds a step of eight seeds on several simulated devices.
 
-    No more of them than there are cores can be of use.
+    Devices are made of the CPU's cores, so that more devices than cores do not help.
     """
     workload = _change(workload, num_shards=1, num_seeds=max(_DEVICES))
 
     def cost(value: float) -> Spread:
         _, step_times = _train_on(int(value), workload)
-        return spread(1e3 * step_times)
+        return Spread.of(1e3 * step_times)
 
     unit = "milliseconds per step of 8 seeds"
     return _curve("devices", unit, _DEVICES, 1, cost, lambda value: 1 / value)
@@ -155,10 +149,10 @@ def measure_devices(workload: Workload) -> Curve:
 def _train_on(
     num_cpu_devices: int, workload: Workload
 ) -> tuple[np.ndarray, np.ndarray]:
-    """As `_train`, in a process of its own that has so many devices.
+    """As `_train`, in a process of its own with that number of devices.
 
-    In one that had others before, the threads of those are left and take turns with
-    the new ones: twice as slow.
+    In a process that had other devices before, their threads would still be there and
+    compete with the new ones: it would be half as fast.
     """
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, spawn, _start, (num_cpu_devices,)) as process:
@@ -172,7 +166,7 @@ def _train_on(
 
 
 def _start(num_cpu_devices: int) -> None:
-    # Else it would wait for work for ever once the parent has been killed.
+    # Otherwise it would wait for work for ever if the parent is killed.
     threading.Thread(target=_end_with_parent, daemon=True).start()
     devices.set_up("cpu", num_cpu_devices=num_cpu_devices)
 
@@ -185,7 +179,7 @@ def _end_with_parent() -> None:
 
 
 def measure_epochs(workload: Workload) -> Curve:
-    """Seconds of training, compilation apart, on a small part of the data."""
+    """Measures seconds of training, without compiling, on a small part of the data."""
     images, labels = (array[:_EPOCH_IMAGES] for array in workload.dataset)
     part = replace(workload, dataset=Dataset(images, labels))
     program, state, dataset = _compile(part)
@@ -201,7 +195,7 @@ def measure_epochs(workload: Workload) -> Curve:
         return time.perf_counter() - started
 
     def cost(value: float) -> Spread:
-        return spread([seconds(int(value)) for _ in range(workload.repeats)])
+        return Spread.of([seconds(int(value)) for _ in range(workload.repeats)])
 
     seconds(1)  # the warm-up
     return _curve("epochs", "seconds", _EPOCHS, 1, cost, float)
@@ -219,7 +213,7 @@ def _compile(workload: Workload) -> tuple[Program, TrainState, Dataset]:
 
 
 def _train(workload: Workload) -> tuple[np.ndarray, np.ndarray]:
-    """Returns images a second and seconds a step, [repeats] each, after a warm-up."""
+    """Returns images a second and seconds a step, each [repeats], after a warm-up."""
     program, state, dataset = _compile(workload)
     samples = []
     for _ in range(1 + workload.repeats):
@@ -237,7 +231,7 @@ def _curve(
     cost: Callable[[float], Spread],
     work: Callable[[float], float],
 ) -> Curve:
-    """Measures at all values, and draws the line in proportion to `work` at `base`."""
+    """Measures at all values; the line is in proportion to `work`, from `base` on."""
     costs = {value: cost(value) for value in values}
     unit_cost = costs[base].median / work(base)
     points = (Point(value, costs[value], unit_cost * work(value)) for value in values)
@@ -258,8 +252,8 @@ def format_curve(curve: Curve) -> str:
     return "\n".join(lines)
 
 
-def draw(curves: Sequence[Curve]) -> "Figure":
-    """Cost against size, a panel for each curve, log-log: a linear cost has slope 1."""
+def draw_curves(curves: Sequence[Curve]) -> "Figure":
+    """Draws cost against size, a panel for each curve; both axes are logarithmic."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -271,12 +265,12 @@ def draw(curves: Sequence[Curve]) -> "Figure":
         linear = [point.linear for point in curve.points]
         costs = [point.cost for point in curve.points]
         median = np.array([cost.median for cost in costs])
-        spread = [
+        errors = [
             median - [cost.min for cost in costs],
             [cost.max for cost in costs] - median,
         ]
         axes.plot(values, linear, "--", color="grey", label="linear", lw=1.2)
-        axes.errorbar(values, median, spread, fmt="o-", label="measured", capsize=2)
+        axes.errorbar(values, median, errors, fmt="o-", label="measured", capsize=2)
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         axes.set_xticks(values, [f"{value:g}" for value in values])

@@ -11,19 +11,20 @@ from typing import Any
 
 import jax
 
-from mnist_jax.data import cache_dir
+from mnist_jax.datasets.sources import cache_dir
 from mnist_jax.errors import UserError
 from mnist_jax.parallel.shards import spread
 
 
 @contextlib.contextmanager
 def _thread_pool_of(num_shards: int) -> Iterator[None]:
-    """Fixes the size of the CPU backend's thread pool, while that backend is made.
+    """Fixes the number of the CPU backend's threads, while that backend is created.
 
-    XLA splits the longest sums of matrix products by the number of its threads, so it
-    enters the last digits. By itself it takes as many as cores, and at least as many as
-    devices; for shards it shall be the same wherever they are. More threads than cores
-    cost time. The variable is XLA's (`DefaultThreadPoolSize` in its source).
+    XLA splits the longest sums of matrix products by the number of its threads, so that
+    this number changes the last digits of a result. By default there are as many
+    threads as cores, and at least as many as devices. With shards the number must not
+    depend on the machine, so it is that of the shards. More threads than cores cost
+    time. XLA reads the variable NPROC (`DefaultThreadPoolSize` in its source).
     """
     if num_shards == 1 or "NPROC" in os.environ:
         yield
@@ -45,29 +46,29 @@ def set_up(
 ) -> None:
     """Chooses the backend and turns on the persistent compilation cache.
 
-    To be called once, before any other use of JAX's devices, and after
-    `processes.join`. The cache lies in
-    `$JAX_COMPILATION_CACHE_DIR`, else in this project's cache folder; setting that
-    variable to nothing turns it off.
+    Call it once, after `processes.join` and before anything else that uses JAX's
+    devices. The cache is in `$JAX_COMPILATION_CACHE_DIR`, or in this project's cache
+    folder; an empty variable turns it off.
+
+    Where several processes have joined, only process 0 prints to stdout afterwards.
 
     Args:
-      device: "cpu", "gpu" or "tpu"; None takes the best there is.
-      num_seeds: how many models will train at once. On the CPU, so many devices are
-        made of its cores that each trains as many of them.
-      num_shards: into how many shards a batch is cut, likewise.
-      num_cpu_devices: how many devices to make of the CPU's cores in any case.
-      num_processes: over which the shards are spread.
-
-    Where there are several processes (`processes.join`), those after the first print
-    nothing to stdout from here on.
+      device: "cpu", "gpu" or "tpu"; None takes the best that is there.
+      num_seeds: number of models that will train at once. On the CPU, the cores become
+        several devices, so that each of them trains the same number of models.
+      num_shards: number of shards that a batch is cut into. The CPU's cores become
+        several devices for them too.
+      num_cpu_devices: the number of devices to make of the CPU's cores; None to choose
+        it by the seeds and shards.
+      num_processes: number of processes that share the shards.
 
     Raises:
-      UserError: that kind of device is not there.
+      UserError: there is no device of that kind.
     """
     if device == "cpu":
         jax.config.update("jax_platforms", "cpu")
-    # The CPU's programs run in the thread that calls them: handing one image over to
-    # another takes as long as to predict it, and training gains nothing by it.
+    # Programs run in the thread that calls them: a hand-over to another thread takes as
+    # long as the prediction of one image, and does not make training faster.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     num_parts = max(num_seeds, num_shards)
     if num_cpu_devices:
@@ -77,6 +78,18 @@ def set_up(
         jax.config.update("jax_num_cpu_devices", spread(own, num_cores()))
     if jax.distributed.is_initialized():
         _mute_libraries()
+    _start_backend(device, num_shards)
+    if jax.process_index() > 0:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  open as long as the process
+    _keep_compiled_programs()
+
+
+def _start_backend(device: str | None, num_shards: int) -> None:
+    """Lets JAX find its devices; what may go wrong then becomes one line.
+
+    Raises:
+      UserError: there is no device, or not of the kind that `device` asks for.
+    """
     try:
         with _thread_pool_of(num_shards), _warnings_of_jax() as warned:
             found = jax.default_backend()
@@ -95,42 +108,45 @@ def set_up(
             f"--device={device}: JAX found only {found}; install the driver and "
             f"'pip install -e \".[{extra}]\"', or leave --device out"
         )
-    options: Any = jax.config  # which does not declare all of them in every version
+    options: Any = jax.config  # not every version of JAX declares this option
     if found == "cpu" and not options.jax_platforms:
         _warn_of_unused_hardware(warned)
-    if jax.process_index() > 0:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  open as long as the process
+
+
+def _keep_compiled_programs() -> None:
+    """Turns on JAX's persistent compilation cache."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         folder = cache_dir() / "jax"
-        with contextlib.suppress(OSError):  # without a cache, then
+        with contextlib.suppress(OSError):  # there is no cache then
             folder.mkdir(parents=True, exist_ok=True)
         if os.access(folder, os.W_OK):
             jax.config.update("jax_compilation_cache_dir", str(folder))
-    # A cache that is full or damaged costs time, and is nothing to read 20 lines about.
+    # A full or damaged cache only costs time: that needs no warning of twenty lines.
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation")
-    # Every program of this project is worth keeping: none is small in start-up time.
+    # By default JAX keeps only programs that take long to compile; here all of them
+    # together delay the start.
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _mute_libraries() -> None:
-    """Leaves stdout to Python: Gloo prints there, in pieces, what it connected to."""
+    """Keeps libraries from printing to stdout, as Gloo does about its connections."""
     sys.stdout.flush()
-    own = open(os.dup(1), "w", encoding=sys.stdout.encoding)  # noqa: SIM115  likewise
+    own = open(os.dup(1), "w", encoding=sys.stdout.encoding)  # noqa: SIM115  as long as the process
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.stdout = own
 
 
 @contextlib.contextmanager
 def _warnings_of_jax() -> Iterator[list[str]]:
-    """Collects what JAX would print, partly as tracebacks, as it finds its devices."""
+    """Collects the warnings, some with tracebacks, that JAX prints as it starts."""
     warned: list[str] = []
 
     def keep(record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
             return True
         error = record.exc_info[1] if record.exc_info else None
-        # Of those with an error some forget the arguments of their text.
+        # Some records of errors lack the arguments that their text needs.
         text = record.getMessage() if record.args or not error else "a plugin of JAX"
         warned.append(f"{text}: {error}" if error else text)
         return False
@@ -144,7 +160,7 @@ def _warnings_of_jax() -> Iterator[list[str]]:
 
 
 def _warn_of_unused_hardware(warned: list[str]) -> None:
-    """Says in one line that an accelerator is there, or that its plugin is broken."""
+    """Prints one line if there is an accelerator that JAX does not use, or cannot."""
     mend = "pip install -e '.[cuda]' (or '.[tpu]'), or choose --device=cpu"
     if broken := [text for text in warned if "may be present" not in text]:
         reason = " ".join(broken[0].split())[:200]
@@ -159,23 +175,24 @@ def _warn_of_unused_hardware(warned: list[str]) -> None:
 
 
 def has_nvidia_card() -> bool:
-    """Whether there is a card of NVIDIA's, or at least its driver."""
+    """Whether there is an NVIDIA card, or at least its driver."""
     files = ("/dev/nvidia0", "/proc/driver/nvidia/gpus")
     return any(map(os.path.exists, files)) or bool(shutil.which("nvidia-smi"))
 
 
 def num_cores() -> int:
-    """The cores that this process may use."""
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def describe(num_parts: int | None = None) -> str:
-    """One line: the versions and devices that a run uses.
+def describe_devices(num_parts: int | None = None) -> str:
+    """Returns one line with the devices that a run uses and the version of JAX.
 
     Args:
-      num_parts: of its work, which the devices share equally; None if not known.
+      num_parts: number of equal parts (seeds or shards) that the devices share; None
+        if it is not known.
     """
     devices = jax.devices()
     kind, count = devices[0].device_kind, len(devices)

@@ -1,4 +1,4 @@
-"""Draws on a picture what was read in it: a box, digit and confidence for each."""
+"""Draws a box, the answer and its confidence on a picture, for each digit in it."""
 
 import math
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from PIL import Image, ImageDraw, ImageFont
 if TYPE_CHECKING:
     from mnist_jax.reading.reader import Box, Digit
 
-_SURE, _UNSURE = (31, 95, 191), (201, 60, 8)  # white text is legible on both
+_SURE, _UNSURE = (31, 95, 191), (201, 60, 8)  # white text can be read on both
 _WHITE = (255, 255, 255)
 
-# Pixels. Small pictures are enlarged, so that there is room for text.
+# In pixels. Small pictures are enlarged, so that there is room for text.
 _DIGIT_HEIGHT, _PICTURE_SIDE, _LARGEST_SIDE, _SMALLEST_FONT = 64, 320, 2048, 11
 
 
@@ -21,13 +21,13 @@ def draw_answers(picture: Image.Image, digits: Sequence["Digit"]) -> Image.Image
     """Draws answers on a copy of a picture.
 
     Args:
-      picture: RGB, from `picture_files.read_picture`, which may have reduced it: then
-        `picture.info["full_size"]` is the size that boxes are for.
-      digits: what was read; those without a box are not drawn. One that is unsure has
-        another colour and a question mark.
+      picture: RGB, from `files.read_picture`. If that has reduced it, boxes refer to
+        the size `picture.info["full_size"]`.
+      digits: what was read; those without a box are not drawn. An unsure digit has
+        another colour, and a question mark.
 
     Returns:
-      RGB, larger than `picture` if that or its digits are small.
+      RGB; larger than `picture` if the picture or its digits are small.
     """
     boxed = [(digit.box, digit) for digit in digits if digit.box]
     drawn = picture.convert("RGB").copy()
@@ -37,7 +37,7 @@ def draw_answers(picture: Image.Image, digits: Sequence["Digit"]) -> Image.Image
     height = scale * float(np.median([box[3] - box[1] for box, _ in boxed]))
     side = max(picture.size)
     enough = math.ceil(max(_DIGIT_HEIGHT / height, _PICTURE_SIDE / side))
-    # By a whole number, which shows pixels as they are.
+    # A whole number, so that all pixels are enlarged alike.
     enlarged = max(1, min(enough, _LARGEST_SIDE // side))
     size = (picture.width * enlarged, picture.height * enlarged)
     drawn = drawn.resize(size, Image.Resampling.NEAREST)
@@ -62,7 +62,7 @@ def _colour(digit: "Digit") -> tuple[int, int, int]:
 
 
 def _inside(box: Sequence[int], size: tuple[int, int]) -> "Box":
-    """The part of a box that is in the picture, one pixel at least."""
+    """Returns the part of a box that is in the picture; at least one pixel."""
     left, top = (min(max(0, n), side - 1) for n, side in zip(box, size, strict=False))
     right, bottom = min(box[2], size[0]), min(box[3], size[1])
     return left, top, max(left + 1, right), max(top + 1, bottom)
@@ -71,7 +71,7 @@ def _inside(box: Sequence[int], size: tuple[int, int]) -> "Box":
 def _draw_box(
     picture: Image.Image, box: "Box", colour: tuple[int, int, int], line: int
 ) -> None:
-    """Draws around a box in a colour, with white around that for dark grounds."""
+    """Draws a frame around a box, and a white one around that for dark pictures."""
     canvas = ImageDraw.Draw(picture)
     left, top, right, bottom = box
     for n, tone in ((2 * line, _WHITE), (line, colour)):
@@ -81,7 +81,7 @@ def _draw_box(
 
 
 def _label(digit: "Digit", font_size: float) -> Image.Image:
-    """The digit and under it the confidence, never rounded up, white on colour."""
+    """Draws the digit, and below it the confidence, which is never rounded up."""
     name = digit.guesses[0].name + ("" if digit.status == "ok" else "?")
     confidence = f"{math.floor(digit.confidence * 100)}%"
     lines = [
@@ -116,7 +116,7 @@ def _place(
     size: tuple[int, int],
     gap: int,
 ) -> "Box":
-    """Where a label, width and height, covers least of what is drawn already."""
+    """Finds the place where a label [width, height] covers least of other boxes."""
     left, top, right, bottom = box
     width, height = label
     x, y = (left + right - width) // 2, (top + bottom - height) // 2
@@ -133,7 +133,7 @@ def _place(
 
 
 def _shared(a: "Box", b: "Box") -> int:
-    """The area, in pixels, that two boxes share."""
+    """Returns the area, in pixels, that two boxes share."""
     across = min(a[2], b[2]) - max(a[0], b[0])
     down = min(a[3], b[3]) - max(a[1], b[1])
     return max(0, across) * max(0, down)

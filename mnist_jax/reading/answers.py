@@ -1,4 +1,4 @@
-"""What was read, as text for people, as JSON, JSON lines and CSV."""
+"""Writes what was read: as text for people, JSON, JSON lines or CSV."""
 
 import csv
 import io
@@ -15,11 +15,11 @@ from mnist_jax.errors import UserError
 from mnist_jax.reading.reader import Digit, Guess, Prediction
 
 _WIDTH = 80
-_LONGEST = 20  # number in the column of digits
+_LONGEST = 20  # digits of a number that the column shows
 
 
 def to_text(predictions: Sequence[Prediction]) -> str:
-    """A line for each prediction, in columns; within 80 characters.
+    """Returns a line for each prediction, in columns, 80 characters wide.
 
     Args:
       predictions: one or more.
@@ -57,7 +57,7 @@ def _note(p: Prediction) -> str:
 
 
 def _others(p: Prediction) -> str:
-    """What fits no column: a long number, or the guesses after the first."""
+    """Returns what fits no column: a long number, or the guesses after the first."""
     if len(p.text) > _LONGEST:
         return p.text
     guesses = [f"{g.name} {show_confidence(g.confidence)}" for g in p.digits[0].guesses]
@@ -65,7 +65,7 @@ def _others(p: Prediction) -> str:
 
 
 def _wrap(line: str, more: str) -> list[str]:
-    """Puts more at the end of a line, or, where that is too long, below it."""
+    """Appends `more` to a line; if that is too long, it goes below the line."""
     if _columns(line) + 2 + len(more) <= _WIDTH:
         return [f"{line}  {more}".rstrip()]
     indent = " " * 4
@@ -76,7 +76,7 @@ def _wrap(line: str, more: str) -> list[str]:
 
 
 def _join(name: str, room: int, cells: Sequence[str], widths: Sequence[int]) -> str:
-    while _columns(name) > room:  # the end of a path says most
+    while _columns(name) > room:  # cut the beginning: a path's end says more
         name = "…" + name[2:]
     padded = name + " " * (room - _columns(name))
     return padded + "".join(
@@ -89,45 +89,46 @@ def _shorten(text: str) -> str:
 
 
 def _columns(text: str) -> int:
-    """How wide a terminal shows a text: some characters take two columns."""
+    """Returns the width of a text in a terminal: some characters take two columns."""
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
     return len(text) + wide
 
 
 def _printable(text: str) -> str:
-    """Such that a file name cannot break a line or command the terminal."""
-    composed = unicodedata.normalize("NFC", text)  # macOS writes an accent on its own
+    """Escapes what would break a line or control the terminal."""
+    composed = unicodedata.normalize("NFC", text)  # macOS separates accents
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in composed)
 
 
 def to_json(
     predictions: Sequence[Prediction],
     class_names: Sequence[str],
-    report: dict[str, Any] | None = None,
+    score: dict[str, Any] | None = None,
 ) -> str:
-    """A JSON array with an object for each prediction.
+    """Returns a JSON array with an object for each prediction.
 
     Args:
       predictions: what was read.
       class_names: of the model.
-      report: from `labels.to_dict`; with it, the array is `predictions` of an object.
+      score: from `LabelScore.to_dict`. With it, the result is an object, and the array
+        is its `predictions`.
     """
     rows = [_to_dict(p, class_names) for p in predictions]
-    whole = rows if report is None else {"predictions": rows, "report": report}
+    whole = rows if score is None else {"predictions": rows, "report": score}
     return json.dumps(whole, indent=2)
 
 
 def to_json_line(prediction: Prediction, class_names: Sequence[str]) -> str:
-    """A prediction as a JSON object on one line."""
+    """Returns a prediction as a JSON object on one line."""
     return json.dumps(_to_dict(prediction, class_names))
 
 
 def to_csv(predictions: Sequence[Prediction], class_names: Sequence[str]) -> str:
-    """A head and a line for each prediction; arguments as in `to_json`.
+    """Returns CSV: a head, and a line for each prediction; arguments as in `to_json`.
 
-    With several guesses, the second is in columns `digit_2` and `confidence_2`, and so
-    on. With several digits in a picture, `number` is all of them, and `digits` says in
-    JSON where each is.
+    With several guesses, the second one is in columns `digit_2` and `confidence_2`, and
+    so on. With several digits in a picture, `number` has all of them, and `digits` has
+    each with its place, as JSON.
     """
     rows = []
     for prediction in predictions:
@@ -144,13 +145,14 @@ def to_csv(predictions: Sequence[Prediction], class_names: Sequence[str]) -> str
 
 def _csv_line(cells: Sequence[Any]) -> str:
     text = io.StringIO()
-    # Only what is in the line's end is sure to be quoted within a cell.
+    # The writer quotes a cell that has a character of the line terminator in it. So the
+    # terminator has both characters that may break a line.
     csv.writer(text, lineterminator="\r\n").writerow(cells)
     return text.getvalue().removesuffix("\r\n")
 
 
 def _to_dict(prediction: Prediction, class_names: Sequence[str]) -> dict[str, Any]:
-    """What JSON and CSV say; names of classes only where they are not the digits."""
+    """Returns what JSON and CSV hold; the class's name only if it is not the digit."""
     named = any(name != str(k) for k, name in enumerate(class_names))
 
     def describe(guess: Guess) -> dict[str, Any]:
@@ -184,19 +186,19 @@ def _to_dict(prediction: Prediction, class_names: Sequence[str]) -> dict[str, An
 
 
 def _encodable(text: str) -> str:
-    """File names may hold bytes that are no UTF-8: these become backslash escapes."""
+    """Escapes bytes of file names that are not UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _no_formula(source: str) -> str:
-    """Spreadsheets would run a name that begins so; with ./ it is the same file's."""
+    """Puts ./ before names that a spreadsheet would run as a formula."""
     return (
         f"./{source}" if source.startswith(("=", "+", "-", "@", "\t", "\r")) else source
     )
 
 
 def write_file(path: str, text: str) -> None:
-    """Writes a file whole or not at all.
+    """Writes a text file; if that fails, the old one is left as it was.
 
     Raises:
       UserError: it cannot be written.
@@ -205,7 +207,7 @@ def write_file(path: str, text: str) -> None:
     content = text.encode("utf-8", "backslashreplace")
     try:
         if os.path.exists(target) and not os.path.isfile(target):
-            Path(target).write_bytes(content)  # /dev/stdout, say, is not to be replaced
+            Path(target).write_bytes(content)  # do not replace /dev/stdout
             return
         temporary = f"{target}.{os.getpid()}.tmp"
         try:

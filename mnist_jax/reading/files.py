@@ -1,6 +1,7 @@
-"""Picture files of any kind, hostile ones too, become RGB pictures or a reason.
+"""Reads picture files, hostile ones too, as RGB pictures.
 
-`PictureError`s hold the reason only: whoever shows one knows which file it is about.
+What cannot be read raises `PictureError`. Its message is the reason without the name of
+the file, which the caller knows.
 """
 
 import contextlib
@@ -19,26 +20,26 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mnist_jax.errors import PictureError
 
-# Formats without scripts, external programs or references to other files.
+# None of these formats runs scripts or programs, or refers to other files.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 SUFFIXES = frozenset(
     {".bmp", ".dib", ".gif", ".jpe", ".jpeg", ".jpg", ".npy", ".pbm", ".pgm", ".png"}
     | {".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 )
-MAX_BYTES = 2**28  # of a file; 64 million pixels of four bytes pass
-MAX_PIXELS = 64_000_000  # decoded; a 48-megapixel photo passes
-MAX_SIDE = 1024  # pixels: larger pictures are reduced to it
+MAX_BYTES = 2**28  # of a file: room for 64 million pixels of four bytes
+MAX_PIXELS = 64_000_000  # room for a photo of 48 megapixels
+MAX_SIDE = 1024  # pixels; larger pictures are reduced to this size
 
 _TOO_LARGE = f"has more than {MAX_PIXELS // 10**6} million pixels"
-# Pillow has these decoders in Python: a second or more for each million bytes.
+# Pillow's decoders of these are in Python: a second or more for each million bytes.
 _SLOW_DECODERS, _MAX_SLOW_BYTES = ("ppm_plain", "bmp_rle"), 3_000_000
-_MAX_SCANS = 100  # of a progressive JPEG, which has ten; each goes over all pixels
+_MAX_SCANS = 100  # usually a progressive JPEG has ten; each decodes all pixels
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 _HEIC = re.compile(rb".{4}ftyp(hei[cxms]|hev[cx]|mif1|msf1)", re.DOTALL)
 
 _REDUCIBLE = ("L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "F")  # modes
 
-# Threads decode small pictures at once, but of large ones one at a time.
+# Small pictures are decoded in parallel; large ones one at a time, to save memory.
 _one_at_a_time = threading.Lock()
 _SMALL = 8_000_000  # pixels
 
@@ -47,18 +48,19 @@ def read_picture(source: str | os.PathLike[str] | bytes) -> Image.Image:
     """Opens, checks and decodes a picture.
 
     Args:
-      source: the path of a regular file, or a file's content as bytes. It is in one of
-        `FORMATS`, of which the first frame is read, or a NumPy array (.npy), [H, W] or
-        [H, W, C] of 1, 3 or 4 channels, of 8 bits or of any scale from 0 on.
+      source: the path of a regular file, or the content of a file. It is in one of
+        `FORMATS`, whose first frame is read; or it is a NumPy array (.npy) [H, W] or
+        [H, W, C] with 1, 3 or 4 channels. Numbers that are not uint8 are scaled so that
+        the largest becomes 255.
 
     Returns:
-      An RGB picture, upright, transparency filled in, `MAX_SIDE` at most. Its
-      `info["full_size"]` is its width and height before it was reduced.
+      An upright RGB picture without transparency; each side has at most `MAX_SIDE`
+      pixels. Its `info["full_size"]` is its width and height before it was reduced.
 
     Raises:
-      PictureError: it is missing, unreadable, no picture, too large or damaged.
+      PictureError: it is missing, unreadable, not a picture, too large or damaged.
     """
-    with _warnings_ignored:  # Pillow's doubts; sizes are checked here
+    with _warnings_ignored:  # Pillow's; this module checks sizes itself
         try:
             if isinstance(source, bytes):
                 return _read(io.BytesIO(source), len(source))
@@ -76,12 +78,12 @@ def read_picture(source: str | os.PathLike[str] | bytes) -> Image.Image:
             raise PictureError(reason) from error
         except MemoryError as error:
             raise PictureError("too large for this machine's memory") from error
-        except Exception as error:  # of every kind: decoders meet any bytes at all
+        except Exception as error:  # decoders raise anything on damaged bytes
             raise PictureError(f"damaged ({_one_line(error)})") from error
 
 
 def open_regular_file(path: str | os.PathLike[str]) -> IO[bytes]:
-    """Opens a file for reading, but at once refuses what may hang or never end.
+    """Opens a regular file for reading; refuses what may block or never end.
 
     Raises:
       PictureError: it is a directory, pipe, socket or device.
@@ -89,8 +91,8 @@ def open_regular_file(path: str | os.PathLike[str]) -> IO[bytes]:
     """
     if "\0" in os.fspath(path):
         raise PictureError("no such file: no name holds a null character")
-    # Looked at once it is open, since before that it may still be exchanged; and not
-    # blocking, since a pipe would wait for its writer.
+    # The kind is checked on the open file, as the path could change after a check.
+    # Non-blocking, as opening a pipe would wait for its writer.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         descriptor = os.open(path, flags)
@@ -108,7 +110,7 @@ def open_regular_file(path: str | os.PathLike[str]) -> IO[bytes]:
 
 
 class _WarningsIgnored:
-    """As `warnings.catch_warnings`, which threads must not enter by turns."""
+    """Ignores warnings; unlike `warnings.catch_warnings`, threads may overlap."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -145,7 +147,7 @@ def _read(file: IO[bytes], size: int) -> Image.Image:
         with _one_at_a_time if size > _SMALL else contextlib.nullcontext():
             return _reduce(_levels_to_8_bits(_read_array(file, size)))
     image: Image.Image = Image.open(file, formats=FORMATS)
-    pixels = image.width * image.height  # known from the header alone
+    pixels = image.width * image.height  # from the header; nothing is decoded yet
     if pixels > MAX_PIXELS:
         raise PictureError(_TOO_LARGE)
     _check_effort(image, file, size)
@@ -154,7 +156,7 @@ def _read(file: IO[bytes], size: int) -> Image.Image:
 
 
 def _check_effort(image: Image.Image, file: IO[bytes], size: int) -> None:
-    """Refuses small files that take minutes; leaves the file where it was."""
+    """Refuses small files that take minutes to decode; keeps the file's position."""
     decoders = [tile[0] for tile in getattr(image, "tile", [])]
     if size > _MAX_SLOW_BYTES and decoders and decoders[0] in _SLOW_DECODERS:
         megabytes = _MAX_SLOW_BYTES // 10**6
@@ -168,7 +170,7 @@ def _check_effort(image: Image.Image, file: IO[bytes], size: int) -> None:
 
 
 def _count_scans(jpeg: bytes) -> int:
-    """The scans of a JPEG's first image; not of thumbnails and what follows it."""
+    """Counts the scans of a JPEG's main image, without thumbnails."""
     scans, place = 0, 2
     while found := _MARKER.search(jpeg, place):
         marker, place = found[1][0], found.end()
@@ -183,12 +185,12 @@ def _decode(image: Image.Image) -> Image.Image:
     width, height = image.size
     image.draft(None, (2 * MAX_SIDE, 2 * MAX_SIDE))  # lets JPEG skip most of the work
     image.load()
-    # A note of the camera that is damaged turns nothing.
+    # Where the camera's metadata are damaged, the picture is not turned.
     with contextlib.suppress(Exception):
         ImageOps.exif_transpose(image, in_place=True)
     turned = (width < height) != (image.width < image.height)
     if image.mode in _REDUCIBLE and "transparency" not in image.info:
-        image.thumbnail((MAX_SIDE, MAX_SIDE))  # before there is a second large copy
+        image.thumbnail((MAX_SIDE, MAX_SIDE))  # now, to avoid a second large copy
     return _reduce(_to_8_bits(image), (height, width) if turned else (width, height))
 
 
@@ -207,7 +209,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _read_array(file: IO[bytes], size: int) -> np.ndarray:
-    """Reads a .npy file, if its header is that of a picture, as [H, W(, C)]."""
+    """Reads a .npy file as [H, W] or [H, W, C]; its header is checked first."""
     read_header = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
@@ -215,7 +217,7 @@ def _read_array(file: IO[bytes], size: int) -> np.ndarray:
     shape, _, dtype = read_header(file)
     if dtype.kind not in "buif":
         raise PictureError(f"holds {dtype.name}, not numbers")
-    # A batch of one is one picture.
+    # A batch of one picture is a picture too.
     picture = shape[1:] if len(shape) > 2 and shape[0] == 1 else shape
     if len(picture) != 2 and not (len(picture) == 3 and picture[2] in (1, 3, 4)):
         raise PictureError(f"has the shape {shape}, which is not that of one picture")
@@ -231,7 +233,7 @@ def _read_array(file: IO[bytes], size: int) -> np.ndarray:
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Brings any mode to RGB or RGBA."""
+    """Converts any mode to RGB or RGBA."""
     if image.has_transparency_data:
         return image.convert("RGBA")
     if image.mode[0] in "IF":
@@ -240,7 +242,7 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
 
 
 def _levels_to_8_bits(levels: np.ndarray) -> Image.Image:
-    """Brings numbers [H, W(, C)] of any scale to RGB or RGBA by their own largest."""
+    """Converts numbers [H, W] or [H, W, C] to RGB or RGBA; the largest becomes 255."""
     if levels.dtype != np.uint8:
         levels = levels.astype(np.float32)
         if not np.isfinite(levels).all():
@@ -252,16 +254,16 @@ def _levels_to_8_bits(levels: np.ndarray) -> Image.Image:
 
 
 def _fill_transparency(image: Image.Image) -> Image.Image:
-    """Puts a picture on a ground of one colour on which its ink can be seen.
+    """Fills transparency with one colour, so that the ink can be seen.
 
-    What is opaque is either a drawing on paper, when it fills most of its own frame and
-    is not of one tone, and the ground is the paper; or it is ink, black, white or
-    coloured, and the ground is white or black, whichever is farther.
+    If the opaque part fills most of its own frame and has several tones, it is ink on
+    paper: the colour is that of the paper. Otherwise it is ink only: the colour is
+    white or black, whichever differs more from the ink.
     """
     if image.mode == "RGB":
         return image
     alpha = np.asarray(image.getchannel("A"))
-    opaque = alpha > alpha.max() / 2  # faint ink may have no more
+    opaque = alpha > alpha.max() / 2  # even ink may be partly transparent
     if opaque.all():
         return image.convert("RGB")
     ground: tuple[int, ...] = (255, 255, 255)

@@ -1,4 +1,4 @@
-"""What pictures show, by their folders' names or a table, and how many are right."""
+"""Finds the labels of pictures, and counts how many answers are right."""
 
 import csv
 import dataclasses
@@ -27,19 +27,19 @@ def find_labels(
 ) -> dict[str, str]:
     """Finds the labels of pictures.
 
-    That of a picture stands in `table`, if there is one; else in the file labels.csv
-    beside the picture, or beside the picture's folder; else it is the name of that
-    folder, if that is the name of a class, such as `7/scan.png`.
+    If a table is given, labels come from it only. Otherwise the label of a picture is
+    looked up in a file labels.csv beside the picture or beside its folder; if it is not
+    there, it is the name of the folder, if that is the name of a class (`7/scan.png`).
 
     Args:
       names: paths of pictures.
       class_names: of the model.
-      table: path of a file of two columns, picture and label. Pictures' paths start
-        at the table's folder.
+      table: path of a file with two columns, picture and label. The paths of pictures
+        are relative to the table's folder.
 
     Returns:
-      {name: label}; without those that have none. A label is the name of a class or,
-      for digits, several: "2026".
+      {name: label}, without pictures that have no label. A label is the name of a
+      class, or several of them, such as "2026".
 
     Raises:
       DataError: a table cannot be read, or has no such columns.
@@ -73,7 +73,7 @@ def _absolute(path: str | Path) -> Path:
 
 
 def _read_table(path: Path, class_names: Sequence[str]) -> dict[Path, str]:
-    """{absolute path of a picture: label}."""
+    """Returns {absolute path of a picture: label}."""
     try:
         with open_regular_file(path) as file:
             content = file.read(MAX_BYTES)
@@ -91,7 +91,7 @@ def _read_table(path: Path, class_names: Sequence[str]) -> dict[Path, str]:
             continue
         if len(cells) > 1 and _is_label(cells[1], class_names):
             labels[_absolute(path.parent / row[0])] = cells[1]
-        elif number > 1:  # the first may be a head
+        elif number > 1:  # the first row may be a head
             raise DataError(
                 f"{str(path)!r}, row {number}: expected a picture's file name and its "
                 f"label, not {','.join(row)[:60]!r}"
@@ -106,16 +106,16 @@ def _is_label(text: str, class_names: Sequence[str]) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
-    """How well pictures with labels were read.
+class LabelScore:
+    """How many pictures with labels were read right.
 
     Attributes:
-      count: pictures with a label.
-      correct: of these, how many were read as their label says.
+      count: number of pictures with a label.
+      correct: number of these that were read as their label says.
       by_status: {status: (correct, count)}.
       class_names: C names.
-      confusion: int64 [C, C + 1], of labels of one class: row i, column j is how often
-        an i was taken for a j; the last column is for all else.
+      confusion: int64 [C, C + 1], for labels that are one class: row i, column j is how
+        often an i was read as a j; the last column counts all other answers.
     """
 
     count: int
@@ -124,11 +124,40 @@ class Report:
     class_names: Sequence[str]
     confusion: np.ndarray
 
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what JSON can hold."""
+        return {
+            "count": self.count,
+            "correct": self.correct,
+            "accuracy": self.correct / self.count,
+            "accuracy_interval_95": list(wilson_interval(self.correct, self.count)),
+            "by_status": {
+                status: {"count": count, "correct": correct}
+                for status, (correct, count) in self.by_status.items()
+            },
+            "class_names": list(self.class_names),
+            "confusion_matrix": self.confusion.tolist(),  # the last column is "other"
+        }
 
-def make_report(
+    def to_text(self) -> str:
+        """Returns tables for people, 80 columns wide for up to ten classes."""
+        low, high = wilson_interval(self.correct, self.count)
+        lines = [
+            f"accuracy   {self.correct / self.count:.2%}, {self.correct:,} of "
+            f"{self.count:,} right ({low:.1%} to {high:.1%} with 95% confidence)",
+            "",
+            "status      right         of",
+        ]
+        for status, (correct, count) in self.by_status.items():
+            if count:
+                lines.append(f"{status:7}{correct:10,}{count:11,}")
+        return "\n".join(lines + _confusion_table(self))
+
+
+def score_labels(
     predictions: Iterable["Prediction"], class_names: Sequence[str]
-) -> Report | None:
-    """Compares answers with labels; None where nothing has a label."""
+) -> LabelScore | None:
+    """Compares answers with labels; returns None if there are no labels."""
     labelled = [p for p in predictions if p.label is not None]
     if not labelled:
         return None
@@ -144,7 +173,7 @@ def make_report(
     pairs = [(index[p.label or ""], index.get(p.text, len(index))) for p in single]
     table = np.array(pairs, int).reshape(-1, 2)
     confusion = confusion_matrix(table[:, 0], table[:, 1], len(index) + 1)[:-1]
-    return Report(
+    return LabelScore(
         count=len(labelled),
         correct=sum(p.is_right for p in labelled),
         by_status=by_status,
@@ -153,45 +182,14 @@ def make_report(
     )
 
 
-def to_dict(report: Report) -> dict[str, Any]:
-    """The report, as JSON can hold it."""
-    return {
-        "count": report.count,
-        "correct": report.correct,
-        "accuracy": report.correct / report.count,
-        "accuracy_interval_95": list(wilson_interval(report.correct, report.count)),
-        "by_status": {
-            status: {"count": count, "correct": correct}
-            for status, (correct, count) in report.by_status.items()
-        },
-        "class_names": list(report.class_names),
-        "confusion_matrix": report.confusion.tolist(),  # the last column is "other"
-    }
-
-
-def to_text(report: Report) -> str:
-    """The report for people, 80 columns wide for up to ten classes."""
-    low, high = wilson_interval(report.correct, report.count)
-    lines = [
-        f"accuracy   {report.correct / report.count:.2%}, {report.correct:,} of "
-        f"{report.count:,} right ({low:.1%} to {high:.1%} with 95% confidence)",
-        "",
-        "status      right         of",
-    ]
-    for status, (correct, count) in report.by_status.items():
-        if count:
-            lines.append(f"{status:7}{correct:10,}{count:11,}")
-    return "\n".join(lines + _confusion_table(report))
-
-
-def _confusion_table(report: Report) -> list[str]:
-    names = report.class_names
-    if not report.confusion.any() or len(names) > 10:
+def _confusion_table(score: LabelScore) -> list[str]:
+    names = score.class_names
+    if not score.confusion.any() or len(names) > 10:
         return []
     width = max(len(name) for name in names)
     head = "".join(f"{name[:5]:>6}" for name in [*names, "other"])
     lines = ["", "confusion: rows are labels, columns answers", "", " " * width + head]
-    for name, row in zip(names, report.confusion, strict=True):
+    for name, row in zip(names, score.confusion, strict=True):
         if row.any():
             lines.append(f"{name:{width}}" + "".join(f"{n or '.':>6}" for n in row))
     return lines

@@ -1,4 +1,4 @@
-"""From what stands on a command line to the pictures that it names."""
+"""Finds the pictures that the arguments of a command line name."""
 
 import glob
 import os
@@ -12,16 +12,16 @@ from mnist_jax.errors import ConfigError, UserError
 from mnist_jax.reading.files import MAX_BYTES, SUFFIXES
 
 STDIN = "-"
-_MAX_LIST = 2**26  # bytes of a list of paths
+_MAX_LIST = 2**26  # bytes that a list of paths may have
 
 
 class Source(NamedTuple):
-    """A picture to be read, or the reason why there is none.
+    """A picture to be read, or the reason why it cannot be read.
 
     Attributes:
       name: its path, or "<stdin>".
-      content: of the file, where it came from stdin; else None.
-      error: why it cannot be read, where that is known already; else "".
+      content: of the file, if it came from stdin; else None.
+      error: why it cannot be read, if that is known already; else "".
     """
 
     name: str
@@ -30,13 +30,14 @@ class Source(NamedTuple):
 
 
 def find_pictures(arguments: Iterable[str], *, recursive: bool = False) -> list[Source]:
-    """Finds the pictures that are meant, in natural order: 2.png before 10.png.
+    """Finds pictures, in natural order: 2.png comes before 10.png.
 
     Args:
-      arguments: files; folders, of which all files with a picture's suffix are meant;
-        patterns such as "*.png" that no shell has expanded; and "-" for the content of
-        a file on stdin.
-      recursive: also in folders inside folders. Links to folders are not followed.
+      arguments: each is a file; a folder, for all files in it with a picture's suffix;
+        a pattern such as "*.png" that no shell has expanded; or "-", for a picture on
+        stdin.
+      recursive: whether to look into folders inside folders. Links to folders are not
+        followed.
 
     Returns:
       One or more sources for each argument.
@@ -52,13 +53,13 @@ def find_pictures(arguments: Iterable[str], *, recursive: bool = False) -> list[
 
 
 def read_paths(path: str) -> list[str]:
-    """Reads a list of paths, one a line or, as of `find -print0`, with nulls between.
+    """Reads a list of paths, one on each line or separated by nulls (`find -print0`).
 
     Args:
-      path: the list's; "-" for stdin.
+      path: of the list; "-" for stdin.
 
     Raises:
-      UserError: it cannot be read, or is empty.
+      UserError: the list cannot be read, or is empty.
     """
     shown = "stdin" if path == STDIN else repr(path)
     try:
@@ -85,7 +86,7 @@ def read_paths(path: str) -> list[str]:
 
 
 def _check_list(path: str) -> None:
-    """Refuses what may never end; a shell's <(command) is a pipe that will."""
+    """Refuses pipes and devices, which may never end, except a shell's <(command)."""
     mode = os.stat(path).st_mode
     of_a_shell = path.startswith(("/dev/fd/", "/dev/stdin", "/proc/self/fd/"))
     if not (stat.S_ISREG(mode) or of_a_shell):
@@ -94,9 +95,9 @@ def _check_list(path: str) -> None:
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """A key that sorts numbers in names by their value."""
+    """Returns a key for sorting names, with the numbers in them by their value."""
     parts = re.split(r"([0-9]+)", name)
-    # Before an equal value with more zeros; and letters regardless of case.
+    # Case is ignored; of equal numbers, the one with fewer leading zeros is first.
     key = [
         (0, int(part[:4000]), part) if i % 2 else (1, 0, part.casefold())
         for i, part in enumerate(parts)
@@ -118,7 +119,7 @@ def _find(argument: str, recursive: bool) -> Sequence[Source]:
 
 
 def _expand(pattern: str, recursive: bool) -> list[Source]:
-    """The files, and with `recursive` the folders, that a pattern matches."""
+    """Finds the files that a pattern matches and, if `recursive`, the folders."""
     sources: list[Source] = []
     for path in sorted(glob.iglob(pattern), key=natural_key):
         if not os.path.isdir(path) or _is_picture(path):
@@ -129,7 +130,7 @@ def _expand(pattern: str, recursive: bool) -> list[Source]:
 
 
 def _walk(folder: str, recursive: bool) -> Iterator[Source]:
-    """The pictures of a folder, then those of the folders inside it."""
+    """Finds the pictures of a folder, then those of the folders inside it."""
     waiting = [folder]
     while waiting:
         folder = waiting.pop()
@@ -141,7 +142,7 @@ def _walk(folder: str, recursive: bool) -> Iterator[Source]:
             continue
         folders = []
         for entry in found:
-            if entry.name.startswith("."):  # hidden; of macOS, no pictures either
+            if entry.name.startswith("."):  # hidden, or metadata of macOS
                 continue
             if recursive and entry.is_dir(follow_symlinks=False):
                 folders.append(entry.path)
@@ -167,10 +168,10 @@ def _read_stdin() -> Source:
 
 
 def _stdin() -> IO[bytes]:
-    """Stdin, unless it would wait for a person to type a picture.
+    """Returns stdin, unless it would wait for a person to type a picture.
 
     Raises:
-      ConfigError: it is closed, or a terminal.
+      ConfigError: stdin is closed, or is a terminal.
     """
     if sys.stdin is None:
         raise ConfigError("stdin is closed: '-' reads a picture from it")

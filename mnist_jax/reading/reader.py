@@ -1,4 +1,4 @@
-"""Pictures to digits: what each picture was read as, how surely, or why it was not."""
+"""Reads the digits in pictures; each with a confidence, or the reason why not."""
 
 import collections
 import dataclasses
@@ -21,39 +21,39 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from mnist_jax.checkpoint.load import Loaded
-    from mnist_jax.evaluate import LabelledSplit
+    from mnist_jax.data import Dataset
     from mnist_jax.reading.layout import Mode
 
 Box = tuple[int, int, int, int]
 
 _BATCH_SIZES = (8, 64, 1024)
-# Of the pretrained weights on made pictures held out of training (README): it refuses
-# .7 % of digits, and all but .1 of letters, scribbles and textures.
+# On made pictures, the pretrained weights are less sure of 0.7 % of the digits, and of
+# 54 % of the pictures without a digit (checkpoints/pretrained/README.md).
 MIN_CONFIDENCE = 0.5
 _WORKERS = min(8, os.cpu_count() or 1)
-_AHEAD = 4 * _WORKERS  # pictures in memory at once, at most
+_AHEAD = 4 * _WORKERS  # at most so many pictures are in memory at once
 
 
 @dataclasses.dataclass(frozen=True)
 class Guess:
-    """A digit that an image may show."""
+    """A class that an image may show."""
 
-    digit: int  # the label
-    name: str  # the label's name: for digits, the same
+    digit: int  # the class
+    name: str  # the name of the class; for digits, the digit
     confidence: float  # calibrated probability, 0 to 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Digit:
-    """What one digit was read as.
+    """One digit of a picture, as it was read.
 
     Attributes:
-      status: "ok", or "unsure" where the confidence is too low.
-      guesses: the likeliest digits, the likeliest first.
+      status: "ok", or "unsure" if the confidence is too low.
+      guesses: the likeliest classes, the likeliest first.
       image: uint8 [28, 28, 1], what the model saw.
-      box: left, top, right, bottom in the upright picture's pixels, the last two just
-        outside; None of an image of a data set.
-      line: of text, from 0 at the top.
+      box: left, top, right, bottom in pixels of the upright picture; right and bottom
+        are just outside the digit. None for an image of a data set.
+      line: number of its line of text, from 0 at the top.
     """
 
     status: str
@@ -64,21 +64,21 @@ class Digit:
 
     @property
     def confidence(self) -> float:
-        """That of the likeliest digit."""
+        """The confidence of the likeliest class."""
         return self.guesses[0].confidence
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What one source, a picture file or an image of a data set, was read as.
+    """What was read in one source: a picture file, or an image of a data set.
 
     Attributes:
-      source: the file, or the image as `mnist/test[123]`.
-      status: "ok"; "unsure" if a digit is; "blank" if there is no ink; or "error".
-      digits: in reading order; none if it is blank or in error.
+      source: the name of the file; for an image, such as `mnist/test[123]`.
+      status: "ok"; "unsure" if a digit is unsure; "blank" if there is no ink; "error".
+      digits: in reading order; empty if the status is "blank" or "error".
       error: why it could not be read, or "".
-      label: what it shows, where that is known, as `text` would say it.
-      is_number: whether it is of several digits, or was to be read as if it were.
+      label: the right answer, in the form of `text`, if it is known.
+      is_number: whether it has several digits, or was to be read as a number.
     """
 
     source: str
@@ -90,7 +90,7 @@ class Prediction:
 
     @property
     def text(self) -> str:
-        """The names of all digits, with a space between lines."""
+        """The names of all digits; there is a space between two lines."""
         lines: dict[int, list[str]] = {}
         for digit in self.digits:
             lines.setdefault(digit.line, []).append(digit.guesses[0].name)
@@ -98,14 +98,14 @@ class Prediction:
 
     @property
     def confidence(self) -> float | None:
-        """The probability that all digits are right, 0 to 1."""
+        """The probability that all digits are right, 0 to 1; None without digits."""
         if not self.digits:
             return None
         return math.prod(digit.confidence for digit in self.digits)
 
     @property
     def is_right(self) -> bool:
-        """Whether the text is that of the label, line breaks aside."""
+        """Whether the text is that of the label, if line breaks are ignored."""
         return self.label is not None and self.label == self.text.replace(" ", "")
 
 
@@ -114,15 +114,15 @@ class Reader:
 
     Args:
       loaded: from `load.load_model`.
-      read: "digit" takes all ink of a picture for one digit, "number" looks for
-        several, and "auto" does so too, but in doubt takes all for one.
-      top_k: how many guesses to give for each digit.
-      min_confidence: what is less sure is "unsure".
-      stages_dir: folder to draw the stages of each picture's preparation into.
+      read: "digit" takes all ink of a picture for one digit; "number" looks for
+        several digits; so does "auto", but in doubt it takes all ink for one digit.
+      top_k: number of guesses for each digit.
+      min_confidence: a digit with a lower confidence is "unsure".
+      stages_dir: folder for strips that show how each picture was prepared.
 
     Raises:
-      ConfigError: `min_confidence` is no probability, or numbers are asked for, of a
-        model that does not read digits.
+      ConfigError: `min_confidence` is not from 0 to 1, or `read` is "number" and the
+        model does not read digits.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Reader:
                 trained_on = loaded.metadata["dataset"]["name"]
                 raise ConfigError(f"--read=number: {trained_on} has no digits")
             read = "digit"
-        if not 0 <= min_confidence <= 1:  # nor is it NaN
+        if not 0 <= min_confidence <= 1:  # true for NaN too
             raise ConfigError(f"--min_confidence={min_confidence} is not from 0 to 1")
         self._loaded = loaded
         self._min_confidence = min_confidence
@@ -150,21 +150,21 @@ class Reader:
         self._lock = threading.Lock()
 
     def classify(self, images: np.ndarray) -> np.ndarray:
-        """As `predict`, of images [N, 28, 28] too; threads wait for each other."""
-        with self._lock:  # XLA uses all cores by itself
+        """As `predict`; the images may be [N, 28, 28] too. Threads may call it."""
+        with self._lock:  # one call at a time, as XLA uses all cores by itself
             return predict(self._loaded, images.reshape(-1, 28, 28, 1))
 
     def read_files(
         self, sources: Iterable[Source], labels: Mapping[str, str] | None = None
     ) -> Iterator[Prediction]:
-        """Reads pictures, several at once; one that cannot be read stops no other.
+        """Reads pictures, several at once; one that cannot be read does not stop it.
 
         Args:
-          sources: from `picture_paths.find_pictures`.
-          labels: {name of a source: what it shows}, of any of them.
+          sources: from `paths.find_pictures`.
+          labels: right answers by the name of the source, for any of them.
 
         Yields:
-          One for each source, in order.
+          A prediction for each source, in order.
 
         Raises:
           UserError: the stages of a picture cannot be written.
@@ -184,22 +184,23 @@ class Reader:
             pool.shutdown(cancel_futures=True)
 
     def read_samples(
-        self, split: "LabelledSplit", count: int, seed: int
+        self, name: str, dataset: "Dataset", count: int, seed: int
     ) -> list[Prediction]:
-        """Reads some images of a data set, whose labels are known.
+        """Reads randomly chosen images of a data set.
 
         Args:
-          split: from `evaluate.load_split`.
-          count: how many images; all, if there are fewer.
-          seed: which images; the same seed chooses the same ones.
+          name: of the data set, such as "mnist/test", for the names of the sources.
+          dataset: N images and labels.
+          count: how many images; if there are fewer, all of them.
+          seed: chooses the images; the same seed chooses the same ones.
         """
-        images, labels = split.dataset
+        images, labels = dataset
         count = min(count, len(labels))
         chosen = np.random.default_rng(seed).choice(len(labels), count, replace=False)
         rows = self.classify(images[chosen])
         return [
             self._answer(
-                f"{split.name}[{i}]",
+                f"{name}[{i}]",
                 [self._digit(row, images[i])],
                 self.class_names[labels[i]],
             )
@@ -226,7 +227,7 @@ class Reader:
             readings = layout.read_digits(ink, self.classify, self._read)
         except pictures.BlankError:
             return failed("blank", "")
-        except Exception as error:  # the others go on
+        except Exception as error:  # the other pictures are read nevertheless
             reason = f"{type(error).__name__}: {error}"
             return failed("error", f"cannot be read ({' '.join(reason.split())[:100]})")
         scale = picture.info["full_size"][0] / picture.width
@@ -271,7 +272,7 @@ class Reader:
         path = self._stages_dir / f"{index:05d}_{stem}.png"
         try:
             strip = pictures.stages_strip(picture)
-        except Exception:  # the row will say so
+        except Exception:  # reading it fails too, and says why
             strip = picture
         try:
             strip.save(path)
@@ -281,14 +282,14 @@ class Reader:
 
 
 def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:
-    """The probability of each class, calibrated if the checkpoint is.
+    """Returns the probability of each class.
 
-    The logits are divided by a temperature that was fitted on validation data (Guo et
-    al., 2017, arXiv:1706.04599).
+    The logits are divided by the checkpoint's temperature, which was fitted on
+    validation data (Guo et al., 2017, arXiv:1706.04599); it is 1 if there were none.
 
     Args:
       loaded: from `load.load_model`.
-      images: uint8 [N, 28, 28, 1], white ink on black, prepared as MNIST was.
+      images: uint8 [N, 28, 28, 1], white ink on black, prepared as MNIST's images.
 
     Returns:
       float64 [N, C]; each row sums to 1.
@@ -296,7 +297,7 @@ def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:
     from mnist_jax.evaluate import predict_logits
 
     count = len(images)
-    # Padded to few sizes, as each compiles anew; the first serves one digit.
+    # Each number of images compiles once more, so they are padded to a few numbers.
     size = next((size for size in _BATCH_SIZES if size >= count), count)
     images = np.pad(images, [(0, size - count)] + [(0, 0)] * 3)
     logits = predict_logits(loaded.model, loaded.variables, images, _BATCH_SIZES[-1])
@@ -304,14 +305,14 @@ def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:
 
 
 def load_picture(source: Source) -> "Image.Image":
-    """Reads the picture of a source; returns and raises as `read_picture`."""
+    """Loads the picture of a source; returns and raises what `read_picture` does."""
     from mnist_jax.reading.files import read_picture
 
     return read_picture(source.name if source.content is None else source.content)
 
 
 def _scale(box: Box, scale: float) -> Box:
-    """From pixels of a reduced picture to those of the file."""
+    """Converts pixels of a reduced picture to pixels of the file."""
     left, top, right, bottom = box
     return (
         math.floor(left * scale),

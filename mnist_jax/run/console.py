@@ -40,7 +40,7 @@ class Console:
         self._had_ended = False
         self._compile_started = self._started
         num_parts = max(config.num_seeds, config.num_shards)
-        self._print("device", devices.describe(num_parts))
+        self._print("device", devices.describe_devices(num_parts))
 
     def data(self, splits: Splits) -> None:
         """Says where the data came from and how many images there are of each."""

@@ -18,7 +18,7 @@ from mnist_jax.config import (
     ConfigDict,
     config_from_dict,
     config_to_json,
-    flatten,
+    flatten_config,
     with_defaults,
 )
 from mnist_jax.datasets.sources import DatasetSource
@@ -179,7 +179,7 @@ def check_resumable(workdir: Path, config: ConfigDict) -> None:
         if not path.is_file():  # a pipe would hang
             raise OSError("it is not a file")
         saved = json.loads(path.read_bytes())
-        flatten(config_from_dict(saved))
+        flatten_config(config_from_dict(saved))
     except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{str(path)!r} cannot be read ({' '.join(str(error).split())}): put it "
@@ -198,9 +198,9 @@ def check_same_config(saved: dict[str, Any], config: ConfigDict) -> None:
     Raises:
       ConfigError: a field differs that the result depends on.
     """
-    old = flatten(with_defaults(config_from_dict(saved)))
+    old = flatten_config(with_defaults(config_from_dict(saved)))
     text = config_to_json(with_defaults(config))
-    new = flatten(config_from_dict(json.loads(text)))
+    new = flatten_config(config_from_dict(json.loads(text)))
     for name in sorted(old.keys() | new.keys()):
         if name in _MAY_CHANGE or (
             name in old and name in new and old[name] == new[name]

@@ -465,14 +465,14 @@ def _rng(seed: int, name: str, index: int) -> Rng:
     return np.random.default_rng([seed, index, *name.encode()])
 
 
-class Score(NamedTuple):
+class ConditionScore(NamedTuple):
     """How pictures of one condition were read."""
 
     condition: str
     num_pictures: int
     accuracy: float | None  # blank counts as wrong; None where there is no digit
     wrong_and_sure: float  # share wrong, or no digit, with a confidence above 0.9
-    unsure: float  # share that `predict.MIN_CONFIDENCE` refuses
+    unsure: float  # share that `reader.MIN_CONFIDENCE` refuses
     blank: float  # share in which no ink was found
 
 
@@ -505,13 +505,13 @@ def _decoded(picture: Image.Image) -> Image.Image:
     return read_picture(file.getvalue())
 
 
-def measure(
+def measure_conditions(
     loaded: "Loaded",
     images: np.ndarray,
     labels: np.ndarray,
     per_condition: int = 100,
     seed: int = 0,
-) -> list[Score]:
+) -> list[ConditionScore]:
     """Reads pictures of every condition with a model; arguments as in `samples`."""
     from mnist_jax.reading.reader import predict
 
@@ -531,9 +531,9 @@ def measure(
 
 def _score(
     name: str, truth: np.ndarray, answers: np.ndarray, confidences: np.ndarray
-) -> Score:
+) -> ConditionScore:
     right = (answers == truth) & (truth >= 0)
-    return Score(
+    return ConditionScore(
         condition=name,
         num_pictures=len(truth),
         accuracy=None if truth[0] < 0 else float(right.mean()),
@@ -543,7 +543,7 @@ def _score(
     )
 
 
-def to_text(scores: Sequence[Score]) -> str:
+def format_conditions(scores: Sequence[ConditionScore]) -> str:
     """A table: a line for each condition, then digits and others in all."""
     width = max(len(score.condition) for score in scores)
     head = f"{'condition':{width}}  count  accuracy  wrong, sure  unsure   blank"
@@ -555,7 +555,7 @@ def to_text(scores: Sequence[Score]) -> str:
     return "\n".join([head, *rows])
 
 
-def _row(score: Score, width: int) -> str:
+def _row(score: ConditionScore, width: int) -> str:
     accuracy = "" if score.accuracy is None else f"{score.accuracy:.1%}"
     return (
         f"{score.condition:{width}}  {score.num_pictures:5}  {accuracy:>8}"
@@ -563,14 +563,14 @@ def _row(score: Score, width: int) -> str:
     )
 
 
-def _total(name: str, scores: Sequence[Score]) -> Score:
+def _total(name: str, scores: Sequence[ConditionScore]) -> ConditionScore:
     counts = np.array([s.num_pictures for s in scores])
 
     def mean(values: Sequence[float]) -> float:
         return float(np.average(values, weights=counts))
 
     accuracies = [s.accuracy for s in scores if s.accuracy is not None]
-    return Score(
+    return ConditionScore(
         name,
         int(counts.sum()),
         mean(accuracies) if accuracies else None,

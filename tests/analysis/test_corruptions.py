@@ -9,12 +9,12 @@ from mnist_fixture import make_dataset
 from mnist_jax.analysis import corruptions
 from mnist_jax.analysis.corruptions import (
     CORRUPTIONS,
-    LIKE,
     SEVERITIES,
+    SIMILAR_AUGMENTATIONS,
     Robustness,
     corrupt,
 )
-from mnist_jax.config import CONFIGS
+from mnist_jax.run.config_files import CONFIGS
 
 SCRIPT = CONFIGS.parent / "scripts" / "evaluate.py"
 NAMES = list(CORRUPTIONS)
@@ -39,7 +39,7 @@ def change(images, name, severity):
 def test_the_fifteen_of_the_paper_are_there():
     assert len(CORRUPTIONS) == 15
     assert all(len(corruption.levels) == 5 for corruption in CORRUPTIONS.values())
-    assert set(corruptions.GEOMETRIC) < set(LIKE) < set(CORRUPTIONS)
+    assert set(corruptions.GEOMETRIC) < set(SIMILAR_AUGMENTATIONS) < set(CORRUPTIONS)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -164,7 +164,9 @@ def test_measure_counts_the_right_answers(images):
     def answer(given):  # right where the middle is dark
         return np.where(given[:, 14, 14, 0] < 100, labels, 1 - labels)
 
-    found = corruptions.measure(answer, images, labels, {"shear": 0.1, "noise": 0.0})
+    found = corruptions.measure_robustness(
+        answer, images, labels, {"shear": 0.1, "noise": 0.0}
+    )
     assert found.num_images == 40
     assert found.clean == (images[:, 14, 14, 0] < 100).mean()
     assert found.trained_for == ("shear",)
@@ -179,12 +181,12 @@ def test_measure_counts_the_right_answers(images):
 
 def test_text_is_80_columns_wide_and_names_what_was_trained_for():
     rows = {name: [0.99, 0.98, 0.95, 0.9, 0.8] for name in CORRUPTIONS}
-    text = corruptions.to_text(Robustness(10, 1.0, rows, ("shear", "scale")))
+    text = Robustness(10, 1.0, rows, ("shear", "scale")).to_text()
     lines = text.splitlines()
     assert all(len(line) <= 80 for line in lines)
     assert "shear *                  99.00%   98.00%   95.00%" in text
     assert "mean of 13 without *" in text
-    assert "without *" not in corruptions.to_text(Robustness(10, 1.0, rows, ()))
+    assert "without *" not in Robustness(10, 1.0, rows, ()).to_text()
 
 
 def test_script_measures_and_draws(trained_workdir):

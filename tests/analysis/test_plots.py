@@ -4,7 +4,7 @@ import pytest
 from mnist_fixture import make_dataset
 from PIL import Image
 
-from mnist_jax.analysis import plots, scores
+from mnist_jax.analysis import classification, plots
 from mnist_jax.errors import ConfigError, UserError
 from mnist_jax.reading.reader import Digit, Guess, Prediction
 
@@ -18,7 +18,7 @@ def dataset():
 def evaluation(dataset):
     noise = np.random.default_rng(0).normal(0, 1, (60, 10))
     logits = 2 * np.eye(10)[dataset.labels] + noise
-    return scores.measure(logits, dataset.labels, list("0123456789"))
+    return classification.score_answers(logits, dataset.labels, list("0123456789"))
 
 
 def texts(figure):
@@ -27,7 +27,7 @@ def texts(figure):
 
 def check(figure, path):
     """Saves a figure, which draws it, and looks at whether something is on it."""
-    plots.save(figure, path)
+    plots.save_figure(figure, path)
     with Image.open(path) as image:
         assert min(image.size) > 300
         assert max(image.size) < 4000
@@ -40,7 +40,7 @@ def test_learning_curves(tmp_path):
         {"step": 20, "train/loss": 0.5, "train/accuracy": 0.8, "validation/loss": 0.4},
         {"step": 20, "test/loss": 0.45, "test/accuracy": 0.85},
     ]
-    figure = plots.learning_curves(records)
+    figure = plots.draw_learning_curves(records)
     loss, accuracy = figure.axes
     assert [line.get_label() for line in loss.lines] == ["train", "validation", "test"]
     np.testing.assert_allclose(accuracy.lines[0].get_ydata(), [50, 80])
@@ -60,7 +60,7 @@ def test_learning_curves_of_several_seeds_have_bands(tmp_path):
         for step, accuracy in ((10, 0.5), (20, 0.9))
     ]
     last = {"step": 20, "test/accuracy": 0.8, "test/accuracy_sd": 0.01}
-    _, accuracy = (figure := plots.learning_curves([*records, last])).axes
+    _, accuracy = (figure := plots.draw_learning_curves([*records, last])).axes
     (band,) = [c for c in accuracy.collections if len(c.get_paths()[0].vertices) > 4]
     low, high = np.ptp(band.get_paths()[0].vertices, axis=0)
     assert (low, high) == (10, pytest.approx(44))  # from 48 to 92 %
@@ -69,23 +69,25 @@ def test_learning_curves_of_several_seeds_have_bands(tmp_path):
 
 
 def test_learning_curves_of_a_run_without_records(tmp_path):
-    check(plots.learning_curves([]), tmp_path / "figure.png")
+    check(plots.draw_learning_curves([]), tmp_path / "figure.png")
 
 
 def test_confusion_matrix(tmp_path, evaluation):
-    figure = plots.confusion_matrix(evaluation, "mnist/test")
+    figure = plots.draw_confusion_matrix(evaluation, "mnist/test")
     wrong = 60 - evaluation.correct
     assert f"{wrong} of 60 wrong on mnist/test" in texts(figure)
     check(figure, tmp_path / "figure.png")
 
 
 def test_confusion_matrix_without_mistakes(tmp_path):
-    evaluation = scores.measure(9 * np.eye(3), np.arange(3), ["a", "b", "c"])
-    check(plots.confusion_matrix(evaluation, "x/test"), tmp_path / "figure.png")
+    evaluation = classification.score_answers(
+        9 * np.eye(3), np.arange(3), ["a", "b", "c"]
+    )
+    check(plots.draw_confusion_matrix(evaluation, "x/test"), tmp_path / "figure.png")
 
 
 def test_mistakes(tmp_path, evaluation, dataset):
-    figure = plots.mistakes(evaluation, dataset.images, "mnist/test")
+    figure = plots.draw_mistakes(evaluation, dataset.images, "mnist/test")
     worst = evaluation.mistakes[0]
     above = f"{dataset.labels[worst]} → {evaluation.answers[worst]}"
     assert figure.axes[0].get_title() == above
@@ -96,14 +98,19 @@ def test_mistakes(tmp_path, evaluation, dataset):
 
 
 def test_no_mistakes(tmp_path, dataset):
-    evaluation = scores.measure(9 * np.eye(3), np.arange(3), ["a", "b", "c"])
-    figure = plots.mistakes(evaluation, dataset.images[:3], "x/test")
+    evaluation = classification.score_answers(
+        9 * np.eye(3), np.arange(3), ["a", "b", "c"]
+    )
+    figure = plots.draw_mistakes(evaluation, dataset.images[:3], "x/test")
     assert "0 mistakes on x/test" in texts(figure)
-    plots.save(figure, tmp_path / "figure.png")
+    plots.save_figure(figure, tmp_path / "figure.png")
 
 
 def test_reliability_diagram(tmp_path, evaluation):
-    check(plots.reliability_diagram(evaluation, "mnist/test"), tmp_path / "figure.png")
+    check(
+        plots.draw_reliability_diagram(evaluation, "mnist/test"),
+        tmp_path / "figure.png",
+    )
 
 
 def test_predictions(tmp_path, dataset):
@@ -117,14 +124,14 @@ def test_predictions(tmp_path, dataset):
         Prediction("c.png", "ok", (seven, seven), label="77", is_number=True),
         Prediction("d.png", "ok", (seven, seven), label="71", is_number=True),
     ]
-    figure = plots.predictions(rows)
+    figure = plots.draw_predictions(rows)
     titles = [axes.get_title() for axes in figure.axes]
     assert titles[:5] == ["7, not 1", "7", "7", "7", "7"]
     assert "99.0%\nin 77, not 71\nd.png" in texts(figure)
     check(figure, tmp_path / "figure.png")
-    many = plots.predictions(rows[:1] * 100)
+    many = plots.draw_predictions(rows[:1] * 100)
     assert "What the model read: 96 of 100" in texts(many)
-    check(plots.predictions(rows[1:2]), tmp_path / "empty.png")
+    check(plots.draw_predictions(rows[1:2]), tmp_path / "empty.png")
 
 
 def test_suffixes_are_checked_before_there_is_a_figure():
@@ -137,14 +144,14 @@ def test_suffixes_are_checked_before_there_is_a_figure():
 
 def test_callers_style_is_left_alone(evaluation):
     before = dict(matplotlib.rcParams)
-    plots.reliability_diagram(evaluation, "mnist/test")
+    plots.draw_reliability_diagram(evaluation, "mnist/test")
     assert dict(matplotlib.rcParams) == before
 
 
 def test_figures_that_cannot_be_written(tmp_path, evaluation):
-    figure = plots.learning_curves([])
+    figure = plots.draw_learning_curves([])
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write the figure"):
-        plots.save(figure, tmp_path / "file" / "figure.png")
+        plots.save_figure(figure, tmp_path / "file" / "figure.png")
     with pytest.raises(UserError, match="Format 'xyz' is not supported"):
-        plots.save(figure, tmp_path / "figure.xyz")
+        plots.save_figure(figure, tmp_path / "figure.xyz")

@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from mnist_jax.analysis import corruptions, plots, results_page, scores
+from mnist_jax.analysis import classification, corruptions, plots, results_page
 from mnist_jax.analysis.corruptions import Robustness
 from mnist_jax.checkpoint.load import load_model
 from mnist_jax.config import ConfigDict, config_from_dict, validate_config
@@ -17,7 +17,7 @@ def results(trained_workdir):
     logits = 9 * np.eye(10)[labels]
     logits[:3] = np.roll(logits[:3], 1, axis=1)
     names = ["<b>0</b>", *"123456789"]
-    evaluation = scores.measure(logits, labels, names)
+    evaluation = classification.score_answers(logits, labels, names)
     rows = {name: [0.9, 0.8, 0.7, 0.6, 0.5] for name in corruptions.CORRUPTIONS}
     return results_page.Results(
         workdir="runs/<script>alert(1)</script>",
@@ -29,7 +29,7 @@ def results(trained_workdir):
         evaluation=evaluation,
         members={"accuracy": 0.96, "accuracy_sd": 0.01, "num_seeds": 3},
         robustness=Robustness(100, 0.97, rows, ("shear",)),
-        figures={"reliability": plots.reliability_diagram(evaluation, "x")},
+        figures={"reliability": plots.draw_reliability_diagram(evaluation, "x")},
         command="python scripts/evaluate.py --report",
     )
 
@@ -88,7 +88,7 @@ def test_its_config_file_makes_the_same_config(results):
 
 
 def test_what_cannot_be_written(results, tmp_path):
-    results_page.write(results, tmp_path / "report.html")
+    results_page.write_page(results, tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
     with pytest.raises(UserError, match="cannot write"):
-        results_page.write(results, tmp_path / "none" / "report.html")
+        results_page.write_page(results, tmp_path / "none" / "report.html")

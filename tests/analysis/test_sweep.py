@@ -11,8 +11,8 @@ from scipy import stats
 
 from mnist_jax import train
 from mnist_jax.analysis import sweep
-from mnist_jax.config import CONFIGS
 from mnist_jax.errors import ConfigError, Interrupted
+from mnist_jax.run.config_files import CONFIGS
 from mnist_jax.run.metric_writer import read_metrics
 
 
@@ -36,7 +36,7 @@ def swept(tmp_path_factory):
 def test_a_sweep_finds_the_better_cell_and_never_reads_test(swept):
     workdir, cells, results = swept
     assert [c.name for c in cells] == ["learning_rate=1e-05", "learning_rate=0.01"]
-    assert sweep.best(results) == 1
+    assert sweep.find_best(results) == 1
     for cell, result in zip(cells, results, strict=True):
         records = read_metrics(workdir / cell.name)
         assert not any(key.startswith("test/") for r in records for key in r)
@@ -86,22 +86,22 @@ def made(name, accuracy, loss=0.1):
 
 def test_the_comparison_is_a_paired_t_test():
     a, b = made("a", [0.97, 0.98, 0.99, 0.95]), made("b", [0.975, 0.99, 0.991, 0.957])
-    paired = sweep.compare(b, a)
+    paired = sweep.compare_paired(b, a)
     expected = stats.ttest_rel(b.accuracy, a.accuracy)
     assert paired.p_value == pytest.approx(expected.pvalue)
     assert paired.difference == pytest.approx(0.00575)
     assert paired.standard_error == pytest.approx(0.00575 / expected.statistic)
-    assert math.isnan(sweep.compare(made("c", [0.9]), made("d", [0.8])).p_value)
-    assert math.isnan(sweep.compare(a, a).p_value)
+    assert math.isnan(sweep.compare_paired(made("c", [0.9]), made("d", [0.8])).p_value)
+    assert math.isnan(sweep.compare_paired(a, a).p_value)
 
 
 def test_equal_accuracies_are_ranked_by_loss():
-    assert sweep.best([made("a", [0.9], 0.3), made("b", [0.9], 0.2)]) == 1
+    assert sweep.find_best([made("a", [0.9], 0.3), made("b", [0.9], 0.2)]) == 1
 
 
 def test_the_tables_fit_a_terminal(tmp_path):
     results = [made("x" * 60, [0.97, 0.98]), made("y", [0.98, 0.985])]
-    lines = sweep.to_text(results).splitlines()
+    lines = sweep.format_sweep(results).splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[1] == "x" * 60
     assert lines[2].split() == ["2", "97.500", "0.707", "0.500", "(baseline)"]

@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from mnist_jax.benchmark import compare, measure
+from mnist_jax.benchmark import compare
 from mnist_jax.benchmark.compare import Comparison, Contestant
-from mnist_jax.benchmark.measure import Workload, spread
 from mnist_jax.benchmark.peers import Work, flax_peer, ours, rate
+from mnist_jax.benchmark.workloads import Spread, Workload, synthetic_dataset
 from mnist_jax.config import ConfigDict
 from mnist_jax.errors import ConfigError, UserError
 
@@ -65,21 +65,21 @@ def peers(tmp_path, monkeypatch):
 
 @pytest.fixture
 def workload(seed_config):
-    dataset = measure.synthetic_dataset(20)
+    dataset = synthetic_dataset(20)
     return Workload(seed_config, dataset, 10, repeats=2, seconds=0.01)
 
 
 def test_ratios_and_what_is_skipped(peers, workload):
     peers("slow", rate=60.0)
     peers("absent", imports="import nothing_like_it")
-    comparison = compare.compare(workload, ["slow", "absent", "slow"])
+    comparison = compare.compare_with_peers(workload, ["slow", "absent", "slow"])
     assert list(comparison.contestants) == ["mnist_jax", "slow"]
-    assert comparison.ratios["slow"]["training"] == spread([5.0, 5.0])
+    assert comparison.ratios["slow"]["training"] == Spread.of([5.0, 5.0])
     assert comparison.skipped == {
         "absent": "no module 'nothing_like_it'; pip install -e '.[peers]'"
     }
     slow = comparison.contestants["slow"]
-    assert slow.training_images_per_second == spread([60.0, 60.0])
+    assert slow.training_images_per_second == Spread.of([60.0, 60.0])
     assert slow.milliseconds_for_one_image.min > 0
     assert slow.start_to_first_step_seconds > 0
     assert slow.loss_before == pytest.approx(np.log(10))
@@ -92,10 +92,10 @@ def test_repeats_take_turns_and_the_first_round_is_not_timed(peers, workload, tm
     note = f"open({str(log)!r}, 'a').write(__name__[5] + ' ')"
     for name, first in (("mnist_jax", 900.0), ("keras", 100.0)):
         peers(name, train=note, rate=f"{first} if self.trained == 1 else {first / 10}")
-    comparison = compare.compare(workload, ["keras"])
+    comparison = compare.compare_with_peers(workload, ["keras"])
     assert log.read_text() == "m k m k m k "
     keras = comparison.contestants["keras"]
-    assert keras.training_images_per_second == spread([10.0, 10.0])
+    assert keras.training_images_per_second == Spread.of([10.0, 10.0])
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_peer_that_fails_is_one_line(peers, workload, monkeypatch, fault, mess
     monkeypatch.setattr(compare, "TIMEOUT_SECONDS", 3.0)
     peers("bad", **fault)
     with pytest.raises(UserError) as error:
-        compare.compare(workload, ["bad"])
+        compare.compare_with_peers(workload, ["bad"])
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -122,18 +122,18 @@ def test_a_peer_that_fails_is_one_line(peers, workload, monkeypatch, fault, mess
 def test_no_peer_at_all(peers, workload):
     peers("absent", imports="import nothing_like_it")
     with pytest.raises(UserError, match="no peer is installed"):
-        compare.compare(workload, ["absent"])
+        compare.compare_with_peers(workload, ["absent"])
 
 
 def test_an_interpreter_that_is_not_there(peers, workload):
     peers("keras")
     with pytest.raises(UserError, match="--peer_python=/no/python"):
-        compare.compare(workload, ["keras"], "/no/python")
+        compare.compare_with_peers(workload, ["keras"], "/no/python")
 
 
 def test_peers_of_another_interpreter(peers, workload):
     peers("keras", imports="print(sys.executable)", rate="float(sys.executable != '')")
-    comparison = compare.compare(workload, ["keras"], sys.executable)
+    comparison = compare.compare_with_peers(workload, ["keras"], sys.executable)
     assert comparison.contestants["keras"].training_images_per_second.median == 1
 
 
@@ -143,16 +143,18 @@ def test_ratio_is_the_median_of_the_rounds_own():
         "keras": np.array([5.0, 10.0, 30.0]),
     }
     found = compare.ratios({"training": rates})
-    assert found == {"keras": {"training": spread([2.0, 4.0, 3.0])}}
+    assert found == {"keras": {"training": Spread.of([2.0, 4.0, 3.0])}}
 
 
 def test_table_fits_80_columns():
     row = Contestant(
         "3.15.1 on tensorflow 2.21.0",
         *(225_034, 12.34, 2.345, 0.5678),
-        *(spread([123_456.7] * 2),) * 3,
+        *(Spread.of([123_456.7] * 2),) * 3,
     )
-    ratio = dict.fromkeys(("training", "inference", "one_image"), spread([10, 12.346]))
+    ratio = dict.fromkeys(
+        ("training", "inference", "one_image"), Spread.of([10, 12.346])
+    )
     names = ("mnist_jax", "keras", "torch", "flax")
     comparison = Comparison(
         dict.fromkeys(names[:3], row),
@@ -167,16 +169,16 @@ def test_table_fits_80_columns():
 
 
 def test_the_config_must_be_the_peers_work(seed_config):
-    compare.check(seed_config, ["keras", "flax"])
+    compare.check_same_work(seed_config, ["keras", "flax"])
     with pytest.raises(ConfigError, match="did you mean 'torch'"):
-        compare.check(seed_config, ["pytorch"])
+        compare.check_same_work(seed_config, ["pytorch"])
     seed_config.optimizer.learning_rate = 1e-2
     with pytest.raises(ConfigError, match=r"config\.optimizer must be"):
-        compare.check(seed_config, ["keras"])
+        compare.check_same_work(seed_config, ["keras"])
 
 
 def test_work_survives_the_disk(tmp_path):
-    work = Work({"seed": 0}, *measure.synthetic_dataset(3))
+    work = Work({"seed": 0}, *synthetic_dataset(3))
     work.save(tmp_path)
     loaded = Work.load(tmp_path)
     assert loaded.config == work.config
@@ -213,7 +215,7 @@ def test_peers_that_are_always_there(seed_config, name):
         num_parameters = 785 * 16 + 17 * 10
     seed_config.batch_size = 15
     seed_config.num_shards = 1  # the number of devices is fixed in this process
-    work = Work(seed_config.to_dict(), *measure.synthetic_dataset(30))
+    work = Work(seed_config.to_dict(), *synthetic_dataset(30))
 
     def loss(logits):
         chosen = jax.nn.log_softmax(logits)[np.arange(30), work.labels]

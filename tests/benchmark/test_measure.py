@@ -4,13 +4,13 @@ import subprocess
 import sys
 
 import jax
-import numpy as np
 import pytest
 
 from mnist_jax.benchmark import measure
-from mnist_jax.benchmark.measure import Spread
-from mnist_jax.config import CONFIGS, ConfigDict
+from mnist_jax.benchmark.workloads import Spread, Workload, synthetic_dataset, train_for
+from mnist_jax.config import ConfigDict
 from mnist_jax.errors import ConfigError, UserError
+from mnist_jax.run.config_files import CONFIGS
 
 SCRIPT = CONFIGS.parent / "scripts" / "benchmark.py"
 
@@ -21,8 +21,8 @@ def workload(seed_config, monkeypatch):
     monkeypatch.setattr(measure, "_MATMUL_SIZE", 32)
     seed_config.model.name = "mlp"  # compiles the fastest
     seed_config.model.kwargs = ConfigDict({"dense": (16,), "dropout": 0.0})
-    dataset = measure.synthetic_dataset(50)
-    return measure.Workload(seed_config, dataset, 10, repeats=1, seconds=0.01)
+    dataset = synthetic_dataset(50)
+    return Workload(seed_config, dataset, 10, repeats=1, seconds=0.01)
 
 
 def run_script(*flags):
@@ -31,9 +31,9 @@ def run_script(*flags):
 
 
 def test_every_measurement(workload, monkeypatch):
-    monkeypatch.setattr(measure, "_process_seconds", lambda *_: measure.spread([1]))
+    monkeypatch.setattr(measure, "_process_seconds", lambda *_: Spread.of([1]))
     cache_dir = jax.config.values["jax_compilation_cache_dir"]
-    results = dict(measure.measure(workload, list(measure.MEASUREMENTS)))
+    results = dict(measure.run_measurements(workload, list(measure.MEASUREMENTS)))
     assert list(results) == list(measure.MEASUREMENTS)
     for name, result in results.items():
         for value in dataclasses.asdict(result).values():
@@ -59,7 +59,7 @@ def test_utilisation_is_flops_over_the_peak_around_them(workload, monkeypatch):
     )
     monkeypatch.setattr(measure, "train_for", lambda p, state, *_: (state, 7.0, 0.5))
     training = measure.measure_training(dataclasses.replace(workload, repeats=2))
-    flops = measure.count_flops(workload).training_flops_per_image
+    flops = measure.model_flops_of(workload).training_flops_per_image
     assert training.utilisation.max == pytest.approx(flops * 7 / 2e6)
     assert training.utilisation.min == pytest.approx(flops * 7 / 4e6)
     assert training.matmul_gflops_per_second.median == pytest.approx(3e-3)
@@ -70,7 +70,7 @@ def test_padding_is_no_image(workload):
     assert len(workload.dataset.labels) < workload.config.batch_size  # step is epoch
     program = workload.create_program()
     state, dataset = program.create_state(), jax.device_put(workload.dataset)
-    state, rate, step_time = measure.train_for(program, state, dataset, 0.01)
+    state, rate, step_time = train_for(program, state, dataset, 0.01)
     assert int(state.step) >= 1
     assert rate * step_time == pytest.approx(50)
 
@@ -79,10 +79,6 @@ def test_calls_at_least_once():
     calls = []
     assert measure._seconds_per_call(lambda: calls.append(1), 0.0) > 0
     assert calls == [1]
-
-
-def test_spread():
-    assert measure.spread([4, 1, 3, 2, 5]) == Spread(3, 1, 2, 4, 5, 5)
 
 
 def test_startup_is_that_of_whole_processes(workload):
@@ -97,20 +93,6 @@ def test_a_process_that_fails_is_one_line():
         measure._process_seconds(command, repeats=1)
 
 
-def test_synthetic_dataset():
-    dataset = measure.synthetic_dataset(30)
-    assert dataset.images.shape == (30, 28, 28, 1)
-    assert dataset.images.dtype == np.uint8
-    assert dataset.labels.dtype == np.int32
-    assert set(dataset.labels) <= set(range(10))
-
-
-def test_synthetic_dataset_can_be_learned_but_not_wholly():
-    images, labels = measure.synthetic_dataset(2000)
-    lines = images[:, 4:24:2, :, 0].astype(int).sum(axis=2).argmax(axis=1)
-    assert 0.75 < np.mean(lines == labels) < 0.85
-
-
 def test_profile(workload, tmp_path):
     traced = dataclasses.replace(workload, profile_dir=str(tmp_path))
     measure.measure_training(traced)
@@ -119,7 +101,7 @@ def test_profile(workload, tmp_path):
 
 def test_an_unknown_measurement_is_said_before_any_is_made(workload):
     with pytest.raises(ConfigError, match="did you mean 'training'"):
-        measure.measure(workload, ["model", "trainin"])
+        measure.run_measurements(workload, ["model", "trainin"])
 
 
 def test_script_prints_json_of_the_configs_own_data():

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from mnist_jax.analysis import plots
-from mnist_jax.benchmark import measure, scaling
-from mnist_jax.benchmark.measure import Workload, spread
+from mnist_jax.benchmark import scaling
 from mnist_jax.benchmark.scaling import Curve, Point
+from mnist_jax.benchmark.workloads import Spread, Workload, synthetic_dataset
 from mnist_jax.config import ConfigDict
 from mnist_jax.parallel.devices import num_cores
 
 CURVE = Curve(
     "batch size",
     "milliseconds per step",
-    (Point(32, spread([3.0, 5.0]), 3.5), Point(128, spread([14.0, 14.0]), 14.0)),
+    (Point(32, Spread.of([3.0, 5.0]), 3.5), Point(128, Spread.of([14.0, 14.0]), 14.0)),
 )
 
 
@@ -25,7 +25,7 @@ def workload(seed_config):
     seed_config.model.name = "mlp"  # compiles the fastest
     seed_config.model.kwargs = ConfigDict({"dense": (8,), "dropout": 0.0})
     seed_config.batch_size = 8
-    dataset = measure.synthetic_dataset(30)
+    dataset = synthetic_dataset(30)
     return Workload(seed_config, dataset, 10, repeats=2, seconds=0.0)
 
 
@@ -84,8 +84,8 @@ def test_that_process_ends_when_its_parent_is_killed():
         import os
         from concurrent.futures import ProcessPoolExecutor
         from multiprocessing import get_context
-        from mnist_jax import growth
-        pool = ProcessPoolExecutor(1, get_context("spawn"), growth._start, (1,))
+        from mnist_jax.benchmark import scaling
+        pool = ProcessPoolExecutor(1, get_context("spawn"), scaling._start, (1,))
         assert pool.submit(os.getppid).result() == os.getpid()
         os.kill(os.getpid(), 9)
     """
@@ -124,9 +124,9 @@ def test_table():
 
 
 def test_figure(tmp_path):
-    figure = scaling.draw([CURVE, CURVE])
-    plots.save(figure, tmp_path / "growth.png")
-    assert (tmp_path / "growth.png").stat().st_size > 1000
+    figure = scaling.draw_curves([CURVE, CURVE])
+    plots.save_figure(figure, tmp_path / "scaling.png")
+    assert (tmp_path / "scaling.png").stat().st_size > 1000
     axes = figure.axes[0]
     dashed, *_ = axes.lines
     assert dashed.get_linestyle() == "--"

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from mnist_jax import evaluate
+from mnist_jax.analysis import splits
 from mnist_jax.checkpoint.export import export_model
 from mnist_jax.checkpoint.load import load_model
 from mnist_jax.errors import CheckpointError, ConfigError
@@ -16,7 +17,7 @@ def test_an_exported_model_answers_alike_and_is_small(trained_workdir, tmp_path)
     assert small.config == loaded.config
     assert small.temperature == loaded.temperature != 1
     assert small.step == loaded.step
-    images = evaluate.load_split(loaded).dataset.images
+    images = splits.load_split(loaded).dataset.images
     ours, theirs = (
         evaluate.predict_logits(m.model, m.variables, images, 100)
         for m in (small, loaded)

@@ -4,7 +4,7 @@ import socket
 
 from mnist_jax.checkpoint.format import tree_digest
 from mnist_jax.checkpoint.load import load_model
-from mnist_jax.config import CONFIGS
+from mnist_jax.run.config_files import CONFIGS
 
 FLAGS = (
     f"--config={CONFIGS / 'smoke.py'}",

@@ -3,12 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mnist_jax.config import CONFIGS, load_config, validate_config
+from mnist_jax.config import validate_config
 from mnist_jax.data import Dataset
 from mnist_jax.errors import ConfigError
 from mnist_jax.models import tiny
 from mnist_jax.models.cnn import create_model
 from mnist_jax.run.compile_ahead import create_program
+from mnist_jax.run.config_files import CONFIGS, load_config
 
 X = jax.random.normal(jax.random.key(0), (5, 8, 7, 6))  # [C, H, W, B]
 KERNEL = jax.random.normal(jax.random.key(1), (5, 9))

@@ -18,8 +18,8 @@ def test_a_device_that_is_not_there_is_one_line(device):
 
 
 def test_the_description_names_version_and_device():
-    assert jax.__version__ in devices.describe()
-    assert "cpu" in devices.describe()
+    assert jax.__version__ in devices.describe_devices()
+    assert "cpu" in devices.describe_devices()
 
 
 def start(tmp_path, plugin="", platforms="", path=""):
@@ -28,7 +28,7 @@ def start(tmp_path, plugin="", platforms="", path=""):
         (tmp_path / "jax_plugins" / "broken").mkdir(parents=True)
         (tmp_path / "jax_plugins" / "broken" / "__init__.py").write_text(plugin)
     program = """
-from mnist_jax import devices
+from mnist_jax.parallel import devices
 from mnist_jax.errors import UserError
 try:
     devices.set_up()
@@ -107,7 +107,7 @@ def test_a_card_that_is_not_used_is_one_warning(tmp_path):
 def cache_dir_of(**environment):
     """Where a fresh process keeps its compiled programs."""
     program = (
-        "import jax\nfrom mnist_jax import devices\ndevices.set_up('cpu')\n"
+        "import jax\nfrom mnist_jax.parallel import devices\ndevices.set_up('cpu')\n"
         "print(jax.config.jax_compilation_cache_dir)"
     )
     clean = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}

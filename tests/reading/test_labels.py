@@ -102,7 +102,7 @@ def test_report():
         row("26", "2"),
         row("5", None),
     ]
-    report = labels.make_report(rows, DIGITS)
+    report = labels.score_labels(rows, DIGITS)
     assert (report.correct, report.count) == (2, 6)
     assert report.by_status == {
         "ok": (2, 3),
@@ -114,18 +114,18 @@ def test_report():
     assert report.confusion[3, 3] == report.confusion[8, 3] == 1
     assert report.confusion[8, 10] == report.confusion[2, 10] == 1
     assert report.confusion.sum() == 5
-    text = labels.to_text(report)
+    text = report.to_text()
     assert text.startswith("accuracy   33.33%, 2 of 6 right (9.7% to 70.0%")
     assert max(map(len, text.splitlines())) <= 80
-    summary = labels.to_dict(report)
+    summary = report.to_dict()
     assert summary["accuracy"] == 1 / 3
     assert summary["by_status"]["unsure"] == {"count": 1, "correct": 0}
 
 
 def test_no_labels_no_report():
-    assert labels.make_report([row("5", None)], DIGITS) is None
+    assert labels.score_labels([row("5", None)], DIGITS) is None
 
 
 def test_a_report_of_numbers_alone_has_no_confusion():
-    report = labels.make_report([row("12", "12")], DIGITS)
-    assert "confusion" not in labels.to_text(report)
+    report = labels.score_labels([row("12", "12")], DIGITS)
+    assert "confusion" not in report.to_text()

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnist_jax import evaluate
+from mnist_jax.analysis import splits
 from mnist_jax.checkpoint.load import load_model
-from mnist_jax.config import CONFIGS
 from mnist_jax.errors import ConfigError, UserError
 from mnist_jax.reading import pictures, reader
 from mnist_jax.reading.paths import Source
 from mnist_jax.reading.reader import Digit, Guess, Prediction, Reader
+from mnist_jax.run.config_files import CONFIGS
 
 SCRIPT = CONFIGS.parent / "scripts" / "predict.py"
 STATUSES = {"ok", "unsure"}
@@ -38,7 +38,7 @@ def loaded(workdir):
 @pytest.fixture(scope="module")
 def image(loaded):
     """The first test image, uint8 [28, 28]."""
-    return evaluate.load_split(loaded).dataset.images[0, ..., 0]
+    return splits.load_split(loaded).dataset.images[0, ..., 0]
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def with_temperature(loaded, temperature):
 
 
 def test_probabilities(loaded):
-    images = evaluate.load_split(loaded).dataset.images[:5]
+    images = splits.load_split(loaded).dataset.images[:5]
     probabilities = reader.predict(loaded, images)
     assert probabilities.shape == (5, 10)
     np.testing.assert_allclose(probabilities.sum(-1), 1)
@@ -72,7 +72,7 @@ def test_probabilities(loaded):
 
 
 def test_a_temperature_calibrates_and_changes_no_answer(loaded):
-    images = evaluate.load_split(loaded).dataset.images[:20]
+    images = splits.load_split(loaded).dataset.images[:20]
     plain = reader.predict(with_temperature(loaded, 1.0), images)
     cooled = reader.predict(with_temperature(loaded, 2.0), images)
     expected = plain**0.5 / (plain**0.5).sum(-1, keepdims=True)
@@ -222,16 +222,16 @@ def test_models_of_other_things_read_no_numbers(loaded, picture):
 
 
 def test_samples_are_fixed_by_the_seed(loaded):
-    split = evaluate.load_split(loaded, split="test[:20]")
+    split = splits.load_split(loaded, split="test[:20]")
     reader = Reader(loaded)
-    first = reader.read_samples(split, 6, seed=1)
-    again = reader.read_samples(split, 6, seed=1)
-    other = reader.read_samples(split, 6, seed=2)
+    first = reader.read_samples(split.name, split.dataset, 6, seed=1)
+    again = reader.read_samples(split.name, split.dataset, 6, seed=1)
+    other = reader.read_samples(split.name, split.dataset, 6, seed=2)
     sources = [[row.source for row in rows] for rows in (first, again, other)]
     assert sources[0] == sources[1] != sources[2]
     index = int(first[0].source.split("[")[-1].rstrip("]"))
     assert first[0].label == str(split.dataset.labels[index])
-    assert len(reader.read_samples(split, 99, seed=0)) == 20
+    assert len(reader.read_samples(split.name, split.dataset, 99, seed=0)) == 20
 
 
 def test_stages_are_saved_for_each_picture(loaded, picture, tmp_path):
@@ -384,9 +384,10 @@ def test_script_with_no_pictures_and_no_data(workdir, tmp_path):
     copy = tmp_path / "kmnist_run"
     shutil.copytree(workdir, copy)
     code = (
-        "import runpy, sys; from mnist_jax import evaluate, errors\n"
+        "import runpy, sys; from mnist_jax import errors\n"
+        "from mnist_jax.analysis import splits\n"
         "def fail(*a, **k): raise errors.DataError('kmnist is not there')\n"
-        "evaluate.load_split = fail; sys.argv = sys.argv[1:]\n"
+        "splits.load_split = fail; sys.argv = sys.argv[1:]\n"
         "runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     done = run(SCRIPT, f"--workdir={copy}", code=code)

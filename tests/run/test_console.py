@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mnist_jax.config import CONFIGS
 from mnist_jax.data import load_splits
+from mnist_jax.run.config_files import CONFIGS
 from mnist_jax.run.console import Console
 from mnist_jax.tasks import DIGITS
 

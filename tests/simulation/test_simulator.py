@@ -85,7 +85,7 @@ def test_measure(monkeypatch, digits):
     monkeypatch.setattr(simulator, "NEGATIVES", negatives)
     monkeypatch.setattr(glyphs, "STYLES", styles)
     loaded = types.SimpleNamespace(model=None, variables=None, temperature=1.0)
-    scores = {s.condition: s for s in simulator.measure(loaded, *digits, 4)}
+    scores = {s.condition: s for s in simulator.measure_conditions(loaded, *digits, 4)}
     assert list(scores) == [*conditions, *styles, *negatives]
     assert scores["barred 7"].accuracy == 1
     assert scores["barred 7"].wrong_and_sure == 0
@@ -97,7 +97,7 @@ def test_measure(monkeypatch, digits):
     assert scores["blank, plain"].blank == 1
     assert scores["blank, plain"].wrong_and_sure == 0
 
-    text = simulator.to_text(list(scores.values()))
+    text = simulator.format_conditions(list(scores.values()))
     assert len(text.splitlines()) == 1 + 6 + 2
     last = text.splitlines()[-1]
     assert last.startswith("all others")

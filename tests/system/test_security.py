@@ -94,7 +94,7 @@ def test_nothing_is_unpickled_and_no_text_is_run():
                 assert not (bare and name in {"eval", "exec", "compile"}), path
                 if name == "exec_module":
                     runs_code.add(path.name)
-    assert runs_code == {"config.py"}  # config files are Python
+    assert runs_code == {"config_files.py"}  # config files are Python
 
 
 def test_a_strangers_model_name_and_arguments_run_nothing(default_config, tmp_path):
@@ -140,7 +140,7 @@ for name in ("bind", "listen", "connect", "connect_ex"):
     setattr(socket.socket, name, refused)
 socket.create_connection = socket.getaddrinfo = refused
 from pathlib import Path
-from mnist_jax.config import load_config
+from mnist_jax.run.config_files import load_config
 from mnist_jax.train import train_and_evaluate
 config = load_config("smoke").unlock()
 config.optimizer.warmup_epochs = 0.0

@@ -24,9 +24,9 @@ import mnist_jax
 from mnist_jax import data, train
 from mnist_jax.checkpoint.load import load_model
 from mnist_jax.checkpoint.save import Checkpointer
-from mnist_jax.config import load_config
 from mnist_jax.errors import Interrupted
 from mnist_jax.run.compile_ahead import create_program
+from mnist_jax.run.config_files import load_config
 from mnist_jax.run.console import Console
 from mnist_jax.run.signals import StopFlag
 from mnist_jax.tasks import DIGITS

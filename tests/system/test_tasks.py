@@ -17,8 +17,8 @@ from mnist_jax import train
 from mnist_jax.checkpoint.format import tree_digest
 from mnist_jax.checkpoint.load import load_model
 from mnist_jax.checkpoint.save import Checkpointer
-from mnist_jax.config import CONFIGS
 from mnist_jax.errors import CheckpointError, ConfigError, DataError, Interrupted
+from mnist_jax.run.config_files import CONFIGS
 from mnist_jax.run.console import Console
 from mnist_jax.run.metric_writer import read_metrics
 from mnist_jax.tasks import find_task

@@ -1,15 +1,15 @@
-"""The same work in other frameworks, as their users would write it, to compare with.
+"""The work of configs/seed.py in other frameworks, written as their users would.
 
-The work is that of configs/seed.py: conv 3x3x32, relu, pool, conv 3x3x64, relu, pool,
-dense 128, relu, dense 10, without padding; float32; Adam; batches of 128 of data in
-memory, all of it shuffled in every epoch. `mnist_jax.benchmark.compare` runs each peer
-in a process of its own, by `python -m mnist_jax.benchmark.peers MODULE FOLDER`, where
-MODULE has
+Open `flax_peer.py` first. All peers train the same model: conv 3x3x32, relu, pool, conv
+3x3x64, relu, pool, dense 128, relu, dense 10, without padding, in float32; with Adam;
+on batches of 128 of data in memory, shuffled in every epoch. `benchmark.compare` runs
+each in a process of its own, by `python -m mnist_jax.benchmark.peers MODULE FOLDER`.
+MODULE must have
 
     def create(work: Work) -> Peer
 
-A peer's module imports its framework at the top, and nothing else of this project but
-this package, so it runs in an environment that has only that framework.
+It imports its framework and, of this project, this package only. So it runs where only
+that framework is installed.
 """
 
 import json
@@ -22,7 +22,7 @@ import numpy as np
 
 
 class Work(NamedTuple):
-    """What a peer is to do.
+    """The work that a peer does.
 
     Attributes:
       config: `config.to_dict()`, after JSON.
@@ -35,7 +35,7 @@ class Work(NamedTuple):
     labels: np.ndarray
 
     def scaled_images(self) -> np.ndarray:
-        """float32 [N, 28, 28, 1], 0 to 1: for those that keep them so in memory."""
+        """Returns float32 [N, 28, 28, 1], from 0 to 1, for peers that store those."""
         return self.images.astype(np.float32) / 255
 
     def save(self, folder: Path) -> None:
@@ -58,21 +58,22 @@ class Peer(Protocol):
     num_parameters: int
 
     def first_step(self) -> None:
-        """Trains for as little as it can, and waits for the end."""
+        """Trains for as short as possible, and waits for the end."""
 
     def train(self, seconds: float) -> float:
-        """Trains on for about that long; returns images a second."""
+        """Continues training for about that long; returns images a second."""
 
     def predict(self, count: int) -> np.ndarray:
         """Returns the logits [count, 10] of the first images, on the host."""
 
 
 def rate(steps: Iterator[int], seconds: float) -> float:
-    """Takes steps, each done when it is yielded, for about that long.
+    """Runs an iterator of steps for about that long.
 
     Args:
-      steps: without end; yields the number of images of each.
-      seconds: after which no other is begun.
+      steps: endless; when it yields, a step is done, and the value is its number of
+        images.
+      seconds: no step begins after that.
 
     Returns:
       Images a second.

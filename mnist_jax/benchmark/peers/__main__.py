@@ -4,8 +4,8 @@
     predict COUNT SECONDS    images a second, COUNT in each call
     loss                     mean cross entropy on the first images, in nats
 
-The first line tells, unasked, what it is, once its first training step is done. It
-ends when its input does, so no peer outlives the process that compares.
+It sends one line unasked, about itself, when its first training step is done. It ends
+when its input ends, so that no peer outlives the process that compares.
 """
 
 import contextlib
@@ -26,12 +26,12 @@ _LOSS_IMAGES = 10_000
 
 def main(module: str, folder: str) -> None:
     """Serves the peer of that module."""
-    # What the libraries print is no answer.
+    # Stdout is for answers; what libraries print goes to stderr.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
     def answer(**fields: Any) -> None:
-        with contextlib.suppress(BrokenPipeError):  # nobody waits for it any more
+        with contextlib.suppress(BrokenPipeError):  # nobody waits any more
             print(json.dumps(fields), file=answers, flush=True)
 
     try:

@@ -15,7 +15,7 @@ from mnist_jax.benchmark.peers import Work, rate
 _PREDICT_BATCH = 1000
 
 
-class CNN(nnx.Module):
+class PeerCNN(nnx.Module):
     """The net of configs/seed.py."""
 
     def __init__(self, *, rngs: nnx.Rngs) -> None:
@@ -35,9 +35,9 @@ class CNN(nnx.Module):
 
 @nnx.jit
 def _train_step(
-    model: CNN, optimizer: nnx.Optimizer, images: jax.Array, labels: jax.Array
+    model: PeerCNN, optimizer: nnx.Optimizer, images: jax.Array, labels: jax.Array
 ) -> jax.Array:
-    def loss_fn(model: CNN) -> jax.Array:
+    def loss_fn(model: PeerCNN) -> jax.Array:
         return optax.softmax_cross_entropy_with_integer_labels(
             logits=model(images), labels=labels
         ).mean()
@@ -48,7 +48,7 @@ def _train_step(
 
 
 @nnx.jit
-def _pred_step(model: CNN, images: jax.Array) -> jax.Array:
+def _pred_step(model: PeerCNN, images: jax.Array) -> jax.Array:
     return model(images)
 
 
@@ -61,7 +61,7 @@ class FlaxPeer:
         self._images, self._labels = work.scaled_images(), work.labels
         self._batch_size = work.config["batch_size"]
         self._rng = np.random.default_rng(work.config["seed"])
-        self._model = CNN(rngs=nnx.Rngs(work.config["seed"]))
+        self._model = PeerCNN(rngs=nnx.Rngs(work.config["seed"]))
         tx = optax.adam(work.config["optimizer"]["learning_rate"])
         self._optimizer = nnx.Optimizer(self._model, tx, wrt=nnx.Param)
         params = jax.tree.leaves(nnx.state(self._model, nnx.Param))

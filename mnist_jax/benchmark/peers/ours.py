@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mnist_jax.benchmark import measure
+from mnist_jax.benchmark import workloads
 from mnist_jax.benchmark.peers import Work
 from mnist_jax.config import config_from_dict
 from mnist_jax.data import Dataset
@@ -23,7 +23,7 @@ class Ours:
     def __init__(self, work: Work) -> None:
         config, dataset = config_from_dict(work.config), Dataset(*work[1:])
         devices.set_up("cpu", num_shards=config.num_shards)
-        workload = measure.Workload(config, dataset, 10, repeats=1, seconds=0.0)
+        workload = workloads.Workload(config, dataset, 10, repeats=1, seconds=0.0)
         program = workload.create_program()
         self._state = program.create_state()
         params = jax.tree.leaves(self._state.params)
@@ -31,7 +31,7 @@ class Ours:
         self._model = create_model(config.model, workload.num_classes)
         self._eval_batch_size = config.eval_batch_size
         self._images, self._dataset = work.images, program.placement.put(dataset)
-        self._variables: Any = None  # of the state, on one device
+        self._variables: Any = None  # those of the state, on one device
         self._program = compile_train_steps(program, self._state, self._dataset)
 
     def first_step(self) -> None:
@@ -40,7 +40,7 @@ class Ours:
 
     def train(self, seconds: float) -> float:
         """See `peers.Peer`."""
-        self._state, images_per_second, _ = measure.train_for(
+        self._state, images_per_second, _ = workloads.train_for(
             self._program, self._state, self._dataset, seconds
         )
         self._variables = None
@@ -48,8 +48,8 @@ class Ours:
 
     def predict(self, count: int) -> np.ndarray:
         """See `peers.Peer`."""
-        if self._variables is None:  # as `load_model` places them, once
-            self._variables = measure.variables_on_one_device(self._state)
+        if self._variables is None:  # on one device, as `load_model` places them
+            self._variables = workloads.variables_on_one_device(self._state)
         size = min(count, self._eval_batch_size)
         return predict_logits(self._model, self._variables, self._images[:count], size)
 

@@ -1,4 +1,7 @@
-"""What a model's answers on labelled images amount to; NumPy only."""
+"""How well a model classifies labelled images: accuracy, calibration, mistakes.
+
+It needs NumPy only. (`metrics` has what is measured while a model trains.)
+"""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -9,11 +12,11 @@ from mnist_jax.calibration import log_softmax, show_confidence, wilson_interval
 from mnist_jax.metrics import confusion_matrix
 
 NUM_BINS = 15
-_MISTAKES = 10  # in the text
+_MISTAKES = 10  # so many are listed in the text
 
 
 class ClassScore(NamedTuple):
-    """How one class fared; `precision`, `recall` and `f1` are 0 where undefined."""
+    """Scores of one class; `precision`, `recall` and `f1` are 0 where undefined."""
 
     name: str
     precision: float
@@ -27,14 +30,14 @@ class Calibration:
     """Confidence against accuracy, in bins of equal width over (0, 1]."""
 
     error: float  # the expected calibration error
-    confidence: np.ndarray  # float64 [bins], mean of the bin; NaN where it is empty
-    accuracy: np.ndarray  # float64 [bins], likewise
+    confidence: np.ndarray  # float64 [bins], mean of each bin; NaN if it is empty
+    accuracy: np.ndarray  # float64 [bins]; NaN if it is empty
     count: np.ndarray  # int64 [bins]
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Answers, and what they amount to."""
+    """A model's answers to N images, and how good they are."""
 
     class_names: list[str]
     labels: np.ndarray  # int [N]
@@ -51,11 +54,60 @@ class Evaluation:
     classes: list[ClassScore]
     confusion: np.ndarray  # int64 [C, C]: rows are labels, columns answers
 
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what JSON can hold: all but the answer to each image."""
+        bins = self.calibration
+        return {
+            "count": self.count,
+            "correct": self.correct,
+            "accuracy": self.accuracy,
+            "accuracy_standard_error": self.standard_error,
+            "accuracy_interval_95": list(self.interval),
+            "loss": self.nll,
+            "negative_log_likelihood": self.nll,
+            "expected_calibration_error": bins.error,
+            "calibration_bins": [
+                {
+                    "count": int(count),
+                    "confidence": float(confidence) if count else None,
+                    "accuracy": float(accuracy) if count else None,
+                }
+                for count, confidence, accuracy in zip(
+                    bins.count, bins.confidence, bins.accuracy, strict=True
+                )
+            ],
+            "classes": [score._asdict() for score in self.classes],
+            "confusion_matrix": self.confusion.tolist(),
+            "mistakes": [
+                {
+                    "index": int(i),
+                    "label": int(self.labels[i]),
+                    "answer": int(self.answers[i]),
+                    "confidence": float(self.confidences[i]),
+                }
+                for i in self.mistakes
+            ],
+        }
 
-def measure(
+    def to_text(self) -> str:
+        """Returns tables for people, 80 columns wide for up to ten classes."""
+        low, high = self.interval
+        lines = [
+            f"accuracy     {self.accuracy:.2%} ± {self.standard_error:.2%} (standard "
+            f"error), {self.correct:,} of {self.count:,} right",
+            f"             {low:.2%} to {high:.2%} with 95% confidence",
+            f"loss         {self.nll:.4f} nats (mean negative log-likelihood)",
+            f"calibration  {self.calibration.error:.2%} expected calibration error "
+            f"({NUM_BINS} bins)",
+        ]
+        tables = [_class_table(self), _confusion_table(self), _mistake_table(self)]
+        return "\n".join(lines + [line for table in tables for line in ["", *table]])
+
+
+def score_answers(
     logits: np.ndarray, labels: np.ndarray, class_names: list[str]
 ) -> Evaluation:
-    """Measures a model's answers.
+    """Scores a model's answers, which are the classes of its largest logits.
 
     Args:
       logits: float [N, C].
@@ -82,7 +134,7 @@ def measure(
         standard_error=(accuracy * (1 - accuracy) / count) ** 0.5,
         interval=wilson_interval(correct, count),
         nll=-float(log_probabilities[np.arange(count), labels].mean()),
-        calibration=calibrate(confidences, right),
+        calibration=measure_calibration(confidences, right),
         classes=class_scores(matrix, class_names),
         confusion=matrix,
     )
@@ -102,13 +154,13 @@ def class_scores(confusion: np.ndarray, class_names: list[str]) -> list[ClassSco
     ]
 
 
-def calibrate(confidences: np.ndarray, right: np.ndarray) -> Calibration:
+def measure_calibration(confidences: np.ndarray, right: np.ndarray) -> Calibration:
     """Compares confidence with accuracy.
 
-    The expected calibration error is the mean, over images, of the distance between
-    accuracy and mean confidence of the image's bin, with 15 bins of equal width: bin k
-    holds the confidences in (k / 15, (k + 1) / 15] (Naeini et al., 2015; Guo et al.,
-    2017, arXiv:1706.04599).
+    There are 15 bins of equal width: bin k holds the confidences in (k / 15,
+    (k + 1) / 15]. The expected calibration error is the distance between a bin's
+    accuracy and its mean confidence, averaged over the images (Naeini et al., 2015; Guo
+    et al., 2017, arXiv:1706.04599).
 
     Args:
       confidences: float [N], the probability of the answer.
@@ -123,58 +175,6 @@ def calibrate(confidences: np.ndarray, right: np.ndarray) -> Calibration:
     return Calibration(error, confidence / empty, accuracy / empty, count)
 
 
-def to_dict(evaluation: Evaluation) -> dict[str, Any]:
-    """All but the answers to each image, as JSON can hold it."""
-    e, bins = evaluation, evaluation.calibration
-    return {
-        "count": e.count,
-        "correct": e.correct,
-        "accuracy": e.accuracy,
-        "accuracy_standard_error": e.standard_error,
-        "accuracy_interval_95": list(e.interval),
-        "loss": e.nll,
-        "negative_log_likelihood": e.nll,
-        "expected_calibration_error": bins.error,
-        "calibration_bins": [
-            {
-                "count": int(count),
-                "confidence": float(confidence) if count else None,
-                "accuracy": float(accuracy) if count else None,
-            }
-            for count, confidence, accuracy in zip(
-                bins.count, bins.confidence, bins.accuracy, strict=True
-            )
-        ],
-        "classes": [score._asdict() for score in e.classes],
-        "confusion_matrix": e.confusion.tolist(),
-        "mistakes": [
-            {
-                "index": int(i),
-                "label": int(e.labels[i]),
-                "answer": int(e.answers[i]),
-                "confidence": float(e.confidences[i]),
-            }
-            for i in e.mistakes
-        ],
-    }
-
-
-def to_text(evaluation: Evaluation) -> str:
-    """A report for people, 80 columns wide for up to ten classes."""
-    e = evaluation
-    low, high = e.interval
-    lines = [
-        f"accuracy     {e.accuracy:.2%} ± {e.standard_error:.2%} (standard error), "
-        f"{e.correct:,} of {e.count:,} right",
-        f"             {low:.2%} to {high:.2%} with 95% confidence",
-        f"loss         {e.nll:.4f} nats (mean negative log-likelihood)",
-        f"calibration  {e.calibration.error:.2%} expected calibration error "
-        f"({NUM_BINS} bins)",
-    ]
-    tables = [_class_table(e), _confusion_table(e), _mistake_table(e)]
-    return "\n".join(lines + [line for table in tables for line in ["", *table]])
-
-
 def _class_table(evaluation: Evaluation) -> list[str]:
     width = max(5, *(len(name) for name in evaluation.class_names))
     lines = [f"{'class':{width}}   precision      recall          F1      images"]
@@ -185,7 +185,7 @@ def _class_table(evaluation: Evaluation) -> list[str]:
 
 
 def _confusion_table(evaluation: Evaluation) -> list[str]:
-    """Rows of counts, with dots for zeros, so that mistakes catch the eye."""
+    """Rows of counts; a zero is a dot, so that mistakes stand out."""
     names = evaluation.class_names
     if len(names) > 10:
         return [f"confusion of {len(names)} classes: see the figure"]

@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from mnist_jax import calibration
-from mnist_jax.analysis import scores
+from mnist_jax.analysis import classification
 
 
 @pytest.fixture
@@ -19,17 +19,7 @@ def answered():
 
 @pytest.fixture
 def evaluation(answered):
-    return scores.measure(*answered, ["a", "b", "c", "d"])
-
-
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_temperature_is_found_again(temperature):
-    rng = np.random.default_rng(1)
-    logits = rng.normal(0, 2, (20_000, 4))
-    probabilities = np.exp(calibration.log_softmax(logits))
-    labels = (probabilities.cumsum(1) > rng.random((20_000, 1))).argmax(1)
-    found = calibration.fit_temperature(logits * temperature, labels)
-    assert found == pytest.approx(temperature, rel=0.05)
+    return classification.score_answers(*answered, ["a", "b", "c", "d"])
 
 
 def test_against_scikit_learn(answered, evaluation):
@@ -52,7 +42,7 @@ def test_against_scikit_learn(answered, evaluation):
 
 def test_classes_that_never_occur_score_zero():
     confusion = np.array([[3, 0, 0], [1, 0, 0], [0, 0, 0]])
-    first, second, third = scores.class_scores(confusion, ["a", "b", "c"])
+    first, second, third = classification.class_scores(confusion, ["a", "b", "c"])
     assert first == ("a", 0.75, 1.0, pytest.approx(6 / 7), 3)
     assert second == ("b", 0, 0, 0, 1)
     assert third == ("c", 0, 0, 0, 0)
@@ -61,7 +51,7 @@ def test_classes_that_never_occur_score_zero():
 def test_calibration_by_hand():
     confidences = np.array([0.5, 0.51, 0.95, 0.99, 1.0, 1 / 15])
     right = np.array([True, False, True, True, False, True])
-    calibration = scores.calibrate(confidences, right)
+    calibration = classification.measure_calibration(confidences, right)
     assert calibration.count.sum() == 6
     assert calibration.count[0] == 1  # the upper edge belongs to the bin
     assert calibration.count[7] == 2
@@ -75,7 +65,7 @@ def test_perfectly_calibrated_answers_have_a_small_error():
     rng = np.random.default_rng(0)
     confidences = rng.uniform(0.1, 1, 100_000)
     right = rng.uniform(size=100_000) < confidences
-    assert scores.calibrate(confidences, right).error < 0.01
+    assert classification.measure_calibration(confidences, right).error < 0.01
 
 
 def test_mistakes_are_sorted_by_confidence(answered, evaluation):
@@ -85,24 +75,8 @@ def test_mistakes_are_sorted_by_confidence(answered, evaluation):
     assert (np.diff(evaluation.confidences[wrong]) <= 0).all()
 
 
-def test_interval():
-    # From R: prop.test(9940, 10000, correct = FALSE)
-    low, high = calibration.wilson_interval(9940, 10_000)
-    assert low == pytest.approx(0.99228, abs=1e-5)
-    assert high == pytest.approx(0.99534, abs=1e-5)
-    assert calibration.wilson_interval(10, 10)[1] == pytest.approx(1)
-    assert calibration.wilson_interval(10, 10)[0] < 0.75
-    assert calibration.wilson_interval(0, 10)[0] == pytest.approx(0)
-
-
-def test_log_softmax_of_large_logits_is_finite():
-    log_probabilities = calibration.log_softmax(np.array([[1e4, 0.0], [-1e4, 1e4]]))
-    assert np.isfinite(log_probabilities).all()
-    np.testing.assert_allclose(np.exp(log_probabilities).sum(-1), 1)
-
-
 def test_dict_is_strict_json(evaluation):
-    text = json.dumps(scores.to_dict(evaluation), allow_nan=False)
+    text = json.dumps(evaluation.to_dict(), allow_nan=False)
     report = json.loads(text)
     assert report["count"] == 500
     assert np.sum(report["confusion_matrix"]) == 500
@@ -117,7 +91,7 @@ def test_text_fits_in_80_columns():
     logits = 9 * np.eye(10)[labels] + np.random.default_rng(0).normal(
         0, 3, (10_000, 10)
     )
-    text = scores.to_text(scores.measure(logits, labels, names))
+    text = classification.score_answers(logits, labels, names).to_text()
     assert max(map(len, text.splitlines())) <= 80
     assert "the surest 10 of" in text
 
@@ -125,7 +99,8 @@ def test_text_fits_in_80_columns():
 def test_text_without_mistakes_and_with_many_classes():
     labels = np.arange(26)
     logits = 9 * np.eye(26)
-    text = scores.to_text(scores.measure(logits, labels, [chr(97 + k) for k in labels]))
+    names = [chr(97 + k) for k in labels]
+    text = classification.score_answers(logits, labels, names).to_text()
     assert "100.00% ± 0.00%" in text
     assert "no mistakes" in text
     assert "26 classes: see the figure" in text

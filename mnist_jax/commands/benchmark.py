@@ -1,0 +1,211 @@
+"""Measures how fast training, inference, compilation and start-up are.
+
+  python scripts/benchmark.py
+  python scripts/benchmark.py --config=configs/default.py --only=training
+  python scripts/benchmark.py --json > speed.json
+  python scripts/benchmark.py --compare=keras,torch,flax
+  python scripts/benchmark.py --growth=growth.png
+
+It needs no data set: the images are noise, as no speed depends on what they
+show. The table gives median, minimum and quartiles over the repeats.
+Utilisation is the model's own operations a second, as a share of what a large
+matrix product reached just before and after on the same machine.
+
+With --compare or --growth it measures that, and the rest only if --only names
+it. --compare runs the same training in other frameworks, in turn with ours, on
+the CPU, and prints how many times as fast we are. --growth draws what training
+costs against batch size, epochs, the width of the model, seeds and devices.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from absl import flags
+from ml_collections import config_flags
+
+from mnist_jax.commands.parse_flags import refuse_arguments
+from mnist_jax.commands.run_command import run_command
+from mnist_jax.commands.shared_flags import (
+    define_config_flag,
+    define_device_flag,
+)
+from mnist_jax.config import ConfigDict, validate_config
+from mnist_jax.errors import ConfigError, UserError
+
+if TYPE_CHECKING:
+    from mnist_jax.benchmark.workloads import Workload
+
+_FLAGS = flags.FlagValues()
+_CONFIG = define_config_flag(
+    _FLAGS, "seed.py", "The config file; comparisons use seed.py."
+)
+_ONLY = flags.DEFINE_list(
+    "only",
+    [],
+    "Some of: model, training, inference, compilation, startup.",
+    flag_values=_FLAGS,
+)
+_REPEATS = flags.DEFINE_integer(
+    "repeats", 5, "How often each thing is timed.", lower_bound=1, flag_values=_FLAGS
+)
+_SECONDS = flags.DEFINE_float(
+    "seconds",
+    1.0,
+    "Length of a repeat, where it can be chosen.",
+    lower_bound=0.0,
+    flag_values=_FLAGS,
+)
+_DATA = flags.DEFINE_enum(
+    "data",
+    "synthetic",
+    ["synthetic", "config"],
+    "Noise, or the config's data set.",
+    flag_values=_FLAGS,
+)
+_DEVICE = define_device_flag(_FLAGS)
+_JSON = flags.DEFINE_bool(
+    "json", False, "Print JSON, with versions and machine.", flag_values=_FLAGS
+)
+_PROFILE_DIR = flags.DEFINE_string(
+    "profile_dir",
+    None,
+    "Folder for a trace of training, which xprof reads.",
+    flag_values=_FLAGS,
+)
+_COMPARE = flags.DEFINE_list(
+    "compare", [], "Some of: keras, torch, flax.", flag_values=_FLAGS
+)
+_PEER_PYTHON = flags.DEFINE_string(
+    "peer_python",
+    None,
+    "Interpreter that has keras and torch; by default this one.",
+    flag_values=_FLAGS,
+)
+_GROWTH = flags.DEFINE_string(
+    "growth", None, "File for the figure (.png, .pdf, .svg).", flag_values=_FLAGS
+)
+
+
+def main(arguments: list[str]) -> None:
+    """Measures as the flags say."""
+    refuse_arguments(arguments)
+    config = _CONFIG.value
+    validate_config(config)
+    _check_flags(config)
+    from mnist_jax.benchmark import measure
+    from mnist_jax.parallel import devices
+
+    device = "cpu" if _COMPARE.value else _DEVICE.value
+    devices.set_up(device, num_seeds=config.num_seeds, num_shards=config.num_shards)
+    workload = _make_workload(config)
+    names = _ONLY.value
+    if not names and not (_COMPARE.value or _GROWTH.value):
+        names = list(measure.MEASUREMENTS)
+    measurements = measure.run_measurements(workload, names)
+    machine = measure.describe_machine()
+    _show(f"device   {devices.describe_devices()}")
+    _show(f"cpu      {machine['machine']['cpu']}")
+    config_file = config_flags.get_config_filename(_FLAGS["config"])
+    _show(f"config   {Path(config_file).stem}, batch size {config.batch_size}")
+    _show(f"repeats  {workload.repeats} of about {workload.seconds:g} s")
+    results: dict[str, Any] = {}
+    if names:
+        _show(f"\n{measure.HEADER}")
+    for name, result in measurements:
+        results[name] = dataclasses.asdict(result)
+        _show(measure.format_result(name, result))
+    if _COMPARE.value:
+        results["compare"] = _compare(workload)
+    if _GROWTH.value:
+        results["growth"] = _measure_growth(workload)
+    if _JSON.value:
+        settings = {
+            "config": config.to_dict(),
+            "data": _DATA.value,
+            "num_images": len(workload.dataset.labels),
+            "seconds": workload.seconds,
+        }
+        print(json.dumps({**machine, **settings, "results": results}, indent=2))
+
+
+def _check_flags(config: ConfigDict) -> None:
+    """Raises an error for what would fail only after all the work."""
+    if _PROFILE_DIR.value and _ONLY.value and "training" not in _ONLY.value:
+        raise ConfigError("--profile_dir is a trace of training: add it to --only")
+    if _PROFILE_DIR.value:
+        try:
+            Path(_PROFILE_DIR.value).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot write to --profile_dir={_PROFILE_DIR.value}: {error.strerror}"
+            ) from error
+    if _GROWTH.value:
+        from mnist_jax.analysis import plots
+
+        plots.check_format(_GROWTH.value)
+    if _COMPARE.value:
+        from mnist_jax.benchmark import compare
+
+        compare.check_same_work(config, _COMPARE.value)
+        if _DEVICE.value not in (None, "cpu"):
+            raise ConfigError("--compare is on the CPU: leave --device out")
+
+
+def _make_workload(config: ConfigDict) -> "Workload":
+    from mnist_jax import data
+    from mnist_jax.benchmark import workloads
+
+    num_classes = 10
+    if _DATA.value == "config":
+        splits = data.load_splits(config, None, None)
+        assert isinstance(splits.train, data.Dataset)  # a task's stream is not measured
+        dataset, num_classes = splits.train, splits.source.num_classes
+    else:
+        dataset = workloads.synthetic_dataset(60_000)  # as many as MNIST
+    return workloads.Workload(
+        config, dataset, num_classes, _REPEATS.value, _SECONDS.value, _PROFILE_DIR.value
+    )
+
+
+def _compare(workload: "Workload") -> dict[str, Any]:
+    """Compares with the peers of --compare, and shows the table."""
+    from mnist_jax.benchmark import compare
+
+    comparison = compare.compare_with_peers(
+        workload, _COMPARE.value, _PEER_PYTHON.value
+    )
+    _show(f"\n{compare.format_comparison(comparison)}")
+    return dataclasses.asdict(comparison)
+
+
+def _measure_growth(workload: "Workload") -> list[dict[str, Any]]:
+    """Measures what --growth asks for, and draws it; shows each curve when done."""
+    from mnist_jax.analysis import plots
+    from mnist_jax.benchmark import scaling
+
+    assert _GROWTH.value
+    _show(f"\n{scaling.HEADER}")
+    curves = []
+    for curve in scaling.measure_growth(workload):
+        curves.append(curve)
+        _show(scaling.format_curve(curve))
+    plots.save_figure(scaling.draw_curves(curves), _GROWTH.value)
+    _show(f"figure   {_GROWTH.value}")
+    return [dataclasses.asdict(curve) for curve in curves]
+
+
+def _show(text: str) -> None:
+    """Prints a text, unless --json asks for JSON alone."""
+    if not _JSON.value:
+        print(text, flush=True)
+
+
+def run() -> NoReturn:
+    """Runs the command as a process: see `run_command`."""
+    run_command(main, _FLAGS)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,114 @@
+"""Parses a command's flags; what is wrong with them is said in one line."""
+
+import math
+import re
+from collections.abc import Sequence
+
+from absl import flags
+
+from mnist_jax.config import check_field_names
+from mnist_jax.errors import ConfigError, UserError
+from mnist_jax.run.config_files import configs_importable, find_config, load_config
+
+
+def parse_flags(command_flags: flags.FlagValues, argv: Sequence[str]) -> list[str]:
+    """Gives the flags the values of a command line.
+
+    Args:
+      command_flags: the command's own; absl's, such as --verbosity, are added to them.
+      argv: the command line, with the command's name.
+
+    Returns:
+      The arguments that are not flags, without the command's name.
+
+    Raises:
+      ConfigError: a flag is unknown, or its value cannot be used.
+    """
+    argv = list(argv)
+    if "config" in command_flags:
+        argv = _prepare_config_flags(argv, str(command_flags["config"].default))
+    try:
+        command_flags.append_flag_values(flags.FLAGS)
+        with configs_importable():
+            rest = command_flags(argv)[1:]
+        flags.FLAGS.mark_as_parsed()  # libraries read theirs there
+        _check_values(command_flags)
+        return rest
+    except UserError:
+        raise
+    except Exception as error:  # absl and ml_collections raise many kinds here
+        raise ConfigError(_last_line(error)) from error
+
+
+def asks_for_help(argv: Sequence[str]) -> bool:
+    """Says whether a command line has `--help`."""
+    asked = {"--help", "-help", "-h", "--helpfull"}
+    return bool(asked & set(_before_dashes(argv)[1:]))
+
+
+def help_text(doc: str | None, command_flags: flags.FlagValues) -> str:
+    """Returns a command's docstring and the description of its flags."""
+    described = command_flags.get_help(include_special_flags=False)
+    lines = described.strip("\n").splitlines()[1:]  # the first is a module's name
+    return "\n".join([(doc or "").strip(), "", "Flags:", *lines])
+
+
+def refuse_arguments(arguments: list[str]) -> None:
+    """Raises an error if there are arguments: for commands that take only flags.
+
+    Raises:
+      ConfigError: there is an argument that is no flag.
+    """
+    if arguments:
+        raise ConfigError(
+            f"unexpected argument {arguments[0]!r}; flags look like --name=value"
+        )
+
+
+def _before_dashes(argv: Sequence[str]) -> Sequence[str]:
+    return argv[: argv.index("--")] if "--" in argv else argv
+
+
+def _check_values(command_flags: flags.FlagValues) -> None:
+    """Refuses empty texts and numbers that are not finite.
+
+    No flag of a command can mean those. A text that is empty is most likely a variable
+    of the shell that is not set. The fields of a config have ranges of their own.
+    """
+    for name, value in command_flags.flag_values_dict().items():
+        if name.startswith("config.") or not command_flags[name].present:
+            continue
+        if value == "" or (isinstance(value, list) and "" in value):
+            raise ConfigError(f"--{name} is empty: give it a value, or leave it out")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"--{name}={value} must be a finite number")
+
+
+def _prepare_config_flags(argv: list[str], default: str) -> list[str]:
+    """Returns the command line with the full path of its config file.
+
+    Checks the file and the names of fields first, as ml_collections would answer with
+    a traceback.
+    """
+    is_given = False
+    for i, arg in enumerate(_before_dashes(argv)):
+        if match := re.fullmatch(r"--?config(=.*)?", arg):
+            is_given = True
+            at = i if match[1] else i + 1
+            path = find_config(match[1][1:] if match[1] else "".join(argv[at : at + 1]))
+            load_config(path)
+            argv[at] = f"--config={path}" if match[1] else str(path)
+        elif match := re.match(r"--?(?:no)?config\.([^=]+)", arg):
+            check_field_names([match[1]])
+    return argv if is_given else [argv[0], f"--config={default}", *argv[1:]]
+
+
+def _last_line(error: Exception) -> str:
+    """Returns the part of a many-line flag or config-file error that says why."""
+    name = str(error).strip("'\"")
+    if isinstance(error, KeyError) or (
+        isinstance(error, AttributeError) and name.isidentifier()
+    ):
+        return f"--config: no such field: {name!r}; add it in a config file"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,120 @@
+"""Finds and runs config files: those that come along, and a user's own."""
+
+import contextlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+from ml_collections import ConfigDict
+
+from mnist_jax.config import FIELDS, FREE_GROUPS, check_field_names, flatten_config
+from mnist_jax.errors import ConfigError
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def _find_folder(installed: str, in_checkout: str) -> Path:
+    """Where an installed package has a folder, else where a checkout has it."""
+    folder = PACKAGE / installed
+    return folder if folder.is_dir() else PACKAGE.parent / in_checkout
+
+
+CONFIGS = _find_folder("configs", "configs")
+PRETRAINED = _find_folder("pretrained", "checkpoints/pretrained")
+
+
+def find_config(path: str | Path) -> Path:
+    """Returns `path` if it is a file, else the file of that name in `configs/`.
+
+    Args:
+      path: a file; or "smoke" or "configs/smoke.py", from any folder.
+
+    Raises:
+      ConfigError: no such file.
+    """
+    if Path(path).is_file():
+        return Path(path)
+    name = Path(path).stem
+    ours = CONFIGS / f"{name}.py"
+    if str(path) in (name, f"{name}.py", f"configs/{name}.py") and ours.is_file():
+        return ours
+    known = sorted(file.stem for file in CONFIGS.glob("[!_]*.py"))
+    raise ConfigError(f"no config file {str(path)!r}; configs/ has: {', '.join(known)}")
+
+
+def load_config(path: str | Path) -> ConfigDict:
+    """Runs `get_config()` of a Python config file and returns its locked config.
+
+    Args:
+      path: see `find_config`.
+
+    Raises:
+      ConfigError: no such file, or it cannot be run, or has no `get_config`.
+    """
+    path = find_config(path)
+    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"config file {str(path)!r} must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        with configs_importable():
+            spec.loader.exec_module(module)
+            config = module.get_config()
+        if isinstance(config, ConfigDict):
+            flatten_config(config)  # never ends if the config holds itself
+    except ConfigError:
+        raise
+    except BaseException as error:  # a user's own code may raise anything
+        raise ConfigError(
+            f"config file {str(path)!r} failed: {type(error).__name__}: "
+            f"{' '.join(str(error).split())}"
+        ) from error
+    if not isinstance(config, ConfigDict):
+        raise ConfigError(
+            f"get_config() in {str(path)!r} must return an ml_collections.ConfigDict"
+        )
+    return config.lock()
+
+
+@contextlib.contextmanager
+def configs_importable() -> Iterator[None]:
+    """Inside it, `from configs import default` imports the configs that come along.
+
+    Config files say that, wherever they lie. Outside it, the name `configs` is left to
+    the calling program, which may have a package of that name.
+    """
+    others = _forget_configs()
+    spec = importlib.util.spec_from_file_location(
+        "configs", CONFIGS / "__init__.py", submodule_search_locations=[str(CONFIGS)]
+    )
+    assert spec is not None
+    # Its __init__.py is not run: it only sets what is set here.
+    sys.modules["configs"] = importlib.util.module_from_spec(spec)
+    try:
+        yield
+    finally:
+        _forget_configs()
+        sys.modules.update(others)
+
+
+def _forget_configs() -> dict[str, ModuleType]:
+    """Removes the package `configs` and its modules from `sys.modules`."""
+    names = [name for name in sys.modules if name.partition(".")[0] == "configs"]
+    return {name: sys.modules.pop(name) for name in names}
+
+
+def find_field(name: str) -> str:
+    """Returns a field's full name: of `learning_rate`, `optimizer.learning_rate`.
+
+    Raises:
+      ConfigError: it is no field's name, nor the last part of just one.
+    """
+    known = [field for field in FIELDS if field.endswith(f".{name}")]
+    if name in FIELDS or name.startswith(FREE_GROUPS) or len(known) != 1:
+        if len(known) > 1 and name not in FIELDS:
+            raise ConfigError(f"--sweep.{name}: which one of {', '.join(known)}?")
+        check_field_names([name])
+        return name
+    return known[0]

@@ -1,0 +1,55 @@
+import subprocess
+import sys
+
+import pytest
+
+from mnist_jax.run.config_files import CONFIGS
+
+SCRIPTS = CONFIGS.parent / "scripts"
+NAMES = sorted(path.stem for path in SCRIPTS.glob("*.py"))
+
+
+def run_python(*arguments):
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_script_and_its_module_are_the_same_command(name):
+    script = run_python(str(SCRIPTS / f"{name}.py"), "--help")
+    module = run_python("-m", f"mnist_jax.commands.{name}", "--help")
+    assert (script.returncode, script.stderr) == (0, "")
+    assert (module.returncode, module.stderr) == (0, "")
+    assert f"python scripts/{name}.py" in script.stdout
+    assert "\n\nFlags:\n  --" in script.stdout
+    assert module.stdout == script.stdout
+
+
+def test_a_module_that_is_run_exits_as_a_script_does(tmp_path):
+    done = run_python("-m", "mnist_jax.commands.export", f"--workdir={tmp_path}/none")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: --output is missing: name a folder to write\n"
+
+
+def test_one_program_can_import_all_commands():
+    """Each has flags of its own, and none changes absl's or what Ctrl-C does."""
+    done = run_python(
+        "-c",
+        "import importlib, signal\n"
+        "from absl import flags, logging\n"
+        "before = set(flags.FLAGS), signal.getsignal(signal.SIGINT)\n"
+        f"for name in {NAMES}:\n"
+        "    command = importlib.import_module(f'mnist_jax.commands.{name}')\n"
+        "    assert callable(command.main) and callable(command.run)\n"
+        "after = set(flags.FLAGS), signal.getsignal(signal.SIGINT)\n"
+        "assert after == before\n",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_flags_of_absl_are_understood(tmp_path):
+    script = str(SCRIPTS / "export.py")
+    done = run_python(script, "--verbosity=1", f"--output={tmp_path}", "--workdir=none")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: no folder 'none'")
