@@ -2,8 +2,9 @@
 
 python scripts/train.py --config=configs/ensemble.py
 
-Test accuracy of the six together 99.73 %, loss 0.0080, calibration error 0.09 %. 71
-minutes on 2 cores of an Intel Xeon with AVX-512, beside other work (jax 0.12.0.1).
+71 minutes on 2 cores of an Intel Xeon with AVX-512, beside other work (jax 0.12.0.1).
+Test accuracy of the six together 99.73 % (n = 1), loss 0.0080, calibration error (15
+bins) 0.09 %.
 """
 
 import ml_collections

@@ -1,8 +1,8 @@
-"""Clothes instead of digits: Fashion-MNIST.
+"""Clothes in place of digits: Fashion-MNIST.
 
 python scripts/train.py --config=configs/fashion.py
 
-Not measured here: the data was not at hand. The recipe is the default's for twice as
+It is not measured: the data was not at hand. The recipe is the default's for twice as
 long, with a wider net, dropout, and no turning or shearing: clothes hang straight and
 fill the image.
 """

@@ -1,11 +1,10 @@
 """The recipe this project grew from, as it stands: comparisons use it.
 
+python scripts/train.py --config=configs/seed.py
+
 Two convolutions with pooling and a dense layer, Adam at 1e-3, batches of 128, 5
 epochs over all 60,000 training images, nothing else.
-
-    python scripts/train.py --config=configs/seed.py
-
-65 s on 2 cores of an Intel Xeon with AVX-512 (jax 0.12.0.1) beside other work.
+65 s on 2 cores of an Intel Xeon with AVX-512 (jax 0.12.0.1), beside other work.
 Test accuracy 98.990 % (sd 0.081 over seeds 0 to 4, n = 5), loss 0.0325 (sd 0.0031).
 """
 
