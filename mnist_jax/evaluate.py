@@ -19,7 +19,8 @@ from mnist_jax.data import (
 )
 from mnist_jax.errors import ConfigError, DataError
 from mnist_jax.metrics import Metrics, mean_metrics, summed_metrics
-from mnist_jax.models.cnn import Ensemble, Model
+from mnist_jax.models.create import Model
+from mnist_jax.models.ensemble import Ensemble
 from mnist_jax.parallel import shards
 from mnist_jax.parallel.seeds import over_seeds, unstack
 

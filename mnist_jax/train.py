@@ -27,7 +27,7 @@ from mnist_jax.config import (
 from mnist_jax.data import Dataset, DatasetSource, Splits, load_splits
 from mnist_jax.errors import ConfigError, Interrupted, UserError
 from mnist_jax.metrics import Metrics, mean_metrics
-from mnist_jax.models.cnn import create_model
+from mnist_jax.models.create import create_model
 from mnist_jax.optimizer import create_optimizer
 from mnist_jax.parallel import shards
 from mnist_jax.parallel.seeds import over_seeds, unstack

@@ -5,6 +5,7 @@ that `epoch_indices` has put in order.
 """
 
 import functools
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -102,14 +103,16 @@ def batch_gradients(
     images = augment(augment_rng, normalize(batch["image"]), config.augment)
     mask = batch["mask"].astype(jnp.float32)  # [B]
 
+    takes_mask = "mask" in inspect.signature(model.__call__).parameters
+
     def loss_fn(params: Any, part: Batch) -> tuple[jax.Array, tuple[jax.Array, Any]]:
         logits, updated = model.apply(
             {"params": params, "batch_stats": state.batch_stats},
             part["image"],
             train=True,
-            mask=part["mask"],
             rngs={"dropout": part["rng"]},
             mutable=["batch_stats"],
+            **({"mask": part["mask"]} if takes_mask else {}),
         )
         losses = cross_entropy(logits, part["label"], config.label_smoothing)  # [B]
         # Of the whole batch's mean, so that the parts' gradients add up to its own.

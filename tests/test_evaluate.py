@@ -14,7 +14,8 @@ from mnist_jax.checkpoint.load import Loaded, load_model
 from mnist_jax.config import CONFIGS, ConfigDict
 from mnist_jax.data import Dataset, load_splits, normalize
 from mnist_jax.errors import ConfigError, DataError
-from mnist_jax.models.cnn import MLP, Ensemble
+from mnist_jax.models.ensemble import Ensemble
+from mnist_jax.models.mlp import MLP
 
 SCRIPT = CONFIGS.parent / "scripts" / "evaluate.py"
 

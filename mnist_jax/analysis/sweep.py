@@ -32,7 +32,7 @@ from mnist_jax.config import (
 )
 from mnist_jax.datasets import archives
 from mnist_jax.errors import ConfigError
-from mnist_jax.models.cnn import create_model
+from mnist_jax.models.create import create_model
 from mnist_jax.optimizer import create_optimizer
 from mnist_jax.parallel import devices
 from mnist_jax.run.compile_ahead import check_parallel

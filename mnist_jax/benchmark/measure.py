@@ -33,7 +33,7 @@ from mnist_jax.config import CONFIGS, ConfigDict
 from mnist_jax.data import Dataset, DatasetSource
 from mnist_jax.errors import ConfigError, UserError, suggest
 from mnist_jax.evaluate import predict_logits
-from mnist_jax.models.cnn import create_model
+from mnist_jax.models.create import create_model
 from mnist_jax.run.compile_ahead import Program, compile_train_steps, create_program
 from mnist_jax.run.signals import StopFlag
 from mnist_jax.train import NO_TOTALS, train_epoch

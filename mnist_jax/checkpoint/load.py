@@ -22,7 +22,8 @@ from mnist_jax.checkpoint.read import (
 )
 from mnist_jax.config import ConfigDict, check_stored_config, config_from_dict
 from mnist_jax.errors import CheckpointError, ConfigError
-from mnist_jax.models.cnn import Ensemble, Model, create_model, for_prediction
+from mnist_jax.models.create import Model, create_model
+from mnist_jax.models.ensemble import Ensemble, for_prediction
 
 PyTree = Any
 

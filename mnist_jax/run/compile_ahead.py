@@ -17,7 +17,8 @@ from mnist_jax.config import ConfigDict
 from mnist_jax.data import Dataset
 from mnist_jax.errors import ConfigError
 from mnist_jax.metrics import Metrics
-from mnist_jax.models.cnn import Ensemble, Model, create_model, for_prediction
+from mnist_jax.models.create import Model, create_model
+from mnist_jax.models.ensemble import Ensemble, for_prediction
 from mnist_jax.optimizer import create_optimizer
 from mnist_jax.parallel import shards
 from mnist_jax.parallel.seeds import jit_for_each_seed
