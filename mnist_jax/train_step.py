@@ -106,13 +106,14 @@ def batch_gradients(
     takes_mask = "mask" in inspect.signature(model.__call__).parameters
 
     def loss_fn(params: Any, part: Batch) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+        own: Any = {"mask": part["mask"]} if takes_mask else {}
         logits, updated = model.apply(
             {"params": params, "batch_stats": state.batch_stats},
             part["image"],
             train=True,
             rngs={"dropout": part["rng"]},
             mutable=["batch_stats"],
-            **({"mask": part["mask"]} if takes_mask else {}),
+            **own,
         )
         losses = cross_entropy(logits, part["label"], config.label_smoothing)  # [B]
         # Of the whole batch's mean, so that the parts' gradients add up to its own.

@@ -23,6 +23,7 @@ import jax
 import numpy as np
 
 from mnist_jax import train
+from mnist_jax.checkpoint.atomic import atomic_file
 from mnist_jax.config import (
     ConfigDict,
     config_to_json,
@@ -30,7 +31,6 @@ from mnist_jax.config import (
     load_config,
     validate_config,
 )
-from mnist_jax.datasets import archives
 from mnist_jax.errors import ConfigError
 from mnist_jax.models.create import create_model
 from mnist_jax.optimizer import create_optimizer
@@ -245,7 +245,7 @@ def run_cell(
         ends = [f"/seed_{first + i}" for i in range(count)] if count > 1 else [""]
         each = {k: [record[f"validation/{k}{e}"] for e in ends] for k in _METRICS}
         saved = {"config": json.loads(config_to_json(cell.config)), **each}
-        with archives.atomic_file(path) as file:
+        with atomic_file(path) as file:
             file.write(json.dumps(saved, indent=2).encode())
     saved = json.loads(path.read_text())
     check_same_config(saved["config"], cell.config)
@@ -367,7 +367,7 @@ def write_results(results: Sequence[Result], workdir: Path, baseline: int = 0) -
         ("results.csv", text.getvalue()),
         ("results.json", json.dumps(summary, indent=2) + "\n"),
     ):
-        with archives.atomic_file(workdir / name) as file:
+        with atomic_file(workdir / name) as file:
             file.write(content.encode())
 
 

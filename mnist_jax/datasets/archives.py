@@ -19,15 +19,14 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-import uuid
 import zipfile
-from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from mnist_jax.checkpoint.atomic import atomic_file
 from mnist_jax.errors import DataError
 
 CONNECT_TIMEOUT = 5.0  # seconds, for all mirrors together: they are tried at once
@@ -154,7 +153,7 @@ def check_archives(name: str, folder: Path) -> dict[str, str]:
         except (FileNotFoundError, NotADirectoryError):
             problems[filename] = "is missing"
         except OSError as error:
-            problems[filename] = f"cannot be read ({reason(error)})"
+            problems[filename] = f"cannot be read ({explain_failure(error)})"
     return problems
 
 
@@ -183,7 +182,7 @@ def download_archives(name: str, folder: Path) -> None:
                 content = _fetch(mirror + filename, size, sha256)
                 break
             except (OSError, ValueError, http.client.HTTPException) as error:
-                failures[mirror] = reason(error)
+                failures[mirror] = explain_failure(error)
                 print(f"  {_host(mirror)}: {failures[mirror]}", file=sys.stderr)
         else:
             raise DownloadError(
@@ -194,7 +193,7 @@ def download_archives(name: str, folder: Path) -> None:
             with atomic_file(folder / filename) as file:
                 file.write(content)
         except OSError as error:
-            raise DataError(f"{folder / filename}: {reason(error)}") from error
+            raise DataError(f"{folder / filename}: {explain_failure(error)}") from error
 
 
 def _host(url: str) -> str:
@@ -259,29 +258,15 @@ def _fetch(url: str, size: int, sha256: str) -> bytearray:
     return content
 
 
-def reason(error: BaseException) -> str:
+def explain_failure(error: BaseException) -> str:
     """Says in a few words, on one line, what an exception means."""
     if isinstance(error, urllib.error.URLError) and isinstance(error.reason, Exception):
-        return reason(error.reason)
+        return explain_failure(error.reason)
     if isinstance(error, TimeoutError):
         return "no answer in time"
     text = (isinstance(error, OSError) and error.strerror) or str(error)
     # Only what went wrong, not the trail of who reported it on the way up.
     return text.strip().split("\n")[0].split(";")[0] or type(error).__name__
-
-
-@contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that becomes `path` if the block ends well, and else leaves nothing."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with open(temporary, "xb") as file:  # not tempfile: others may read it
-            yield file
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 def read_archives(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -364,7 +349,7 @@ def unzip(name: str, folder: Path, target: Path) -> None:
                     content = header + array.tobytes()
                     file.write(gzip.compress(content, compresslevel=1, mtime=0))
         except OSError as error:
-            raise DataError(f"{target}: {reason(error)}") from error
+            raise DataError(f"{target}: {explain_failure(error)}") from error
 
 
 def _read_idx(path: Path, ndim: int, member: str = "") -> np.ndarray:
@@ -384,7 +369,9 @@ def _read_idx(path: Path, ndim: int, member: str = "") -> np.ndarray:
                 path = path / member  # for messages
             content = stack.enter_context(gzip.open(raw)).read(MAX_CONTENT + 1)
     except Exception as error:  # gzip and zipfile raise of many kinds
-        raise DataError(f"{path}: damaged archive ({reason(error)})") from error
+        raise DataError(
+            f"{path}: damaged archive ({explain_failure(error)})"
+        ) from error
     if len(content) > MAX_CONTENT:
         raise DataError(f"{path}: unpacks to more than {MAX_CONTENT:,} bytes")
     start = 4 + 4 * ndim  # magic 0, 0, 8 (uint8), ndim; then each dimension
@@ -406,4 +393,6 @@ def count_examples(folder: Path, split: str) -> int:
         with gzip.open(path, "rb") as file:
             return int.from_bytes(file.read(8)[4:], "big")
     except Exception as error:
-        raise DataError(f"{path}: damaged archive ({reason(error)})") from error
+        raise DataError(
+            f"{path}: damaged archive ({explain_failure(error)})"
+        ) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mnist_jax.datasets.archives import as_mnist, reason
+from mnist_jax.datasets.archives import as_mnist, explain_failure
 from mnist_jax.errors import DataError
 
 MEND = "remove the data set's folder to have it made anew"
@@ -34,7 +34,9 @@ def read_shard(path: Path, file_format: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         records = READERS[file_format](path)
     except Exception as error:  # array_record raises of every kind
-        raise DataError(f"{path} cannot be read ({reason(error)}); {MEND}") from error
+        raise DataError(
+            f"{path} cannot be read ({explain_failure(error)}); {MEND}"
+        ) from error
     images = np.empty((len(records), 28, 28, 1), np.uint8)
     labels = np.empty(len(records), np.int32)
     for i, record in enumerate(records):
@@ -43,7 +45,7 @@ def read_shard(path: Path, file_format: str) -> tuple[np.ndarray, np.ndarray]:
             images[i, ..., 0] = _decode_image(feature["image"].bytes_list.value[0])
             labels[i] = feature["label"].int64_list.value[0]
         except Exception as error:  # protobuf and Pillow too
-            why = f"record {i}: {reason(error)}"
+            why = f"record {i}: {explain_failure(error)}"
             raise DataError(f"{path} cannot be read ({why}); {MEND}") from error
     # DATA_DIR/emnist/letters/3.1.0/emnist-train...: stored as it was published.
     name = "/".join(path.parts[-4:-2]) if path.name.startswith("emnist-") else ""

@@ -1,16 +1,20 @@
-"""Where a data set comes from: a tfds folder, archives, the network, or scikit-learn.
+"""Finds a data set: in a tfds folder, in archives, on the network, or in a package.
 
-Reading the folder's own JSON, not tfds, keeps its import out of a normal start.
+The JSON of a tfds folder is read here without tfds, whose import is slow.
 """
 
 import dataclasses
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mnist_jax.datasets import archives, offline_digits, shard_files, tfds_builders
+from mnist_jax.datasets.array_dataset import load_arrays
+from mnist_jax.datasets.arrays import Dataset
+from mnist_jax.datasets.cache_folder import cache_dir
 from mnist_jax.errors import ConfigError, DataError, suggest
 
 DIGITS = "digits"  # the data set embedded with scikit-learn
@@ -22,14 +26,16 @@ class DatasetSource:
     """A data set that is at hand, and what it needs to be loaded.
 
     Attributes:
-      name: what it is; after a fallback, not what was asked for.
+      name: its name; after a fallback, not the name that was asked for.
       description: one line: what it is and where it came from.
       class_names: the name of each label.
-      file_format: "array_record", "tfrecord", "idx" (the archives) or "digits".
+      file_format: "array_record", "tfrecord", "idx" (the archives), "digits", or
+        "arrays" of a user's own package.
       files: {split: the files it is read from}.
       shard_lengths: {split: the number of images in each of its shards}.
       fallback_for: the data set that could not be had, or "".
       fallback_reason: why not, in one line, or "".
+      arrays: {split: its images and labels}, of a user's own package.
     """
 
     name: str
@@ -40,6 +46,9 @@ class DatasetSource:
     shard_lengths: dict[str, tuple[int, ...]]
     fallback_for: str = ""
     fallback_reason: str = ""
+    arrays: Mapping[str, Dataset] = dataclasses.field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def num_classes(self) -> int:
@@ -48,11 +57,11 @@ class DatasetSource:
 
     @property
     def splits(self) -> dict[str, int]:
-        """{split: its number of images}."""
+        """{split: the number of its images}."""
         return {split: sum(lengths) for split, lengths in self.shard_lengths.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """What a checkpoint says about the data; JSON-able."""
+        """Returns what a checkpoint says about the data, which JSON can hold."""
         return {
             "name": self.name,
             "description": self.description,
@@ -87,6 +96,8 @@ def resolve_dataset(
       ConfigError: a name that is no data set.
       DataError: it cannot be had, or is damaged.
     """
+    if ":" in name:
+        return _arrays_source(name)
     if name == DIGITS:
         return _digits_source()
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or DEFAULT_DATA_DIR)
@@ -129,7 +140,7 @@ def _find_prepared(name: str, root: Path) -> DatasetSource | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise DataError(f"{root / name}: {archives.reason(error)}") from error
+        raise DataError(f"{root / name}: {archives.explain_failure(error)}") from error
     versions = {}
     for path in infos:  # tfds's own unfinished folders are no versions
         if all(part.isdigit() for part in path.parent.name.split(".")):
@@ -157,7 +168,8 @@ def _find_prepared(name: str, root: Path) -> DatasetSource | None:
         AttributeError,
         RecursionError,
     ) as error:
-        why = f"not a tfds data set of images and labels ({archives.reason(error)})"
+        reason = archives.explain_failure(error)
+        why = f"not a tfds data set of images and labels ({reason})"
         raise DataError(f"{folder}: {why}; {shard_files.MEND}") from error
     if file_format not in shard_files.READERS:
         valid = " or ".join(shard_files.READERS)
@@ -248,6 +260,20 @@ def _archives_source(name: str, folder: Path, why: str) -> DatasetSource:
     return DatasetSource(name, description, class_names, "idx", files, lengths)
 
 
+def _arrays_source(name: str) -> DatasetSource:
+    """A source that a user's own package provides."""
+    class_names, arrays = load_arrays(name)
+    return DatasetSource(
+        name=name,
+        description=f"arrays of {name}",
+        class_names=class_names,
+        file_format="arrays",
+        files=dict.fromkeys(arrays, ()),
+        shard_lengths={split: (len(own.labels),) for split, own in arrays.items()},
+        arrays=arrays,
+    )
+
+
 def _digits_source() -> DatasetSource:
     count = sum(offline_digits.SPLITS.values())
     return DatasetSource(
@@ -266,12 +292,3 @@ def _short(path: Path) -> str:
     home = os.path.expanduser("~")
     text = str(path)
     return "~" + text[len(home) :] if text.startswith(home + os.sep) else text
-
-
-def cache_dir() -> Path:
-    """$MNIST_JAX_CACHE_DIR, else mnist_jax in $XDG_CACHE_HOME or ~/.cache."""
-    if folder := os.environ.get("MNIST_JAX_CACHE_DIR"):
-        return Path(folder).expanduser()
-    return (
-        Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mnist_jax"
-    )

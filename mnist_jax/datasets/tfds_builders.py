@@ -22,7 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from mnist_jax.datasets.archives import DATASETS, SPLIT_FILES, read_archives, reason
+from mnist_jax.datasets.archives import (
+    DATASETS,
+    SPLIT_FILES,
+    explain_failure,
+    read_archives,
+)
 from mnist_jax.errors import DataError
 
 
@@ -81,7 +86,7 @@ def prepare(name: str, archives: Path, data_dir: Path) -> None:
                 raise
     except (OSError, RuntimeError) as error:  # array_record raises RuntimeError
         raise DataError(
-            f"{name} could not be prepared in {data_dir}: {reason(error)};"
+            f"{name} could not be prepared in {data_dir}: {explain_failure(error)};"
             " name a folder with 60 MB free by --data_dir"
         ) from error
     finally:

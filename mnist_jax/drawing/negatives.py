@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mnist_jax.datasets.offline_digits import load_digits
 from mnist_jax.drawing.glyphs import thin
-from mnist_jax.reading.pictures import IMAGE_SIDE, INK_SIDE, to_mnist
+from mnist_jax.datasets.geometry import IMAGE_SIDE, INK_SIDE, to_mnist
 
 _LATIN = "ACEFHKLMNPRTUVW" + "cdefhkmnprtuvw"
 _GREEK = "ΓΔΞΠΣΨΩ" + "αβγεζηκλμνξπρςτυφχψω"

@@ -125,7 +125,8 @@ def test_no_tensorflow(made_archives, tmp_path, cache_dir):
     files = archives.DATASETS["mnist"].files
     program = f"""
 import sys
-from mnist_jax import archives, data
+from mnist_jax import data
+from mnist_jax.datasets import archives
 archives.DATASETS["mnist"] = archives.DATASETS["mnist"]._replace(files={files!r})
 source = data.resolve_dataset(
     "mnist", data_dir={str(tmp_path / "data_dir")!r}, manual_dir={str(made_archives)!r}
