@@ -1,7 +1,7 @@
 """Pictures as people send them, made from digits: for choosing and testing.
 
     CONDITIONS   a digit, under each of the conditions that pictures come in
-    glyphs.STYLES   digits of styles that are often misread, drawn stroke by stroke
+    UNSEEN_STYLES   digits of styles that are often misread, drawn stroke by stroke
     NEGATIVES    what is no digit: letters, scribbles, textures, blank paper
 
 Everything is a pure function of its arguments and of a seed.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image, ImageFilter
 
-from mnist_jax.drawing import glyphs
+from mnist_jax.drawing import glyphs, unseen_styles
 from mnist_jax.drawing.glyphs import Glyph
 from mnist_jax.reading.reader import MIN_CONFIDENCE
 from mnist_jax.simulation import scenes
@@ -450,10 +450,10 @@ def samples(
             chosen = rng.integers(len(labels))
             glyph = glyphs.from_image(images[chosen].reshape(28, 28))
             yield Sample(name, render(rng, glyph), int(labels[chosen]))
-    for name, (label, draw) in glyphs.STYLES.items():
+    for name, (label, draw) in unseen_styles.UNSEEN_STYLES.items():
         for index in range(per_condition):
             rng = _rng(seed, name, index)
-            glyph = glyphs.from_polylines(glyphs.by_hand(rng, draw(rng)))
+            glyph = glyphs.from_polylines(unseen_styles.by_hand(rng, draw(rng)))
             yield Sample(name, _on_paper(rng, glyph), label)
     for name, make in NEGATIVES.items():
         for index in range(per_condition):
