@@ -1,7 +1,7 @@
-"""The original archives of MNIST and its siblings: fetched, checked and read.
+"""Fetches, checks and reads the original archives of MNIST and its siblings.
 
-They come from several mirrors in turn, with time-outs, and are compared with the
-sizes and SHA-256 that tensorflow-datasets publishes for them.
+Several mirrors are asked in turn, with time-outs. Files are compared with the sizes and
+SHA-256 that tensorflow-datasets publishes for them.
 """
 
 import contextlib
@@ -29,9 +29,9 @@ import numpy as np
 from mnist_jax.checkpoint.atomic import atomic_file
 from mnist_jax.errors import DataError
 
-CONNECT_TIMEOUT = 5.0  # seconds, for all mirrors together: they are tried at once
+CONNECT_TIMEOUT = 5.0  # seconds, for all mirrors together, as they are tried at once
 READ_TIMEOUT = 15.0  # seconds without a byte
-MIN_RATE = 20_000.0  # bytes/s; a mirror that is slower on the whole has stalled
+MIN_RATE = 20_000.0  # bytes/s; a mirror that is slower on average has stalled
 MAX_CONTENT = 28 * 28 * 700_000 + 16  # bytes unpacked; the largest is EMNIST ByClass
 
 SPLIT_FILES = {
@@ -41,7 +41,7 @@ SPLIT_FILES = {
 
 
 class Archives(NamedTuple):
-    """The published archives of a data set: four, or of EMNIST one zip file of all.
+    """The published archives of a data set: four files, or one zip file for EMNIST.
 
     `files` maps a file's name to its bytes and SHA-256, as in tfds's url_checksums;
     `builder` is the class in `tensorflow_datasets.image_classification`.
@@ -104,8 +104,8 @@ DATASETS = {
 }
 # fmt: on
 
-# One zip file for all six. Labels are as in its mapping files, letters' from 1 on;
-# Balanced and ByMerge take alike letters, as c and C, for one class.
+# All six are in one zip file. Labels are as in its mapping files; those of letters
+# start at 1. Balanced and ByMerge join letters that look alike, such as c and C.
 _LETTERS, _MERGED = string.ascii_uppercase, string.digits + string.ascii_uppercase
 for _name, _classes in {
     "balanced": _MERGED + "abdefghnqrt",
@@ -235,7 +235,7 @@ def _fetch(url: str, size: int, sha256: str) -> bytearray:
     content = bytearray()
     try:
         with urllib.request.urlopen(request, timeout=READ_TIMEOUT) as response:
-            # read1, not read: it returns after each packet, so a trickle is noticed.
+            # read1 returns after each packet, unlike read, so a trickle is noticed.
             while len(content) <= size and (chunk := response.read1(1 << 16)):
                 content += chunk
                 if time.monotonic() > deadline:
@@ -265,7 +265,7 @@ def explain_failure(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     text = (isinstance(error, OSError) and error.strerror) or str(error)
-    # Only what went wrong, not the trail of who reported it on the way up.
+    # This keeps what went wrong and drops the trail of who reported it on the way up.
     return text.strip().split("\n")[0].split(";")[0] or type(error).__name__
 
 
@@ -325,7 +325,7 @@ def unzip(name: str, folder: Path, target: Path) -> None:
 
     Images are upright and labels counted from 0, see `as_mnist`. Only four members
     are read, by name and up to `MAX_CONTENT` bytes; no name out of the zip file is
-    ever a file's. Files that are in `target` already are taken to be these.
+    ever a file's. Files that are in `target` already are kept.
 
     Raises:
       DataError: the zip file is damaged, or `target` cannot be written.
@@ -368,7 +368,7 @@ def _read_idx(path: Path, ndim: int, member: str = "") -> np.ndarray:
                 raw = stack.enter_context(zipped.open(member))
                 path = path / member  # for messages
             content = stack.enter_context(gzip.open(raw)).read(MAX_CONTENT + 1)
-    except Exception as error:  # gzip and zipfile raise of many kinds
+    except Exception as error:  # gzip and zipfile raise many kinds
         raise DataError(
             f"{path}: damaged archive ({explain_failure(error)})"
         ) from error
@@ -383,7 +383,7 @@ def _read_idx(path: Path, ndim: int, member: str = "") -> np.ndarray:
 
 
 def count_examples(folder: Path, split: str) -> int:
-    """The number of examples that a split's label archive says it holds.
+    """Returns the number of examples that a split's label archive says it holds.
 
     Raises:
       DataError: it is missing or damaged.

@@ -13,7 +13,7 @@ from mnist_jax.datasets.geometry import crop_to_ink
 
 SPLITS = {"train": 1197, "validation": 200, "test": 400}  # fixed and stratified
 CLASS_NAMES = tuple("0123456789")
-GEOMETRY = 1  # raise it with any change to the pixels, so that caches are made anew
+GEOMETRY = 1  # raise it with any change of the pixels, so that caches are made anew
 
 _UPSAMPLE = 20  # pixels of the rebuilt bitmap for each of the 8x8
 

@@ -80,21 +80,21 @@ def resolve_dataset(
     manual_dir: str | os.PathLike[str] | None = None,
     offline_dataset: str = "",
 ) -> DatasetSource:
-    """Finds a data set; else prepares it from its archives; else downloads these.
+    """Finds a data set, or prepares it from its archives, or downloads these first.
 
     Args:
       name: "mnist", "fashion_mnist", "kmnist", "emnist/balanced" (or another of
-        EMNIST's), "digits", or the name of any data set of 28x28 grey images that
-        tfds has prepared in `data_dir`.
+        EMNIST's), "digits", the name of any data set of 28x28 grey images that tfds has
+        prepared in `data_dir`, or "my_package.data:DATASET", an `ArrayDataset`.
       data_dir: tfds's folder; else $TFDS_DATA_DIR, else ~/tensorflow_datasets.
       manual_dir: a folder with the original archives; else
         DATA_DIR/downloads/manual/NAME, which is also where they are downloaded to.
       offline_dataset: what to use if `name` can neither be found nor downloaded.
-        Data that is found and bad is always an error.
+        Data that is found and damaged is always an error.
 
     Raises:
       ConfigError: a name that is no data set.
-      DataError: it cannot be had, or is damaged.
+      DataError: the data set cannot be found or downloaded, or is damaged.
     """
     if ":" in name:
         return _arrays_source(name)
@@ -118,7 +118,7 @@ def resolve_dataset(
         files = ", ".join(archives.DATASETS[name].files)
         manual = _manual_dir(name, root)
         raise DataError(f"{why}: put {files} from {urls} into {manual}") from error
-    if archives.is_zipped(name):  # tfds would keep its images lying on their side
+    if archives.is_zipped(name):  # tfds would keep the images lying on their side
         unzipped = cache_dir() / "archives" / name.replace("/", "-")
         archives.unzip(name, folder, unzipped)
         return _archives_source(name, unzipped, f"out of {_short(folder)}")
@@ -126,14 +126,14 @@ def resolve_dataset(
         return _archives_source(name, folder, f"{_short(root)} cannot be written")
     if not tfds_builders.can_prepare():
         return _archives_source(name, folder, "array_record is not installed")
-    tfds_builders.prepare(name, folder, root)
+    tfds_builders.prepare_tfds(name, folder, root)
     source = _find_prepared(name, root)
-    assert source is not None  # prepare raises if it did not put it there
+    assert source is not None  # prepare_tfds raises if it did not put it there
     return source
 
 
 def _find_prepared(name: str, root: Path) -> DatasetSource | None:
-    """The newest version that tfds has prepared, or None."""
+    """Returns the newest version that tfds has prepared, or None."""
     try:
         infos = [p / "dataset_info.json" for p in (root / name).iterdir()]
         infos = [path for path in infos if path.is_file()]
@@ -142,7 +142,7 @@ def _find_prepared(name: str, root: Path) -> DatasetSource | None:
     except OSError as error:
         raise DataError(f"{root / name}: {archives.explain_failure(error)}") from error
     versions = {}
-    for path in infos:  # tfds's own unfinished folders are no versions
+    for path in infos:  # and not the unfinished folders of tfds
         if all(part.isdigit() for part in path.parent.name.split(".")):
             versions[tuple(map(int, path.parent.name.split(".")))] = path.parent
     if not versions:
@@ -181,7 +181,7 @@ def _find_prepared(name: str, root: Path) -> DatasetSource | None:
 def _shard_files(
     folder: Path, dataset: str, split: dict[str, Any], file_format: str
 ) -> tuple[str, ...]:
-    """The files of a split, as tfds names them."""
+    """Returns the files of a split, as tfds names them."""
     template = split.get("filepathTemplate") or (
         "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
     )
@@ -196,7 +196,7 @@ def _shard_files(
             "NUM_SHARDS": f"{count:05d}",
             "SHARD_X_OF_Y": f"{i:05d}-of-{count:05d}",
         }
-        # Not str.format, whose widths and attributes a stranger's file might use.
+        # str.format would let a stranger's file use widths and attributes.
         names = re.split(r"\{(\w+)\}", template)
         names[1::2] = [fields[name] for name in names[1::2]]
         files.append(str(folder / "".join(names)))
@@ -215,15 +215,15 @@ def _class_names(name: str, folder: Path) -> tuple[str, ...]:
 
 
 def _manual_dir(name: str, root: Path) -> Path:
-    """Where tfds looks for archives; in a folder each, as their file names collide."""
+    """Returns where tfds looks for archives. Each has a folder, as names collide."""
     return root / "downloads" / "manual" / name.split("/")[0]
 
 
 def _find_or_download_archives(
     name: str, root: Path, manual_dir: str | os.PathLike[str] | None
 ) -> Path:
-    """The folder of the archives, checked."""
-    if manual_dir:  # asked for by name, so never passed over for another place
+    """Returns the folder of the archives, which have been checked."""
+    if manual_dir:  # named by the user, so no other place is tried
         folder = Path(manual_dir).expanduser().absolute()
         problems = archives.check_archives(name, folder)
         for filename, problem in problems.items():
@@ -241,14 +241,14 @@ def _find_or_download_archives(
 
 
 def _writable(folder: Path) -> bool:
-    """Whether `folder` can be written, or made where it is not there yet."""
+    """Returns whether `folder` can be written, or made if it is not there yet."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return os.access(folder, os.W_OK)
 
 
 def _archives_source(name: str, folder: Path, why: str) -> DatasetSource:
-    """A source that reads the archives as they are."""
+    """Returns a source that reads the archives as they are."""
     files = {
         split: tuple(str(folder / f) for f in filenames)
         for split, filenames in archives.SPLIT_FILES.items()
@@ -261,7 +261,7 @@ def _archives_source(name: str, folder: Path, why: str) -> DatasetSource:
 
 
 def _arrays_source(name: str) -> DatasetSource:
-    """A source that a user's own package provides."""
+    """Returns a source that a user's own package provides."""
     class_names, arrays = load_arrays(name)
     return DatasetSource(
         name=name,
@@ -288,7 +288,7 @@ def _digits_source() -> DatasetSource:
 
 
 def _short(path: Path) -> str:
-    """The path with ~ for the home folder."""
+    """Returns the path with ~ for the home folder."""
     home = os.path.expanduser("~")
     text = str(path)
     return "~" + text[len(home) :] if text.startswith(home + os.sep) else text

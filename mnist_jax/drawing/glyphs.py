@@ -72,7 +72,7 @@ def _from_mask(mask: np.ndarray) -> Glyph:
     return Glyph(solid, trace(thin(solid > 0.5)))
 
 
-def write(glyph: Glyph, size: int, width: float | None = None) -> np.ndarray:
+def write_glyph(glyph: Glyph, size: int, width: float | None = None) -> np.ndarray:
     """Writes a glyph.
 
     Args:

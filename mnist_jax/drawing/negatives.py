@@ -103,14 +103,14 @@ def _word(rng: np.random.Generator) -> np.ndarray:
 
 
 def _along(corners: np.ndarray, count: int = 240) -> np.ndarray:
-    """Points spaced evenly on a line through corners [k, 2]."""
+    """Returns points spaced evenly on a line through corners [k, 2]."""
     length = np.append(0, np.cumsum(np.linalg.norm(np.diff(corners, axis=0), axis=1)))
     places = np.linspace(0, length[-1], count)
     return np.stack([np.interp(places, length, side) for side in corners.T], 1)
 
 
 def _scribble(rng: np.random.Generator) -> np.ndarray:
-    """One smooth line, with more turns than any digit has."""
+    """Makes one smooth line, with more turns than any digit has."""
     from scipy.interpolate import CubicSpline
 
     knots = rng.uniform(-1, 1, (rng.integers(12, 22), 2)) * rng.uniform(0.6, 1, 2)
@@ -128,7 +128,7 @@ def _zigzag(rng: np.random.Generator) -> np.ndarray:
 
 
 def _coil(rng: np.random.Generator) -> np.ndarray:
-    """A line of loops, or a spiral."""
+    """Makes a line of loops, or a spiral."""
     angle = np.linspace(0, 1, 300) * 2 * np.pi * rng.uniform(3, 6)
     circle = np.stack([np.sin(angle), np.cos(angle) * rng.choice([-1, 1])], 1)
     if rng.random() < 0.3:
@@ -138,7 +138,7 @@ def _coil(rng: np.random.Generator) -> np.ndarray:
 
 
 def _lines(rng: np.random.Generator) -> np.ndarray:
-    """Rules across, a grid, or straight lines any way."""
+    """Makes rules, a grid, or straight lines in any direction."""
     kind = rng.integers(3)
     if kind == 2:
         ends = rng.uniform(-1, 1, (rng.integers(5, 9), 2, 2))
@@ -151,7 +151,7 @@ def _lines(rng: np.random.Generator) -> np.ndarray:
 
 
 def _star(rng: np.random.Generator) -> np.ndarray:
-    """Rays from the centre, or a star drawn in one line."""
+    """Makes rays from the centre, or a star drawn in one line."""
     count = rng.integers(5, 9)
     start = rng.uniform(0, 2 * np.pi)
     if rng.random() < 0.5:
@@ -168,7 +168,7 @@ def _dots(rng: np.random.Generator) -> np.ndarray:
 
 
 def _stain(rng: np.random.Generator) -> np.ndarray:
-    """A filled shape, at least about as wide as high, with a bumpy edge."""
+    """Makes a filled shape, at least about as wide as high, with a bumpy edge."""
     y, x = np.mgrid[-1:1:40j, -1:1:40j] * 1.6
     x = x * rng.uniform(0.6, 1)  # not less, or it could be read as a thick 1
     orders = np.arange(1, 7)[:, None, None]
@@ -179,7 +179,7 @@ def _stain(rng: np.random.Generator) -> np.ndarray:
 
 
 def _texture(rng: np.random.Generator) -> np.ndarray:
-    """Noise, fine or coarse, hard or soft; or stripes."""
+    """Makes noise, fine or coarse, hard or soft; or stripes."""
     from scipy import ndimage
 
     height, width = rng.integers(12, INK_SIDE + 1, 2).tolist()
@@ -196,14 +196,14 @@ def _texture(rng: np.random.Generator) -> np.ndarray:
 
 
 def _faint(rng: np.random.Generator) -> np.ndarray:
-    """Grain, or a few specks, on an image that is else empty."""
+    """Makes an empty image with grain, or with a few specks."""
     grain = np.abs(rng.normal(size=(IMAGE_SIDE, IMAGE_SIDE))) * rng.uniform(0, 25)
     specks = np.where(rng.random(grain.shape) < 0.01, rng.uniform(0, 255), 0)
     return np.clip(grain if rng.random() < 0.5 else specks, 0, 255).astype(np.uint8)
 
 
 def _number(rng: np.random.Generator, digits: np.ndarray) -> np.ndarray:
-    """Two or three digits side by side."""
+    """Puts two or three digits side by side."""
     row = np.zeros((IMAGE_SIDE, 0), np.uint8)
     for digit in digits[rng.integers(len(digits), size=rng.integers(2, 4))]:
         crop = crop_to_ink(digit)

@@ -70,7 +70,7 @@ def route(g: jax.Array, index: jax.Array, window: int) -> jax.Array:
     The phase that has the max gets g, and the others get 0.
     """
     phase = jnp.arange(window**2, dtype=g.dtype).reshape(-1, *[1] * g.ndim)
-    # Arithmetic, and not a select, which XLA's CPU backend does not vectorise.
+    # This is arithmetic, because XLA's CPU backend does not vectorise a select.
     chosen = jnp.maximum(1 - jnp.abs(index.astype(g.dtype) - phase), 0)
     return chosen * g
 

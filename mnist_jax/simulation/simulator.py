@@ -59,7 +59,7 @@ def _ballpoint(rng: Rng, glyph: Glyph) -> Image.Image:
 
 
 def _pencil(rng: Rng, glyph: Glyph) -> Image.Image:
-    ink = glyphs.write(glyph, size := int(rng.uniform(80, 300)), size * 0.04)
+    ink = glyphs.write_glyph(glyph, size := int(rng.uniform(80, 300)), size * 0.04)
     ink = np.pad(ink, size // 4)
     worn = np.clip(rng.normal(0.75, 0.3, ink.shape), 0, 1)  # by the paper's grain
     colours = scenes.paint(ink * worn, scenes.PENS["pencil"], (0.95, 0.94, 0.92))
@@ -238,7 +238,7 @@ def _of_28_pixels(rng: Rng, glyph: Glyph) -> Image.Image:
 
 
 def _upscaled_8x8(rng: Rng, glyph: Glyph) -> Image.Image:
-    ink = glyphs.write(glyph, 160)
+    ink = glyphs.write_glyph(glyph, 160)
     across = max(1, round(ink.shape[1] / 160 * 8))
     coarse = Image.fromarray(ink).resize((across, 8), Image.Resampling.BOX)
     levels = np.pad(np.asarray(coarse), ((0, 0), ((9 - across) // 2,) * 2))
@@ -266,7 +266,7 @@ def _alpha_white_ink(rng: Rng, glyph: Glyph) -> Image.Image:
 
 def _broken_strokes(rng: Rng, glyph: Glyph) -> Image.Image:
     size = int(rng.uniform(80, 260))
-    ink = np.pad(glyphs.write(glyph, size, 0.06 * size), size // 4)
+    ink = np.pad(glyphs.write_glyph(glyph, size, 0.06 * size), size // 4)
     y, x = np.mgrid[: ink.shape[0], : ink.shape[1]]
     for py, px in rng.permutation(np.argwhere(ink > 0.5))[: rng.integers(2, 6)]:
         ink[(y - py) ** 2 + (x - px) ** 2 < (0.045 * size) ** 2] = 0

@@ -8,10 +8,12 @@ from mnist_jax.drawing import glyphs
 def test_pens_of_any_width_follow_a_glyph():
     images, _ = offline_digits.load_digits()
     glyph = glyphs.from_image(images[3, :, :, 0])
-    areas = [float(glyphs.write(glyph, 100, width).sum()) for width in (1, 4, 9, 18)]
+    areas = [
+        float(glyphs.write_glyph(glyph, 100, width).sum()) for width in (1, 4, 9, 18)
+    ]
     assert areas == sorted(areas)
-    assert max(glyphs.write(glyph, 100).shape) == 100
-    line = glyphs.write(glyph, 200, 1)
+    assert max(glyphs.write_glyph(glyph, 100).shape) == 100
+    line = glyphs.write_glyph(glyph, 200, 1)
     assert set(np.unique(line)) == {0, 1}
 
 
