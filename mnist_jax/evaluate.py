@@ -9,7 +9,7 @@ import numpy as np
 
 from mnist_jax.data import Dataset
 from mnist_jax.metrics import Metrics, mean_metrics, summed_metrics
-from mnist_jax.models.cnn import Model
+from mnist_jax.models.create import Model
 from mnist_jax.parallel.placement import Placement
 from mnist_jax.tasks import DIGITS, Task
 

@@ -21,7 +21,8 @@ from mnist_jax.data import Splits, load_splits, normalize
 from mnist_jax.errors import ConfigError, lookup
 from mnist_jax.losses import LOSSES, Batch, Loss
 from mnist_jax.metrics import METRICS, Metric, mean_metrics
-from mnist_jax.models.cnn import create_model, for_prediction
+from mnist_jax.models.create import create_model
+from mnist_jax.models.ensemble import for_prediction
 
 
 class BestMetric(NamedTuple):

@@ -207,3 +207,9 @@ def made_archives(tmp_path, monkeypatch, made_splits) -> Path:
     made = archives.DATASETS["mnist"]._replace(mirrors=(), files=published)
     monkeypatch.setitem(archives.DATASETS, "mnist", made)
     return folder
+
+
+def assert_datasets_equal(a, b):
+    """Checks that two data sets have the same images and labels."""
+    np.testing.assert_array_equal(a.images, b.images)
+    np.testing.assert_array_equal(a.labels, b.labels)

@@ -10,7 +10,7 @@ from mnist_fixture import make_dataset
 
 from mnist_jax import evaluate
 from mnist_jax.data import Dataset, normalize
-from mnist_jax.models.cnn import MLP
+from mnist_jax.models.mlp import MLP
 from mnist_jax.run.config_files import CONFIGS
 
 SCRIPT = CONFIGS.parent / "scripts" / "evaluate.py"

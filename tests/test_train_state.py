@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from mnist_jax.models.cnn import create_model
+from mnist_jax.models.create import create_model
 from mnist_jax.train_state import create_train_state
 
 

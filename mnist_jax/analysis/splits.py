@@ -13,7 +13,7 @@ from mnist_jax.data import (
 )
 from mnist_jax.errors import ConfigError, DataError
 from mnist_jax.evaluate import evaluate, make_eval_step
-from mnist_jax.models.cnn import Ensemble
+from mnist_jax.models.ensemble import Ensemble
 from mnist_jax.parallel.seeds import over_seeds, unstack
 
 

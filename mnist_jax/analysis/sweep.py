@@ -26,7 +26,7 @@ from mnist_jax import train
 from mnist_jax.checkpoint.atomic import replace_text
 from mnist_jax.config import ConfigDict, config_to_json, validate_config
 from mnist_jax.errors import ConfigError
-from mnist_jax.models.cnn import create_model
+from mnist_jax.models.create import create_model
 from mnist_jax.optimizer import create_optimizer
 from mnist_jax.parallel import devices
 from mnist_jax.parallel.placement import check_parallel

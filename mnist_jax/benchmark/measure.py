@@ -39,7 +39,7 @@ from mnist_jax.checkpoint.save import Checkpointer
 from mnist_jax.data import DatasetSource
 from mnist_jax.errors import ConfigError, UserError, suggest
 from mnist_jax.evaluate import predict_logits
-from mnist_jax.models.cnn import create_model
+from mnist_jax.models.create import create_model
 from mnist_jax.run.compile_ahead import compile_train_steps
 
 _MATMUL_SIZE = 4096  # 137 GFLOP, which takes much longer than any overhead

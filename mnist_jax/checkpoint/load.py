@@ -23,7 +23,8 @@ from mnist_jax.checkpoint.read import (
 )
 from mnist_jax.config import ConfigDict, check_stored_config, config_from_dict
 from mnist_jax.errors import CheckpointError, ConfigError
-from mnist_jax.models.cnn import Ensemble, Model
+from mnist_jax.models.create import Model
+from mnist_jax.models.ensemble import Ensemble
 from mnist_jax.tasks import find_task
 
 PyTree = Any

@@ -1,7 +1,7 @@
-"""The original archives of MNIST and its siblings: fetched, checked and read.
+"""Fetches, checks and reads the original archives of MNIST and its siblings.
 
-They come from several mirrors in turn, with time-outs, and are compared with the
-sizes and SHA-256 that tensorflow-datasets publishes for them.
+Several mirrors are asked in turn, with time-outs. Files are compared with the sizes and
+SHA-256 that tensorflow-datasets publishes for them.
 """
 
 import contextlib
@@ -19,20 +19,19 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-import uuid
 import zipfile
-from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from mnist_jax.checkpoint.atomic import atomic_file
 from mnist_jax.errors import DataError
 
-CONNECT_TIMEOUT = 5.0  # seconds, for all mirrors together: they are tried at once
+CONNECT_TIMEOUT = 5.0  # seconds, for all mirrors together, as they are tried at once
 READ_TIMEOUT = 15.0  # seconds without a byte
-MIN_RATE = 20_000.0  # bytes/s; a mirror that is slower on the whole has stalled
+MIN_RATE = 20_000.0  # bytes/s; a mirror that is slower on average has stalled
 MAX_CONTENT = 28 * 28 * 700_000 + 16  # bytes unpacked; the largest is EMNIST ByClass
 
 SPLIT_FILES = {
@@ -42,7 +41,7 @@ SPLIT_FILES = {
 
 
 class Archives(NamedTuple):
-    """The published archives of a data set: four, or of EMNIST one zip file of all.
+    """The published archives of a data set: four files, or one zip file for EMNIST.
 
     `files` maps a file's name to its bytes and SHA-256, as in tfds's url_checksums;
     `builder` is the class in `tensorflow_datasets.image_classification`.
@@ -105,8 +104,8 @@ DATASETS = {
 }
 # fmt: on
 
-# One zip file for all six. Labels are as in its mapping files, letters' from 1 on;
-# Balanced and ByMerge take alike letters, as c and C, for one class.
+# All six are in one zip file. Labels are as in its mapping files; those of letters
+# start at 1. Balanced and ByMerge join letters that look alike, such as c and C.
 _LETTERS, _MERGED = string.ascii_uppercase, string.digits + string.ascii_uppercase
 for _name, _classes in {
     "balanced": _MERGED + "abdefghnqrt",
@@ -154,7 +153,7 @@ def check_archives(name: str, folder: Path) -> dict[str, str]:
         except (FileNotFoundError, NotADirectoryError):
             problems[filename] = "is missing"
         except OSError as error:
-            problems[filename] = f"cannot be read ({reason(error)})"
+            problems[filename] = f"cannot be read ({explain_failure(error)})"
     return problems
 
 
@@ -183,7 +182,7 @@ def download_archives(name: str, folder: Path) -> None:
                 content = _fetch(mirror + filename, size, sha256)
                 break
             except (OSError, ValueError, http.client.HTTPException) as error:
-                failures[mirror] = reason(error)
+                failures[mirror] = explain_failure(error)
                 print(f"  {_host(mirror)}: {failures[mirror]}", file=sys.stderr)
         else:
             raise DownloadError(
@@ -194,7 +193,7 @@ def download_archives(name: str, folder: Path) -> None:
             with atomic_file(folder / filename) as file:
                 file.write(content)
         except OSError as error:
-            raise DataError(f"{folder / filename}: {reason(error)}") from error
+            raise DataError(f"{folder / filename}: {explain_failure(error)}") from error
 
 
 def _host(url: str) -> str:
@@ -236,7 +235,7 @@ def _fetch(url: str, size: int, sha256: str) -> bytearray:
     content = bytearray()
     try:
         with urllib.request.urlopen(request, timeout=READ_TIMEOUT) as response:
-            # read1, not read: it returns after each packet, so a trickle is noticed.
+            # read1 returns after each packet, unlike read, so a trickle is noticed.
             while len(content) <= size and (chunk := response.read1(1 << 16)):
                 content += chunk
                 if time.monotonic() > deadline:
@@ -259,29 +258,15 @@ def _fetch(url: str, size: int, sha256: str) -> bytearray:
     return content
 
 
-def reason(error: BaseException) -> str:
+def explain_failure(error: BaseException) -> str:
     """Says in a few words, on one line, what an exception means."""
     if isinstance(error, urllib.error.URLError) and isinstance(error.reason, Exception):
-        return reason(error.reason)
+        return explain_failure(error.reason)
     if isinstance(error, TimeoutError):
         return "no answer in time"
     text = (isinstance(error, OSError) and error.strerror) or str(error)
-    # Only what went wrong, not the trail of who reported it on the way up.
+    # This keeps what went wrong and drops the trail of who reported it on the way up.
     return text.strip().split("\n")[0].split(";")[0] or type(error).__name__
-
-
-@contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that becomes `path` if the block ends well, and else leaves nothing."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with open(temporary, "xb") as file:  # not tempfile: others may read it
-            yield file
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 def read_archives(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -340,7 +325,7 @@ def unzip(name: str, folder: Path, target: Path) -> None:
 
     Images are upright and labels counted from 0, see `as_mnist`. Only four members
     are read, by name and up to `MAX_CONTENT` bytes; no name out of the zip file is
-    ever a file's. Files that are in `target` already are taken to be these.
+    ever a file's. Files that are in `target` already are kept.
 
     Raises:
       DataError: the zip file is damaged, or `target` cannot be written.
@@ -364,7 +349,7 @@ def unzip(name: str, folder: Path, target: Path) -> None:
                     content = header + array.tobytes()
                     file.write(gzip.compress(content, compresslevel=1, mtime=0))
         except OSError as error:
-            raise DataError(f"{target}: {reason(error)}") from error
+            raise DataError(f"{target}: {explain_failure(error)}") from error
 
 
 def _read_idx(path: Path, ndim: int, member: str = "") -> np.ndarray:
@@ -383,8 +368,10 @@ def _read_idx(path: Path, ndim: int, member: str = "") -> np.ndarray:
                 raw = stack.enter_context(zipped.open(member))
                 path = path / member  # for messages
             content = stack.enter_context(gzip.open(raw)).read(MAX_CONTENT + 1)
-    except Exception as error:  # gzip and zipfile raise of many kinds
-        raise DataError(f"{path}: damaged archive ({reason(error)})") from error
+    except Exception as error:  # gzip and zipfile raise many kinds
+        raise DataError(
+            f"{path}: damaged archive ({explain_failure(error)})"
+        ) from error
     if len(content) > MAX_CONTENT:
         raise DataError(f"{path}: unpacks to more than {MAX_CONTENT:,} bytes")
     start = 4 + 4 * ndim  # magic 0, 0, 8 (uint8), ndim; then each dimension
@@ -396,7 +383,7 @@ def _read_idx(path: Path, ndim: int, member: str = "") -> np.ndarray:
 
 
 def count_examples(folder: Path, split: str) -> int:
-    """The number of examples that a split's label archive says it holds.
+    """Returns the number of examples that a split's label archive says it holds.
 
     Raises:
       DataError: it is missing or damaged.
@@ -406,4 +393,6 @@ def count_examples(folder: Path, split: str) -> int:
         with gzip.open(path, "rb") as file:
             return int.from_bytes(file.read(8)[4:], "big")
     except Exception as error:
-        raise DataError(f"{path}: damaged archive ({reason(error)})") from error
+        raise DataError(
+            f"{path}: damaged archive ({explain_failure(error)})"
+        ) from error

@@ -9,14 +9,16 @@ import functools
 
 import numpy as np
 
+from mnist_jax.datasets.geometry import crop_to_ink
+
 SPLITS = {"train": 1197, "validation": 200, "test": 400}  # fixed and stratified
 CLASS_NAMES = tuple("0123456789")
-GEOMETRY = 1  # raise it with any change to the pixels, so that caches are made anew
+GEOMETRY = 1  # raise it with any change of the pixels, so that caches are made anew
 
 _UPSAMPLE = 20  # pixels of the rebuilt bitmap for each of the 8x8
 
 
-@functools.cache  # its three splits are made one after another
+@functools.cache  # the three splits are made one after another, each of all digits
 def load_digits() -> tuple[np.ndarray, np.ndarray]:
     """Loads all digits, in scikit-learn's order.
 
@@ -26,18 +28,21 @@ def load_digits() -> tuple[np.ndarray, np.ndarray]:
     import sklearn.datasets
 
     digits = sklearn.datasets.load_digits()
-    images = np.stack([_to_mnist(coverage) for coverage in digits.images])
+    images = np.stack([_scan_to_mnist(coverage) for coverage in digits.images])
     return images[..., None], digits.target.astype(np.int32)
 
 
-def _to_mnist(coverage: np.ndarray) -> np.ndarray:
+def _scan_to_mnist(coverage: np.ndarray) -> np.ndarray:
     """Brings one scan to MNIST's geometry.
 
     The grey levels count the ink of a 4x4 block of the scanner's bitmap, so the
     bitmap is rebuilt as the region where the interpolated level is half or more.
-    From there on as MNIST was made (LeCun et al., 1998; yann.lecun.com/exdb/mnist):
+    The rest is how MNIST was made (LeCun et al., 1998; yann.lecun.com/exdb/mnist):
     the longest side of the ink becomes 20 pixels, antialiased, the brightest pixel
     255, and a whole-pixel shift brings the centre of mass to pixel (14, 14).
+
+    `geometry.to_mnist` does the same with another filter and other rounding, and it
+    alters the width of strokes. This data set is fixed, so it keeps its own pixels.
 
     Args:
       coverage: float [8, 8] in 0..16.
@@ -51,8 +56,7 @@ def _to_mnist(coverage: np.ndarray) -> np.ndarray:
     size = _UPSAMPLE * len(padded)
     levels = Image.fromarray(padded).resize((size, size), Image.Resampling.BICUBIC)
     ink = np.asarray(levels) >= coverage.max() / 2
-    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
-    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    ink = crop_to_ink(ink)
 
     scale = 20 / max(ink.shape)
     height, width = (max(1, round(side * scale)) for side in ink.shape)

@@ -1,4 +1,4 @@
-"""Examples out of the files that tfds prepares: array_record and TFRecord.
+"""Reads examples from the files that tfds prepares: array_record and TFRecord.
 
 TFRecord, which TensorFlow leaves by default, is read here without TensorFlow.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mnist_jax.datasets.archives import as_mnist, reason
+from mnist_jax.datasets.archives import as_mnist, explain_failure
 from mnist_jax.errors import DataError
 
 MEND = "remove the data set's folder to have it made anew"
@@ -33,8 +33,10 @@ def read_shard(path: Path, file_format: str) -> tuple[np.ndarray, np.ndarray]:
 
     try:
         records = READERS[file_format](path)
-    except Exception as error:  # array_record raises of every kind
-        raise DataError(f"{path} cannot be read ({reason(error)}); {MEND}") from error
+    except Exception as error:  # array_record raises many kinds
+        raise DataError(
+            f"{path} cannot be read ({explain_failure(error)}); {MEND}"
+        ) from error
     images = np.empty((len(records), 28, 28, 1), np.uint8)
     labels = np.empty(len(records), np.int32)
     for i, record in enumerate(records):
@@ -42,10 +44,10 @@ def read_shard(path: Path, file_format: str) -> tuple[np.ndarray, np.ndarray]:
             feature = tf_example_pb2.Example.FromString(record).features.feature
             images[i, ..., 0] = _decode_image(feature["image"].bytes_list.value[0])
             labels[i] = feature["label"].int64_list.value[0]
-        except Exception as error:  # protobuf and Pillow too
-            why = f"record {i}: {reason(error)}"
+        except Exception as error:  # protobuf and Pillow raise many kinds
+            why = f"record {i}: {explain_failure(error)}"
             raise DataError(f"{path} cannot be read ({why}); {MEND}") from error
-    # DATA_DIR/emnist/letters/3.1.0/emnist-train...: stored as it was published.
+    # EMNIST (DATA_DIR/emnist/letters/3.1.0/emnist-train...) is stored as published.
     name = "/".join(path.parts[-4:-2]) if path.name.startswith("emnist-") else ""
     return as_mnist(name, images, labels)
 
@@ -61,7 +63,7 @@ def _decode_image(encoded: bytes) -> np.ndarray:
 
 
 def read_array_record(path: Path) -> list[bytes]:
-    """The records of an array_record file, which checks its own hashes."""
+    """Returns the records of an array_record file, which checks its own hashes."""
     from array_record.python import array_record_module
 
     reader = array_record_module.ArrayRecordReader(str(path))
@@ -72,7 +74,7 @@ def read_array_record(path: Path) -> list[bytes]:
 
 
 def read_tfrecord(path: Path) -> list[bytes]:
-    """The records of a TFRecord file, with both of their checksums checked.
+    """Returns the records of a TFRecord file, after checking both of their checksums.
 
     Each is a length (uint64), its CRC, the record and its CRC, little-endian
     (https://www.tensorflow.org/tutorials/load_data/tfrecord).
@@ -104,10 +106,10 @@ def read_tfrecord(path: Path) -> list[bytes]:
 
 
 def _masked_crc32c(blocks: list[bytes]) -> np.ndarray:
-    """CRC-32C (Castagnoli) of each block, masked as TFRecord stores it; uint32 [N].
+    """Returns the masked CRC-32C (Castagnoli) of TFRecord for each block, uint32 [N].
 
-    Goes through all blocks at once, byte by byte: a loop over the longest block
-    only, so that 60,000 records take a fraction of a second.
+    It goes through all blocks at once, byte by byte. The loop is as long as the longest
+    block, so 60,000 records take a fraction of a second.
     """
     table: np.ndarray = np.arange(256, dtype=np.uint32)
     for _ in range(8):

@@ -1,16 +1,20 @@
-"""Where a data set comes from: a tfds folder, archives, the network, or scikit-learn.
+"""Finds a data set: in a tfds folder, in archives, on the network, or in a package.
 
-Reading the folder's own JSON, not tfds, keeps its import out of a normal start.
+The JSON of a tfds folder is read here without tfds, whose import is slow.
 """
 
 import dataclasses
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mnist_jax.datasets import archives, offline_digits, shard_files, tfds_builders
+from mnist_jax.datasets.array_dataset import load_arrays
+from mnist_jax.datasets.arrays import Dataset
+from mnist_jax.datasets.cache_folder import cache_dir
 from mnist_jax.errors import ConfigError, DataError, suggest
 
 DIGITS = "digits"  # the data set embedded with scikit-learn
@@ -22,14 +26,16 @@ class DatasetSource:
     """A data set that is at hand, and what it needs to be loaded.
 
     Attributes:
-      name: what it is; after a fallback, not what was asked for.
+      name: its name; after a fallback, not the name that was asked for.
       description: one line: what it is and where it came from.
       class_names: the name of each label.
-      file_format: "array_record", "tfrecord", "idx" (the archives) or "digits".
+      file_format: "array_record", "tfrecord", "idx" (the archives), "digits", or
+        "arrays" of a user's own package.
       files: {split: the files it is read from}.
       shard_lengths: {split: the number of images in each of its shards}.
       fallback_for: the data set that could not be had, or "".
       fallback_reason: why not, in one line, or "".
+      arrays: {split: its images and labels}, of a user's own package.
     """
 
     name: str
@@ -40,6 +46,9 @@ class DatasetSource:
     shard_lengths: dict[str, tuple[int, ...]]
     fallback_for: str = ""
     fallback_reason: str = ""
+    arrays: Mapping[str, Dataset] = dataclasses.field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def num_classes(self) -> int:
@@ -48,11 +57,11 @@ class DatasetSource:
 
     @property
     def splits(self) -> dict[str, int]:
-        """{split: its number of images}."""
+        """{split: the number of its images}."""
         return {split: sum(lengths) for split, lengths in self.shard_lengths.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """What a checkpoint says about the data; JSON-able."""
+        """Returns what a checkpoint says about the data, which JSON can hold."""
         return {
             "name": self.name,
             "description": self.description,
@@ -71,22 +80,24 @@ def resolve_dataset(
     manual_dir: str | os.PathLike[str] | None = None,
     offline_dataset: str = "",
 ) -> DatasetSource:
-    """Finds a data set; else prepares it from its archives; else downloads these.
+    """Finds a data set, or prepares it from its archives, or downloads these first.
 
     Args:
       name: "mnist", "fashion_mnist", "kmnist", "emnist/balanced" (or another of
-        EMNIST's), "digits", or the name of any data set of 28x28 grey images that
-        tfds has prepared in `data_dir`.
+        EMNIST's), "digits", the name of any data set of 28x28 grey images that tfds has
+        prepared in `data_dir`, or "my_package.data:DATASET", an `ArrayDataset`.
       data_dir: tfds's folder; else $TFDS_DATA_DIR, else ~/tensorflow_datasets.
       manual_dir: a folder with the original archives; else
         DATA_DIR/downloads/manual/NAME, which is also where they are downloaded to.
       offline_dataset: what to use if `name` can neither be found nor downloaded.
-        Data that is found and bad is always an error.
+        Data that is found and damaged is always an error.
 
     Raises:
       ConfigError: a name that is no data set.
-      DataError: it cannot be had, or is damaged.
+      DataError: the data set cannot be found or downloaded, or is damaged.
     """
+    if ":" in name:
+        return _arrays_source(name)
     if name == DIGITS:
         return _digits_source()
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or DEFAULT_DATA_DIR)
@@ -107,7 +118,7 @@ def resolve_dataset(
         files = ", ".join(archives.DATASETS[name].files)
         manual = _manual_dir(name, root)
         raise DataError(f"{why}: put {files} from {urls} into {manual}") from error
-    if archives.is_zipped(name):  # tfds would keep its images lying on their side
+    if archives.is_zipped(name):  # tfds would keep the images lying on their side
         unzipped = cache_dir() / "archives" / name.replace("/", "-")
         archives.unzip(name, folder, unzipped)
         return _archives_source(name, unzipped, f"out of {_short(folder)}")
@@ -115,23 +126,23 @@ def resolve_dataset(
         return _archives_source(name, folder, f"{_short(root)} cannot be written")
     if not tfds_builders.can_prepare():
         return _archives_source(name, folder, "array_record is not installed")
-    tfds_builders.prepare(name, folder, root)
+    tfds_builders.prepare_tfds(name, folder, root)
     source = _find_prepared(name, root)
-    assert source is not None  # prepare raises if it did not put it there
+    assert source is not None  # prepare_tfds raises if it did not put it there
     return source
 
 
 def _find_prepared(name: str, root: Path) -> DatasetSource | None:
-    """The newest version that tfds has prepared, or None."""
+    """Returns the newest version that tfds has prepared, or None."""
     try:
         infos = [p / "dataset_info.json" for p in (root / name).iterdir()]
         infos = [path for path in infos if path.is_file()]
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise DataError(f"{root / name}: {archives.reason(error)}") from error
+        raise DataError(f"{root / name}: {archives.explain_failure(error)}") from error
     versions = {}
-    for path in infos:  # tfds's own unfinished folders are no versions
+    for path in infos:  # and not the unfinished folders of tfds
         if all(part.isdigit() for part in path.parent.name.split(".")):
             versions[tuple(map(int, path.parent.name.split(".")))] = path.parent
     if not versions:
@@ -157,7 +168,8 @@ def _find_prepared(name: str, root: Path) -> DatasetSource | None:
         AttributeError,
         RecursionError,
     ) as error:
-        why = f"not a tfds data set of images and labels ({archives.reason(error)})"
+        reason = archives.explain_failure(error)
+        why = f"not a tfds data set of images and labels ({reason})"
         raise DataError(f"{folder}: {why}; {shard_files.MEND}") from error
     if file_format not in shard_files.READERS:
         valid = " or ".join(shard_files.READERS)
@@ -169,7 +181,7 @@ def _find_prepared(name: str, root: Path) -> DatasetSource | None:
 def _shard_files(
     folder: Path, dataset: str, split: dict[str, Any], file_format: str
 ) -> tuple[str, ...]:
-    """The files of a split, as tfds names them."""
+    """Returns the files of a split, as tfds names them."""
     template = split.get("filepathTemplate") or (
         "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
     )
@@ -184,7 +196,7 @@ def _shard_files(
             "NUM_SHARDS": f"{count:05d}",
             "SHARD_X_OF_Y": f"{i:05d}-of-{count:05d}",
         }
-        # Not str.format, whose widths and attributes a stranger's file might use.
+        # str.format would let a stranger's file use widths and attributes.
         names = re.split(r"\{(\w+)\}", template)
         names[1::2] = [fields[name] for name in names[1::2]]
         files.append(str(folder / "".join(names)))
@@ -203,15 +215,15 @@ def _class_names(name: str, folder: Path) -> tuple[str, ...]:
 
 
 def _manual_dir(name: str, root: Path) -> Path:
-    """Where tfds looks for archives; in a folder each, as their file names collide."""
+    """Returns where tfds looks for archives. Each has a folder, as names collide."""
     return root / "downloads" / "manual" / name.split("/")[0]
 
 
 def _find_or_download_archives(
     name: str, root: Path, manual_dir: str | os.PathLike[str] | None
 ) -> Path:
-    """The folder of the archives, checked."""
-    if manual_dir:  # asked for by name, so never passed over for another place
+    """Returns the folder of the archives, which have been checked."""
+    if manual_dir:  # named by the user, so no other place is tried
         folder = Path(manual_dir).expanduser().absolute()
         problems = archives.check_archives(name, folder)
         for filename, problem in problems.items():
@@ -229,14 +241,14 @@ def _find_or_download_archives(
 
 
 def _writable(folder: Path) -> bool:
-    """Whether `folder` can be written, or made where it is not there yet."""
+    """Returns whether `folder` can be written, or made if it is not there yet."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return os.access(folder, os.W_OK)
 
 
 def _archives_source(name: str, folder: Path, why: str) -> DatasetSource:
-    """A source that reads the archives as they are."""
+    """Returns a source that reads the archives as they are."""
     files = {
         split: tuple(str(folder / f) for f in filenames)
         for split, filenames in archives.SPLIT_FILES.items()
@@ -246,6 +258,20 @@ def _archives_source(name: str, folder: Path, why: str) -> DatasetSource:
     description = f"{name} from its archives in {_short(folder)} ({why})"
     class_names = archives.DATASETS[name].class_names
     return DatasetSource(name, description, class_names, "idx", files, lengths)
+
+
+def _arrays_source(name: str) -> DatasetSource:
+    """Returns a source that a user's own package provides."""
+    class_names, arrays = load_arrays(name)
+    return DatasetSource(
+        name=name,
+        description=f"arrays of {name}",
+        class_names=class_names,
+        file_format="arrays",
+        files=dict.fromkeys(arrays, ()),
+        shard_lengths={split: (len(own.labels),) for split, own in arrays.items()},
+        arrays=arrays,
+    )
 
 
 def _digits_source() -> DatasetSource:
@@ -262,16 +288,7 @@ def _digits_source() -> DatasetSource:
 
 
 def _short(path: Path) -> str:
-    """The path with ~ for the home folder."""
+    """Returns the path with ~ for the home folder."""
     home = os.path.expanduser("~")
     text = str(path)
     return "~" + text[len(home) :] if text.startswith(home + os.sep) else text
-
-
-def cache_dir() -> Path:
-    """$MNIST_JAX_CACHE_DIR, else mnist_jax in $XDG_CACHE_HOME or ~/.cache."""
-    if folder := os.environ.get("MNIST_JAX_CACHE_DIR"):
-        return Path(folder).expanduser()
-    return (
-        Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mnist_jax"
-    )

@@ -1,4 +1,4 @@
-"""Preparing MNIST and its siblings for tensorflow-datasets with no TensorFlow.
+"""Prepares MNIST and its siblings for tensorflow-datasets without TensorFlow.
 
 The stock builder needs TensorFlow to unzip, to read and to encode PNG; here those
 three are gzip, NumPy and Pillow. The result is a normal tfds directory, equal to what
@@ -22,17 +22,22 @@ from typing import Any
 
 import numpy as np
 
-from mnist_jax.datasets.archives import DATASETS, SPLIT_FILES, read_archives, reason
+from mnist_jax.datasets.archives import (
+    DATASETS,
+    SPLIT_FILES,
+    explain_failure,
+    read_archives,
+)
 from mnist_jax.errors import DataError
 
 
 def can_prepare() -> bool:
-    """Whether array_record is here to write with (Windows has none)."""
+    """Returns whether array_record is installed, which Windows does not have."""
     return importlib.util.find_spec("array_record") is not None
 
 
 def tfds_order(num_examples: int, split: str) -> np.ndarray:
-    """The order in which tfds writes examples 0..N-1: by MD5 of split and key.
+    """Returns the order in which tfds writes examples 0..N-1: by MD5 of split and key.
 
     Data read straight from the archives and put in this order equals prepared data,
     so `train[:50000]` means the same images on every machine
@@ -47,10 +52,10 @@ def tfds_order(num_examples: int, split: str) -> np.ndarray:
     return np.array(sorted(range(num_examples), key=digests.__getitem__))
 
 
-def prepare(name: str, archives: Path, data_dir: Path) -> None:
+def prepare_tfds(name: str, archives: Path, data_dir: Path) -> None:
     """Writes checked archives as DATA_DIR/NAME/3.0.1, in array_record.
 
-    Works in a temporary folder beside it and renames that when it is whole, so
+    It works in a temporary folder beside it and renames that when it is whole, so
     neither a kill, a full disk nor a second process leaves half a data set.
 
     Raises:
@@ -67,7 +72,7 @@ def prepare(name: str, archives: Path, data_dir: Path) -> None:
         with _quiet():
             builder = _make_builder(name, archives, temporary)
             builder.download_and_prepare(file_format="array_record")
-        # array_record's writer says nothing on a full disk: count what is there.
+        # array_record's writer does not report a full disk, so records are counted.
         for split in builder.info.splits.values():
             for path, length in zip(split.filepaths, split.shard_lengths, strict=True):
                 if count_records(Path(path)) != length:
@@ -76,12 +81,12 @@ def prepare(name: str, archives: Path, data_dir: Path) -> None:
         target.parent.mkdir(exist_ok=True)
         try:
             os.rename(builder.data_dir, target)
-        except OSError:  # another process was faster: its data set is as good
+        except OSError:  # another process was faster, and its data set is as good
             if not (target / "dataset_info.json").is_file():
                 raise
     except (OSError, RuntimeError) as error:  # array_record raises RuntimeError
         raise DataError(
-            f"{name} could not be prepared in {data_dir}: {reason(error)};"
+            f"{name} could not be prepared in {data_dir}: {explain_failure(error)};"
             " name a folder with 60 MB free by --data_dir"
         ) from error
     finally:
@@ -90,7 +95,7 @@ def prepare(name: str, archives: Path, data_dir: Path) -> None:
 
 
 def count_records(path: Path) -> int:
-    """The number of records that an array_record file says it holds."""
+    """Returns the number of records that an array_record file says it holds."""
     from array_record.python import array_record_module
 
     reader = array_record_module.ArrayRecordReader(str(path))
@@ -101,7 +106,7 @@ def count_records(path: Path) -> int:
 
 
 def _make_builder(name: str, archives: Path, data_dir: Path) -> Any:
-    """A tfds builder of `name` that reads the four files in `archives`."""
+    """Returns a tfds builder of `name` that reads the four files in `archives`."""
     import PIL.Image
     import tensorflow_datasets as tfds
 
@@ -113,7 +118,7 @@ def _make_builder(name: str, archives: Path, data_dir: Path) -> Any:
     def generate_examples(self: Any, split: str) -> Iterator[tuple[int, Any]]:
         images, labels = read_archives(archives, split)
         for i, (image, label) in enumerate(zip(images[..., 0], labels, strict=True)):
-            # A picture, not an array: tfds encodes arrays with TensorFlow.
+            # tfds would encode an array with TensorFlow, but takes a picture as it is.
             yield i, {"image": PIL.Image.fromarray(image), "label": int(label)}
 
     with tfds.core.registered.skip_registration():

@@ -1,4 +1,6 @@
-"""Draws digits, letters and marks: what MNIST lacks, and what is no digit.
+"""Draws digits, letters and marks: styles that MNIST lacks, and what is no digit.
 
-Start with `glyphs.py`.
+Start with `glyphs.py`, the shapes that simulated pictures are written with. Training
+uses `hand_styles.make_styled_digits` and `negatives.make_negatives`; simulation uses
+`glyphs` and `unseen_styles`. `pens.py`, `fonts.py` and `thinning.py` serve them all.
 """

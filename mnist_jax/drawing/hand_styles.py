@@ -1,8 +1,9 @@
-"""Digits in hands that MNIST, written in the USA, has few of.
+"""Digits in styles that MNIST, written in the USA, has few of, made for training.
 
-Some are printed digits, as skeletons of fonts; the rest are strokes: the 1 with an
+Some are printed digits, as skeletons of fonts. The others are strokes: the 1 with an
 upstroke, the barred 7, the slashed 0, the 4 closed at its top, the 9 with a straight
-tail. All are drawn as `mnist_jax.drawing.negatives` draws what is no digit.
+tail. All are drawn by the same pen as `negatives.py` draws with. `unseen_styles.py` has
+like styles, with other strokes, to measure models on.
 """
 
 import functools
@@ -11,7 +12,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from mnist_jax.drawing.negatives import draw_by_hand, letter_mask, skeleton_points
+from mnist_jax.drawing.fonts import letter_mask
+from mnist_jax.drawing.pens import draw_by_hand
+from mnist_jax.drawing.thinning import skeleton_points
 
 _FONTS = (
     *("DejaVuSans", "DejaVuSans-Oblique", "DejaVuSerif", "DejaVuSansMono"),
@@ -39,7 +42,7 @@ def make_styled_digits(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         if rng.random() < _PRINTED:
             labels[i], points = _printed()[rng.integers(len(_printed()))]
         else:
-            labels[i], style = STYLES[rng.integers(len(STYLES))]
+            labels[i], style = HAND_STYLES[rng.integers(len(HAND_STYLES))]
             points = style(rng)
         images[i, ..., 0] = draw_by_hand(rng, points)
     return images, labels
@@ -54,7 +57,7 @@ def _printed() -> list[tuple[int, np.ndarray]]:
 
 
 def _strokes(*strokes: Corners | np.ndarray) -> np.ndarray:
-    """Points close along straight lines through the corners of each stroke."""
+    """Returns points, close to each other, on lines through each stroke's corners."""
     points = []
     for corners in strokes:
         ends = np.asarray(corners, float)
@@ -67,7 +70,7 @@ def _strokes(*strokes: Corners | np.ndarray) -> np.ndarray:
 def _arc(
     centre: tuple[float, float], radii: tuple[float, float], start: float, end: float
 ) -> np.ndarray:
-    """Corners along an ellipse, by degrees clockwise from the top."""
+    """Returns corners along an ellipse, by degrees clockwise from the top."""
     angles = np.deg2rad(np.linspace(start, end, 24))
     y = centre[0] - radii[0] * np.cos(angles)
     return np.stack([y, centre[1] + radii[1] * np.sin(angles)], 1)
@@ -156,8 +159,9 @@ def _two_ring_8(rng: np.random.Generator) -> np.ndarray:
     return _strokes(*rings)
 
 
-# The rarer a style is in MNIST, the more often it is here.
-STYLES: tuple[tuple[int, Callable[[np.random.Generator], np.ndarray]], ...] = (
+# A digit and what draws its strokes. The rarer a style is in MNIST, the more often it
+# stands here.
+HAND_STYLES: tuple[tuple[int, Callable[[np.random.Generator], np.ndarray]], ...] = (
     *[(1, _upstroke_1)] * 4,
     *[(7, _barred_7)] * 3,
     *[(0, _slashed_0)] * 2,

@@ -1,24 +1,24 @@
 """Images that show no digit, made in MNIST's geometry, to teach a model doubt.
 
 For outlier exposure: D. Hendrycks, M. Mazeika and T. Dietterich, "Deep Anomaly
-Detection with Outlier Exposure" (ICLR 2019). Most are lines drawn with a pen:
-letters and signs, as skeletons of the fonts that matplotlib ships (but for STIX,
-which `mnist_jax.drawing.glyphs` validates with), and scribbles. The rest are stains,
-textures, several digits at once, and nearly nothing.
+Detection with Outlier Exposure" (ICLR 2019). Most are lines drawn with a pen: letters
+and signs, as skeletons of the fonts that matplotlib ships, and scribbles. (The STIX
+fonts are left for validation, see `glyphs.py`.) The rest are stains, textures, several
+digits at once, and nearly empty images.
 
 Whatever a person could read as one digit is left out: O, Z, q, δ, Φ, ч and such.
 """
 
 import functools
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
+from mnist_jax.datasets.geometry import IMAGE_SIDE, INK_SIDE, crop_to_ink, to_mnist
 from mnist_jax.datasets.offline_digits import load_digits
-from mnist_jax.drawing.glyphs import thin
-from mnist_jax.reading.pictures import IMAGE_SIDE, INK_SIDE, to_mnist
+from mnist_jax.drawing.fonts import letter_mask
+from mnist_jax.drawing.pens import draw_by_hand
+from mnist_jax.drawing.thinning import skeleton_points
 
 _LATIN = "ACEFHKLMNPRTUVW" + "cdefhkmnprtuvw"
 _GREEK = "ΓΔΞΠΣΨΩ" + "αβγεζηκλμνξπρςτυφχψω"
@@ -28,22 +28,16 @@ _SIGNS = (
     "+−=≠≈±×÷∞√∑∏∇∈∉⊂⊃∪∩∨⊕⊗≤≥≡<>^~_#%@*∀∝∴∵"  # noqa: RUF001
     "…№€£¥®™←→↔⇐⇒⇔↺↻⇄☼♡♤♧☆✗✉✂☎☁♫⌘⚓⚖△▽"
 )
-# Fonts, and what is taken from each.
+# Fonts, and the characters that are taken from each.
 _GLYPHS = (
     (("DejaVuSans", "DejaVuSerif", "cmr10", "cmti10", "cmmi10"), _LATIN),
     (("DejaVuSans", "DejaVuSansMono", "DejaVuSerif", "DejaVuSerif-Italic"), _GREEK),
-    # TeX's mathematical italics, in which Greek lies elsewhere.
+    # TeX's mathematical italics, which have Greek letters at other code points.
     (("cmmi10",), "®¯°²³´¸¹º»¼½¾¿ÂÃ!"),  # noqa: RUF001
     (("DejaVuSans", "DejaVuSerif"), _CYRILLIC),
     (("DejaVuSans",), "Xx" + _OTHERS + _SIGNS),
 )
-_EM = 48  # pixels
-
-# Strokes of MNIST are 1.4 to 5 pixels wide, 2.5 in the middle: log-normal.
-_RADIUS, _RADIUS_SPREAD = 1.25, 0.26
-_CROWDED = 115  # radius times pixels crossed: beyond, strokes become a stain
-_PIXELS = np.argwhere(np.ones((INK_SIDE, INK_SIDE))) / INK_SIDE  # [400, 2]
-_WIDE = 11  # columns of ink: a digit this wide is no 1
+_WIDE = 11  # columns of ink; a digit as wide as this is not a 1
 
 
 def make_negatives(
@@ -83,50 +77,9 @@ def _written(
     return draw_by_hand(rng, strokes(rng))
 
 
-def draw_by_hand(rng: np.random.Generator, points: np.ndarray) -> np.ndarray:
-    """Draws strokes as a hand would, with a pen as wide as MNIST's.
-
-    Args:
-      rng: all that is random.
-      points: (y, x), close along the strokes, float [n, 2], in any unit.
-
-    Returns:
-      uint8 [28, 28].
-    """
-    points = _hand(rng, points)
-    low, high = points.min(0), points.max(0)
-    points = (points - low) / max((high - low).max(), 1e-6)
-    crossed = len(np.unique((points * INK_SIDE).astype(int) @ [INK_SIDE + 1, 1]))
-    radius = _RADIUS * np.exp(rng.normal(0, _RADIUS_SPREAD))
-    radius = np.clip(min(radius, _CROWDED / crossed), 0.6, 2.4)
-    points = (points * (INK_SIDE - 2 * radius) + radius).astype(np.float32)
-    pixels = np.arange(INK_SIDE, dtype=np.float32)[:, None] + 0.5
-    down, across = ((pixels - side) ** 2 for side in points.T)  # [20, n] each
-    distance = np.sqrt((down[:, None] + across[None]).min(-1))
-    pressure = 1 - 0.25 * _wave(rng, _PIXELS, 1.0).reshape(distance.shape)
-    return to_mnist(np.clip(radius * pressure - distance + 0.5, 0, 1))
-
-
-def _hand(rng: np.random.Generator, points: np.ndarray) -> np.ndarray:
-    """Slants, turns, stretches and bends points, float [n, 2], a little."""
-    points = points - (points.min(0) + points.max(0)) / 2
-    points = points / max(np.abs(points).max(), 1e-6)  # in [-1, 1]
-    y = points[:, 0] * np.exp(rng.normal(0, 0.12))
-    x = points[:, 1] - rng.uniform(-0.2, 0.35) * y
-    cos, sin = np.cos(angle := np.deg2rad(rng.normal(0, 6))), np.sin(angle)
-    points = np.stack([y * cos - x * sin, y * sin + x * cos], 1)
-    bend = [_wave(rng, points, 2.0) + _wave(rng, points, 4.0) / 2 for _ in (0, 1)]
-    return points + rng.uniform(0.02, 0.07) * np.stack(bend, 1)
-
-
-def _wave(rng: np.random.Generator, points: np.ndarray, bends: float) -> np.ndarray:
-    """A plane wave of random direction, at points: float [n] in [-1, 1]."""
-    return np.sin(points @ rng.normal(0, bends, 2) + rng.uniform(0, 2 * np.pi))
-
-
 @functools.cache
 def _glyphs() -> list[np.ndarray]:
-    """Points along the skeletons of all letters and signs, each float [n, 2]."""
+    """Returns points along the skeletons of all characters, float [n, 2] each."""
     masks = [
         letter_mask(name, character)
         for fonts, characters in _GLYPHS
@@ -134,33 +87,6 @@ def _glyphs() -> list[np.ndarray]:
         for character in characters
     ]
     return skeleton_points(masks)
-
-
-def letter_mask(font: str, character: str) -> np.ndarray:
-    """A character of a font that comes with matplotlib, bool [h, w]."""
-    picture = Image.new("L", (2 * _EM, 2 * _EM))
-    draw, centre = ImageDraw.Draw(picture), (_EM, _EM)
-    draw.text(centre, character, 255, _load_font(font), anchor="mm")
-    return np.pad(np.asarray(picture.crop(picture.getbbox())) > 127, 1)
-
-
-@functools.cache
-def _load_font(name: str) -> ImageFont.FreeTypeFont:
-    import matplotlib
-
-    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    return ImageFont.truetype(str(folder / f"{name}.ttf"), _EM)
-
-
-def skeleton_points(masks: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The points (y, x) of the skeletons of shapes bool [h, w], each float [n, 2]."""
-    # All in one picture, as each pass over it costs the same.
-    starts = np.cumsum([0] + [mask.shape[1] for mask in masks])
-    atlas = np.zeros((max(len(mask) for mask in masks), starts[-1]), bool)
-    for start, mask in zip(starts, masks, strict=False):
-        atlas[: len(mask), start : start + mask.shape[1]] = mask
-    skeletons = np.split(thin(atlas), starts[1:-1], axis=1)
-    return [np.argwhere(skeleton).astype(float) for skeleton in skeletons]
 
 
 def _letter(rng: np.random.Generator) -> np.ndarray:
@@ -177,14 +103,14 @@ def _word(rng: np.random.Generator) -> np.ndarray:
 
 
 def _along(corners: np.ndarray, count: int = 240) -> np.ndarray:
-    """Points spaced evenly on a line through corners [k, 2]."""
+    """Returns points spaced evenly on a line through corners [k, 2]."""
     length = np.append(0, np.cumsum(np.linalg.norm(np.diff(corners, axis=0), axis=1)))
     places = np.linspace(0, length[-1], count)
     return np.stack([np.interp(places, length, side) for side in corners.T], 1)
 
 
 def _scribble(rng: np.random.Generator) -> np.ndarray:
-    """One smooth line, with more turns than any digit has."""
+    """Makes one smooth line, with more turns than any digit has."""
     from scipy.interpolate import CubicSpline
 
     knots = rng.uniform(-1, 1, (rng.integers(12, 22), 2)) * rng.uniform(0.6, 1, 2)
@@ -194,7 +120,7 @@ def _scribble(rng: np.random.Generator) -> np.ndarray:
 
 def _zigzag(rng: np.random.Generator) -> np.ndarray:
     count = rng.integers(7, 16)
-    upright = rng.random() < 0.3  # if narrow too, a 1 in the making
+    upright = rng.random() < 0.3  # and not narrow, or it could be read as a 1
     swing = (-1.0) ** np.arange(count) * rng.uniform(0.6 if upright else 0.25, 1)
     way = np.linspace(-1, 1, count)
     corners = np.stack([way, swing] if upright else [swing, way], 1)
@@ -202,7 +128,7 @@ def _zigzag(rng: np.random.Generator) -> np.ndarray:
 
 
 def _coil(rng: np.random.Generator) -> np.ndarray:
-    """A line of loops, or a spiral."""
+    """Makes a line of loops, or a spiral."""
     angle = np.linspace(0, 1, 300) * 2 * np.pi * rng.uniform(3, 6)
     circle = np.stack([np.sin(angle), np.cos(angle) * rng.choice([-1, 1])], 1)
     if rng.random() < 0.3:
@@ -212,7 +138,7 @@ def _coil(rng: np.random.Generator) -> np.ndarray:
 
 
 def _lines(rng: np.random.Generator) -> np.ndarray:
-    """Rules across, a grid, or straight lines any way."""
+    """Makes rules, a grid, or straight lines in any direction."""
     kind = rng.integers(3)
     if kind == 2:
         ends = rng.uniform(-1, 1, (rng.integers(5, 9), 2, 2))
@@ -225,7 +151,7 @@ def _lines(rng: np.random.Generator) -> np.ndarray:
 
 
 def _star(rng: np.random.Generator) -> np.ndarray:
-    """Rays from the centre, or a star drawn in one line."""
+    """Makes rays from the centre, or a star drawn in one line."""
     count = rng.integers(5, 9)
     start = rng.uniform(0, 2 * np.pi)
     if rng.random() < 0.5:
@@ -242,9 +168,9 @@ def _dots(rng: np.random.Generator) -> np.ndarray:
 
 
 def _stain(rng: np.random.Generator) -> np.ndarray:
-    """A filled shape, at least about as wide as high, with a bumpy edge."""
+    """Makes a filled shape, at least about as wide as high, with a bumpy edge."""
     y, x = np.mgrid[-1:1:40j, -1:1:40j] * 1.6
-    x = x * rng.uniform(0.6, 1)  # a narrow one is a thick 1
+    x = x * rng.uniform(0.6, 1)  # not less, or it could be read as a thick 1
     orders = np.arange(1, 7)[:, None, None]
     phases = rng.uniform(0, 2 * np.pi, orders.shape)
     bumps = np.cos(orders * np.arctan2(y, x) + phases) / orders
@@ -253,7 +179,7 @@ def _stain(rng: np.random.Generator) -> np.ndarray:
 
 
 def _texture(rng: np.random.Generator) -> np.ndarray:
-    """Noise, fine or coarse, hard or soft; or stripes."""
+    """Makes noise, fine or coarse, hard or soft; or stripes."""
     from scipy import ndimage
 
     height, width = rng.integers(12, INK_SIDE + 1, 2).tolist()
@@ -270,22 +196,17 @@ def _texture(rng: np.random.Generator) -> np.ndarray:
 
 
 def _faint(rng: np.random.Generator) -> np.ndarray:
-    """Grain, or a few specks, on an image that is else empty."""
+    """Makes an empty image with grain, or with a few specks."""
     grain = np.abs(rng.normal(size=(IMAGE_SIDE, IMAGE_SIDE))) * rng.uniform(0, 25)
     specks = np.where(rng.random(grain.shape) < 0.01, rng.uniform(0, 255), 0)
     return np.clip(grain if rng.random() < 0.5 else specks, 0, 255).astype(np.uint8)
 
 
-def _crop(image: np.ndarray) -> np.ndarray:
-    rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
-    return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-
-
 def _number(rng: np.random.Generator, digits: np.ndarray) -> np.ndarray:
-    """Two or three digits side by side."""
+    """Puts two or three digits side by side."""
     row = np.zeros((IMAGE_SIDE, 0), np.uint8)
     for digit in digits[rng.integers(len(digits), size=rng.integers(2, 4))]:
-        crop = _crop(digit)
+        crop = crop_to_ink(digit)
         height, width = crop.shape
         piece = np.zeros((IMAGE_SIDE, width + int(rng.integers(2, 6))), np.uint8)
         top = int(rng.integers(IMAGE_SIDE - height + 1))

@@ -1,24 +1,23 @@
 """Even contrast: what a model may see in place of the image as it came.
 
-A pure function of each image alone, with nothing random and nothing learnt, applied
-while training as while evaluating. On an image as MNIST has them it changes little.
+It is a pure function of each image alone, with nothing random and nothing learned. It
+is applied in training and in evaluation alike. It hardly changes images like MNIST's.
 """
 
-import functools
-import math
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-# What is weaker than this share of the strongest contrast counts as paper, and what is
-# above the second as full ink.
-_PAPER, _INK = 0.1, 0.95
+from mnist_jax.ops import compute_once
+
+_PAPER = 0.1  # below this share of the strongest contrast, a pixel counts as paper
+_INK = 0.95  # above this share, it counts as full ink
 
 
 def even_contrast(images: jax.Array) -> jax.Array:
-    """Takes lone pixels away, and the paper's level, and makes the ink full.
+    """Removes lone pixels and the level of the paper, and makes the ink full.
 
     1. Each pixel is held between the second least and the second greatest of its
        eight neighbours: conservative smoothing, which leaves strokes as they are.
@@ -34,59 +33,28 @@ def even_contrast(images: jax.Array) -> jax.Array:
     Returns:
       float32 [B, H, W, 1] in [0, 1], light ink on black.
     """
-    # Each step is kept: XLA might do it again for each pixel that the next one looks at
-    # (16 images then take eight times as long as 32, where it does not), or all of it
-    # for each tap of a convolution's gradient.
-    smooth = _keep(_hold_between_neighbours(images))
-    ink = _keep(jnp.abs(smooth - _paper(smooth)))
-    # The least that counts as strongest keeps the noise of blank paper faint.
+    # Each step is computed once. XLA might else repeat it for each pixel that the next
+    # step looks at (16 images then take eight times as long as 32, where it does not),
+    # or repeat all of it for each tap of a convolution's gradient.
+    smooth = compute_once(_hold_between_neighbours(images))
+    ink = compute_once(jnp.abs(smooth - _paper(smooth)))
+    # This lower bound keeps the noise of blank paper faint.
     share = ink / jnp.maximum(_strongest(ink), 0.02)
-    return _keep(jnp.clip((share - _PAPER) / (_INK - _PAPER), 0.0, 1.0))
-
-
-def soften(images: jax.Array, sigma: float) -> jax.Array:
-    """Blurs, and makes the strongest contrast 1 again.
-
-    An outline then looks more like a stroke, and grain weighs less.
-
-    Args:
-      images: float32 [B, H, W, 1] in [0, 1], light ink on black.
-      sigma: of the Gaussian, in pixels; it is cut off at 2.5 of them, rounded up.
-
-    Returns:
-      float32 [B, H, W, 1] in [0, 1].
-    """
-    blurred = _keep(_blur(images, sigma))
-    # Of blur at 0.8 pixels a line one pixel wide leaves more than this, and noise less.
-    return _keep(jnp.minimum(blurred / jnp.maximum(_strongest(blurred), 0.3), 1.0))
-
-
-_keep = jax.lax.optimization_barrier
+    return compute_once(jnp.clip((share - _PAPER) / (_INK - _PAPER), 0.0, 1.0))
 
 
 def _strongest(ink: jax.Array) -> jax.Array:
+    """Returns the greatest mean of 2x2 pixels, [B, 1, 1, 1]."""
     pairs = ink[:, 1:] + ink[:, :-1]
-    fours = _keep(pairs[:, :, 1:] + pairs[:, :, :-1])
-    return _keep(jnp.max(fours, axis=(1, 2, 3), keepdims=True) / 4)
-
-
-def _blur(images: jax.Array, sigma: float) -> jax.Array:
-    height, width = images.shape[1:3]
-    reach = math.ceil(2.5 * sigma)
-    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    weights = (weights / weights.sum()).astype(np.float32)
-    padded = jnp.pad(images, [(0, 0), (reach, reach), (0, 0), (0, 0)])
-    images = functools.reduce(
-        jnp.add, [w * padded[:, i : i + height] for i, w in enumerate(weights)]
-    )
-    padded = jnp.pad(images, [(0, 0), (0, 0), (reach, reach), (0, 0)])
-    parts = [w * padded[:, :, i : i + width] for i, w in enumerate(weights)]
-    return functools.reduce(jnp.add, parts)
+    fours = compute_once(pairs[:, :, 1:] + pairs[:, :, :-1])
+    return compute_once(jnp.max(fours, axis=(1, 2, 3), keepdims=True) / 4)
 
 
 def _hold_between_neighbours(images: jax.Array) -> jax.Array:
     height, width = images.shape[1:3]
-    padded = _keep(jnp.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)], mode="edge"))
+    padded = compute_once(
+        jnp.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)], mode="edge")
+    )
     near = [
         padded[:, down : down + height, across : across + width]
         for down, across in np.ndindex(3, 3)
@@ -102,7 +70,7 @@ def _second(
     first_of: Callable[[jax.Array, jax.Array], jax.Array],
     last_of: Callable[[jax.Array, jax.Array], jax.Array],
 ) -> jax.Array:
-    """The second of 2, 4, 8 ... values in an order, as in a tournament."""
+    """Returns the second of 2, 4, 8 ... values in an order, by a tournament."""
     pairs = [
         (first_of(a, b), last_of(a, b))
         for a, b in zip(values[::2], values[1::2], strict=True)
@@ -116,7 +84,7 @@ def _second(
 
 
 def _paper(images: jax.Array) -> jax.Array:
-    """The level of the paper, [B, 1, W, 1]."""
+    """Returns the level of the paper, [B, 1, W, 1]."""
     ends = []
     for row in (0, -1):
         end = images[:, row, :, 0]  # [B, W]

@@ -1,8 +1,8 @@
 """A network of a few hundred parameters: one small block, applied again and again.
 
-Arrays are [C, H, W, B] inside, the batch last. With so few channels that is what keeps
-a processor's vectors full; and every layer is then sums of shifted slices or a product
-of small matrices, on every backend.
+Inside, arrays are [C, H, W, B]. With so few channels only the batch, as the last axis,
+keeps a processor's vectors full. Every layer is then a sum of shifted slices or a
+product of small matrices, on every backend.
 """
 
 import functools
@@ -12,6 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from mnist_jax.ops import compute_once
 
 _SLOPE = 0.2  # of the leaky relu below zero
 _EPSILON = 1e-3
@@ -33,21 +35,23 @@ class TinyCNN(nn.Module):
       stem: channels of the first convolution.
       features: channels of the block.
       steps: how often the block is applied.
-      dense: whether a dense layer follows. Else the first channels are the logits,
-        times one number that is learned.
+      dense: whether a dense layer gives the logits. If not, they are the first
+        channels, times one number that is learned.
     """
 
     num_classes: int
     stem: int
     features: int
     steps: int
-    dense: bool = True  # so in checkpoints from before it came
+    dense: bool = True  # checkpoints from before this field need it
 
     @nn.compact
-    def __call__(
-        self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
-    ) -> jax.Array:
-        """Returns logits [B, num_classes]; arguments as in `models.CNN`."""
+    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+        """Returns logits [B, num_classes]; arguments as in `CNN`.
+
+        Raises:
+          ValueError: more steps than the image has room for, or no channel for a logit.
+        """
         if not 0 <= self.steps <= 6:  # 13 pixels a side, and two fewer each time
             raise ValueError(f"steps must be from 0 to 6, not {self.steps}")
         if not self.dense and self.features < self.num_classes:
@@ -77,7 +81,10 @@ class TinyCNN(nn.Module):
 
 
 def shifted(x: jax.Array) -> list[jax.Array]:
-    """The nine views of x [C, H, W, B] that a 3x3 kernel sees: [C, H-2, W-2, B]."""
+    """Returns the nine views of x [C, H, W, B] that a 3x3 kernel has.
+
+    Each is [C, H - 2, W - 2, B].
+    """
     height, width = x.shape[1] - 2, x.shape[2] - 2
     return [x[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
 
@@ -101,18 +108,18 @@ def filter_channels(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _filter_fwd(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Any]:
-    # Each made once: not x anew for each of the nine views, nor the result for the
-    # product that it goes into and again for that product's gradient.
-    x = lax.optimization_barrier(x)
-    return lax.optimization_barrier(filter_channels(x, kernel)), (x, kernel)
+    # Without this, x is computed anew for each of its nine views, and the result twice:
+    # for the product that it goes into, and for the gradient of that product.
+    x = compute_once(x)
+    return compute_once(filter_channels(x, kernel)), (x, kernel)
 
 
 def _filter_bwd(saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    g = lax.optimization_barrier(g)
+    g = compute_once(g)
     dkernel = [_sums_of_products(view, g) for view in shifted(x)]
     padded = jnp.pad(g, ((0, 0), (2, 2), (2, 2), (0, 0)))
-    padded = lax.optimization_barrier(padded)
+    padded = compute_once(padded)
     return filter_channels(padded, kernel[:, ::-1]), jnp.stack(dkernel, axis=1)
 
 
@@ -120,15 +127,16 @@ filter_channels.defvjp(_filter_fwd, _filter_bwd)
 
 
 def _sums_of_products(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Sums x * y, of [C, H, W, B] each, over all but the channels: [C].
+    """Sums x * y, for x and y [C, H, W, B], over all but the channels: [C].
 
-    The rows are added up first, and then the columns: XLA's CPU backend adds one number
-    at a time in a sum over the last axis, and here little is left for that.
+    Rows are added up first, then columns, and the batch last. In a sum over the last
+    axis XLA's CPU backend adds one number at a time, so as little as possible is left
+    for it.
     """
     rows = functools.reduce(jnp.add, [x[:, i] * y[:, i] for i in range(x.shape[1])])
-    rows = lax.optimization_barrier(rows)  # [C, W, B]
+    rows = compute_once(rows)  # [C, W, B]
     columns = functools.reduce(jnp.add, [rows[:, j] for j in range(x.shape[2])])
-    return jnp.sum(lax.optimization_barrier(columns), axis=1)
+    return jnp.sum(compute_once(columns), axis=1)
 
 
 @jax.custom_vjp
@@ -158,9 +166,9 @@ layer_norm.defvjp(_norm_fwd, _norm_bwd)
 
 
 def _image_mean(x: jax.Array) -> jax.Array:
-    """The mean of each image of x [C, H, W, B]: [B].
+    """Returns the mean [B] of each image of x [C, H, W, B].
 
-    As a product with a vector, which XLA's CPU backend does several times faster.
+    A product with a vector is several times faster on XLA's CPU backend than a mean.
     """
     size = x.size // x.shape[-1]
     weights = jnp.full(size, 1 / size, x.dtype)
@@ -168,11 +176,14 @@ def _image_mean(x: jax.Array) -> jax.Array:
 
 
 def _windows(image: jax.Array) -> list[jax.Array]:
-    """What a 3x3 kernel sees of image [H, W, B], for each place of a 2x2 pooling.
+    """Returns what a 3x3 kernel sees of an image, for each place of a 2x2 pooling.
+
+    Args:
+      image: [H, W, B]; H and W are even.
 
     Returns:
-      four arrays [9, H / 2 - 1, W / 2 - 1, B]: the max over the four of their products
-      with a kernel is the max pooling of a convolution. H and W are even.
+      Four arrays [9, H / 2 - 1, W / 2 - 1, B]. The max over the four of their products
+      with a kernel is the max pooling of a convolution.
     """
     height, width = image.shape[0] - 3, image.shape[1] - 3  # from first to last
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from mnist_jax.datasets.sources import cache_dir
+from mnist_jax.datasets.cache_folder import cache_dir
 from mnist_jax.errors import UserError
 from mnist_jax.parallel.shards import spread
 

@@ -19,7 +19,8 @@ from mnist_jax.config import ConfigDict
 from mnist_jax.data import Dataset
 from mnist_jax.datasets.stream import OpenStream, Stream, open_stream
 from mnist_jax.metrics import Metrics
-from mnist_jax.models.cnn import Ensemble, Model
+from mnist_jax.models.create import Model
+from mnist_jax.models.ensemble import Ensemble
 from mnist_jax.optimizer import create_optimizer
 from mnist_jax.parallel.gradients import in_pieces, over_shards
 from mnist_jax.parallel.placement import Placement, check_parallel

@@ -45,7 +45,7 @@ def scene(
       margins: least and most, at each side, as shares of `size`.
     """
     size = size or int(np.exp(rng.uniform(np.log(60), np.log(260))))
-    ink = glyphs.write(glyph, size, None if width is None else width * size)
+    ink = glyphs.write_glyph(glyph, size, None if width is None else width * size)
     sides = (rng.uniform(*margins, 4) * size).astype(int)
     return paint(np.pad(ink, sides.reshape(2, 2)), pen or any_pen(rng), paper)
 

@@ -1,7 +1,7 @@
 """Pictures as people send them, made from digits: for choosing and testing.
 
     CONDITIONS   a digit, under each of the conditions that pictures come in
-    glyphs.STYLES   digits of styles that are often misread, drawn stroke by stroke
+    UNSEEN_STYLES   digits of styles that are often misread, drawn stroke by stroke
     NEGATIVES    what is no digit: letters, scribbles, textures, blank paper
 
 Everything is a pure function of its arguments and of a seed.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image, ImageFilter
 
-from mnist_jax.drawing import glyphs
+from mnist_jax.drawing import glyphs, unseen_styles
 from mnist_jax.drawing.glyphs import Glyph
 from mnist_jax.reading.reader import MIN_CONFIDENCE
 from mnist_jax.simulation import scenes
@@ -59,7 +59,7 @@ def _ballpoint(rng: Rng, glyph: Glyph) -> Image.Image:
 
 
 def _pencil(rng: Rng, glyph: Glyph) -> Image.Image:
-    ink = glyphs.write(glyph, size := int(rng.uniform(80, 300)), size * 0.04)
+    ink = glyphs.write_glyph(glyph, size := int(rng.uniform(80, 300)), size * 0.04)
     ink = np.pad(ink, size // 4)
     worn = np.clip(rng.normal(0.75, 0.3, ink.shape), 0, 1)  # by the paper's grain
     colours = scenes.paint(ink * worn, scenes.PENS["pencil"], (0.95, 0.94, 0.92))
@@ -238,7 +238,7 @@ def _of_28_pixels(rng: Rng, glyph: Glyph) -> Image.Image:
 
 
 def _upscaled_8x8(rng: Rng, glyph: Glyph) -> Image.Image:
-    ink = glyphs.write(glyph, 160)
+    ink = glyphs.write_glyph(glyph, 160)
     across = max(1, round(ink.shape[1] / 160 * 8))
     coarse = Image.fromarray(ink).resize((across, 8), Image.Resampling.BOX)
     levels = np.pad(np.asarray(coarse), ((0, 0), ((9 - across) // 2,) * 2))
@@ -266,7 +266,7 @@ def _alpha_white_ink(rng: Rng, glyph: Glyph) -> Image.Image:
 
 def _broken_strokes(rng: Rng, glyph: Glyph) -> Image.Image:
     size = int(rng.uniform(80, 260))
-    ink = np.pad(glyphs.write(glyph, size, 0.06 * size), size // 4)
+    ink = np.pad(glyphs.write_glyph(glyph, size, 0.06 * size), size // 4)
     y, x = np.mgrid[: ink.shape[0], : ink.shape[1]]
     for py, px in rng.permutation(np.argwhere(ink > 0.5))[: rng.integers(2, 6)]:
         ink[(y - py) ** 2 + (x - px) ** 2 < (0.045 * size) ** 2] = 0
@@ -450,10 +450,10 @@ def samples(
             chosen = rng.integers(len(labels))
             glyph = glyphs.from_image(images[chosen].reshape(28, 28))
             yield Sample(name, render(rng, glyph), int(labels[chosen]))
-    for name, (label, draw) in glyphs.STYLES.items():
+    for name, (label, draw) in unseen_styles.UNSEEN_STYLES.items():
         for index in range(per_condition):
             rng = _rng(seed, name, index)
-            glyph = glyphs.from_polylines(glyphs.by_hand(rng, draw(rng)))
+            glyph = glyphs.from_polylines(unseen_styles.by_hand(rng, draw(rng)))
             yield Sample(name, _on_paper(rng, glyph), label)
     for name, make in NEGATIVES.items():
         for index in range(per_condition):

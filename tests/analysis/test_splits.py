@@ -12,7 +12,8 @@ from mnist_jax.checkpoint.load import Loaded, load_model
 from mnist_jax.config import ConfigDict
 from mnist_jax.data import load_splits
 from mnist_jax.errors import ConfigError, DataError
-from mnist_jax.models.cnn import MLP, Ensemble
+from mnist_jax.models.ensemble import Ensemble
+from mnist_jax.models.mlp import MLP
 
 
 def test_split_of_a_run(trained_workdir):

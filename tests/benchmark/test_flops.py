@@ -7,7 +7,7 @@ import pytest
 
 from mnist_jax import ops
 from mnist_jax.benchmark import flops
-from mnist_jax.models.cnn import create_model
+from mnist_jax.models.create import create_model
 
 
 def test_seed_recipe_by_hand(seed_config):

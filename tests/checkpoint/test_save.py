@@ -23,7 +23,7 @@ from mnist_jax.checkpoint.format import seal, tree_digest
 from mnist_jax.checkpoint.load import load_model
 from mnist_jax.checkpoint.save import Checkpointer
 from mnist_jax.errors import CheckpointError
-from mnist_jax.models.cnn import create_model
+from mnist_jax.models.create import create_model
 from mnist_jax.train_state import create_train_state
 
 METADATA = {"config": {"seed": 0}, "dataset": {"num_classes": 10}}

@@ -44,7 +44,7 @@ def test_no_flipped_bit_or_cut_gives_wrong_data(shard, file_format, made_splits)
                 assert message.startswith(f"{shard} cannot be read (")
                 assert "\n" not in message
                 refused += 1
-            else:  # a flip in padding, or a cut between records: see test_data.py
+            else:  # a flip in padding, or a cut between records: see test_cache.py
                 for found, expected in zip(loaded, made_splits["test"], strict=True):
                     np.testing.assert_array_equal(found, expected[: len(found)])
     assert refused > 30  # array_record pads its files

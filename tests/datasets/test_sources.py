@@ -10,7 +10,7 @@ from mnist_fixture import as_emnist, write_archives, write_emnist, write_prepare
 
 from mnist_jax.checkpoint.load import load_model
 from mnist_jax.data import Dataset, load_dataset, resolve_dataset
-from mnist_jax.datasets import archives, sources, tfds_builders
+from mnist_jax.datasets import archives, cache_folder, sources, tfds_builders
 from mnist_jax.errors import ConfigError, DataError
 from mnist_jax.train import train_and_evaluate
 
@@ -157,7 +157,7 @@ def test_a_data_dir_that_cannot_be_written(tmp_path, made_archives, monkeypatch)
         return access(path, mode) and not (mode == os.W_OK and not in_cache)
 
     def download(name, folder):
-        assert folder == sources.cache_dir() / "archives" / "mnist"
+        assert folder == cache_folder.cache_dir() / "archives" / "mnist"
         folder.parent.mkdir(parents=True)
         made_archives.rename(folder)
 

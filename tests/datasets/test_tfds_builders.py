@@ -17,7 +17,7 @@ def tree(folder):
 
 def test_prepare_gives_what_tfds_reads(made_archives, made_splits, tmp_path, capfd):
     data_dir = tmp_path / "data_dir"
-    tfds_builders.prepare("mnist", made_archives, data_dir)
+    tfds_builders.prepare_tfds("mnist", made_archives, data_dir)
     out, err = capfd.readouterr()
     assert (out, err) == ("", f"preparing mnist in {data_dir} (once, under a minute)\n")
     assert tree(data_dir) == [
@@ -80,11 +80,11 @@ def test_two_at_once(made_archives, tmp_path, monkeypatch):
     def rename_second(source, target):
         if not getattr(rename_second, "again", False):
             rename_second.again = True
-            tfds_builders.prepare("mnist", made_archives, tmp_path / "data_dir")
+            tfds_builders.prepare_tfds("mnist", made_archives, tmp_path / "data_dir")
         rename(source, target)
 
     monkeypatch.setattr(os, "rename", rename_second)
-    tfds_builders.prepare("mnist", made_archives, tmp_path / "data_dir")
+    tfds_builders.prepare_tfds("mnist", made_archives, tmp_path / "data_dir")
     assert len(tree(tmp_path / "data_dir")) == 6
 
 
@@ -93,13 +93,13 @@ def test_a_failure_leaves_nothing(made_archives, made_splits, tmp_path, monkeypa
     with monkeypatch.context() as patch:  # what a full disk may do unseen
         patch.setattr(tfds_builders, "count_records", lambda path: 299)
         with pytest.raises(DataError, match=r"not written in full.*--data_dir"):
-            tfds_builders.prepare("mnist", made_archives, data_dir)
+            tfds_builders.prepare_tfds("mnist", made_archives, data_dir)
     assert tree(data_dir) == []
 
     wrong = Dataset(made_splits["test"].images, made_splits["test"].labels[:50])
     write_archives(made_archives, {**made_splits, "test": wrong})
     with pytest.raises(DataError, match=r"do not fit labels \(50,\)"):
-        tfds_builders.prepare("mnist", made_archives, data_dir)
+        tfds_builders.prepare_tfds("mnist", made_archives, data_dir)
     assert tree(data_dir) == []
 
 
@@ -107,7 +107,7 @@ def test_a_folder_that_is_in_the_way(made_archives, tmp_path):
     (tmp_path / "mnist" / "3.0.1").mkdir(parents=True)
     (tmp_path / "mnist" / "3.0.1" / "something").touch()
     with pytest.raises(DataError, match="Directory not empty"):
-        tfds_builders.prepare("mnist", made_archives, tmp_path)
+        tfds_builders.prepare_tfds("mnist", made_archives, tmp_path)
     assert tree(tmp_path / "mnist") == ["3.0.1", "3.0.1/something"]
 
 
@@ -116,7 +116,7 @@ def test_leftovers_of_a_killed_process_are_swept(made_archives, tmp_path):
         (tmp_path / "data_dir" / name / "mnist").mkdir(parents=True)
         modified = (tmp_path / "data_dir" / name).stat().st_mtime - age
         os.utime(tmp_path / "data_dir" / name, (modified, modified))
-    tfds_builders.prepare("mnist", made_archives, tmp_path / "data_dir")
+    tfds_builders.prepare_tfds("mnist", made_archives, tmp_path / "data_dir")
     assert sorted(os.listdir(tmp_path / "data_dir")) == [".mnist_jax-new", "mnist"]
 
 
@@ -125,7 +125,8 @@ def test_no_tensorflow(made_archives, tmp_path, cache_dir):
     files = archives.DATASETS["mnist"].files
     program = f"""
 import sys
-from mnist_jax import archives, data
+from mnist_jax import data
+from mnist_jax.datasets import archives
 archives.DATASETS["mnist"] = archives.DATASETS["mnist"]._replace(files={files!r})
 source = data.resolve_dataset(
     "mnist", data_dir={str(tmp_path / "data_dir")!r}, manual_dir={str(made_archives)!r}

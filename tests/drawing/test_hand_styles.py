@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mnist_jax.drawing.hand_styles import STYLES, make_styled_digits
+from mnist_jax.drawing.hand_styles import HAND_STYLES, make_styled_digits
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_the_first_of_more_are_the_same(made):
 
 def test_a_style_is_never_drawn_twice_alike():
     rng = np.random.default_rng(0)
-    for digit, style in STYLES:
+    for digit, style in HAND_STYLES:
         assert 0 <= digit <= 9
         a, b = style(rng), style(rng)
         assert a.shape[1] == b.shape[1] == 2

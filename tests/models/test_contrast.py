@@ -7,8 +7,8 @@ from mnist_fixture import make_dataset
 from mnist_jax.analysis.corruptions import corrupt
 from mnist_jax.config import ConfigDict
 from mnist_jax.data import normalize
-from mnist_jax.models.cnn import create_model
-from mnist_jax.models.contrast import even_contrast, soften
+from mnist_jax.models.contrast import even_contrast
+from mnist_jax.models.create import create_model
 
 
 @pytest.fixture(scope="module")
@@ -27,17 +27,6 @@ def seen(images):
 
 def test_a_digit_stays_nearly_as_it_is(digits):
     assert np.abs(seen(digits) - normalize(digits)).max() < 0.12
-
-
-def test_soft_digits_are_as_bright_and_wider(digits):
-    soft = np.asarray(jax.jit(soften, static_argnums=1)(seen(digits), 0.8))
-    assert (soft.dtype, soft.shape) == (np.float32, digits.shape)
-    assert soft.max() == 1
-    for ink, image in zip(soft, seen(digits), strict=True):
-        assert 0.95 < np.corrcoef(ink.ravel(), image.ravel())[0, 1] < 0.9999
-        assert (ink > 0.01).sum() > (image > 0.01).sum()
-    faint = soften(jnp.full((1, 28, 28, 1), 0.1), 0.8)
-    assert 0 < faint.max() < 0.5
 
 
 @pytest.mark.parametrize("name", ["brightness", "stripe"])
@@ -100,13 +89,6 @@ def test_models_see_through_it_and_older_configs_lack_it(default_config):
     )
     seen_evenly = even_contrast(images)
     expected = plain.apply(variables, seen_evenly)
-    config.kwargs.soften = 0.8
-    np.testing.assert_allclose(
-        create_model(config, 10).apply(variables, images),
-        plain.apply(variables, soften(seen_evenly, 0.8)),
-        rtol=1e-4,
-        atol=1e-5,
-    )
     np.testing.assert_allclose(even.apply(variables, images), expected, rtol=1e-5)
     assert not np.allclose(
         even.apply(variables, lifted), plain.apply(variables, lifted)

@@ -7,7 +7,7 @@ from mnist_jax.config import validate_config
 from mnist_jax.data import Dataset
 from mnist_jax.errors import ConfigError
 from mnist_jax.models import tiny
-from mnist_jax.models.cnn import create_model
+from mnist_jax.models.create import create_model
 from mnist_jax.run.compile_ahead import create_program
 from mnist_jax.run.config_files import CONFIGS, load_config
 

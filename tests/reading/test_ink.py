@@ -15,7 +15,7 @@ def digit():
     """Ink of a 3, float32 [h, w], 120 pixels high, with a margin of 60."""
     images, labels = offline_digits.load_digits()
     glyph = glyphs.from_image(images[np.flatnonzero(labels == 3)[0], :, :, 0])
-    return np.pad(glyphs.write(glyph, 120, 10), 60)
+    return np.pad(glyphs.write_glyph(glyph, 120, 10), 60)
 
 
 def rng():

@@ -15,7 +15,7 @@ from mnist_jax.checkpoint.load import load_model
 from mnist_jax.checkpoint.save import Checkpointer
 from mnist_jax.data import Dataset
 from mnist_jax.errors import CheckpointError, UserError
-from mnist_jax.models.cnn import create_model
+from mnist_jax.models.create import create_model
 from mnist_jax.optimizer import create_optimizer
 from mnist_jax.run.compile_ahead import make_train_step
 from mnist_jax.run.finite_checks import float_leaves, watch_step, watch_steps

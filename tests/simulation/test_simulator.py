@@ -2,11 +2,10 @@ import types
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from mnist_jax import evaluate
 from mnist_jax.datasets import offline_digits
-from mnist_jax.drawing import glyphs
+from mnist_jax.drawing import glyphs, unseen_styles
 from mnist_jax.simulation import simulator
 
 
@@ -23,11 +22,15 @@ def made(digits):
 
 def test_every_condition_style_and_negative_is_made(made):
     names = [sample.condition for sample in made]
-    assert names == [*simulator.CONDITIONS, *glyphs.STYLES, *simulator.NEGATIVES]
+    assert names == [
+        *simulator.CONDITIONS,
+        *unseen_styles.UNSEEN_STYLES,
+        *simulator.NEGATIVES,
+    ]
     for sample in made:
         assert (sample.label is None) == (sample.condition in simulator.NEGATIVES)
-        if sample.condition in glyphs.STYLES:
-            assert sample.label == glyphs.STYLES[sample.condition][0]
+        if sample.condition in unseen_styles.UNSEEN_STYLES:
+            assert sample.label == unseen_styles.UNSEEN_STYLES[sample.condition][0]
         assert sample.picture.mode in ("RGB", "RGBA")
         assert 8 <= max(sample.picture.size) <= 2000
 
@@ -80,10 +83,12 @@ def test_measure(monkeypatch, digits):
     negatives = {
         name: simulator.NEGATIVES[name] for name in ("blank, plain", "scribble")
     }
-    styles = {name: glyphs.STYLES[name] for name in ("barred 7", "plain 1")}
+    styles = {
+        name: unseen_styles.UNSEEN_STYLES[name] for name in ("barred 7", "plain 1")
+    }
     monkeypatch.setattr(simulator, "CONDITIONS", conditions)
     monkeypatch.setattr(simulator, "NEGATIVES", negatives)
-    monkeypatch.setattr(glyphs, "STYLES", styles)
+    monkeypatch.setattr(unseen_styles, "UNSEEN_STYLES", styles)
     loaded = types.SimpleNamespace(model=None, variables=None, temperature=1.0)
     scores = {s.condition: s for s in simulator.measure_conditions(loaded, *digits, 4)}
     assert list(scores) == [*conditions, *styles, *negatives]
@@ -102,33 +107,3 @@ def test_measure(monkeypatch, digits):
     last = text.splitlines()[-1]
     assert last.startswith("all others")
     assert last.split()[2] == "8"
-
-
-def test_pens_of_any_width_follow_a_glyph(digits):
-    glyph = glyphs.from_image(digits[0][3])
-    areas = [float(glyphs.write(glyph, 100, width).sum()) for width in (1, 4, 9, 18)]
-    assert areas == sorted(areas)
-    assert max(glyphs.write(glyph, 100).shape) == 100
-    line = glyphs.write(glyph, 200, 1)
-    assert set(np.unique(line)) == {0, 1}
-
-
-def test_the_skeleton_is_thin_and_whole():
-    from scipy import ndimage
-
-    image = Image.new("L", (60, 60))
-    image.paste(255, (10, 10, 50, 25))
-    image.paste(255, (20, 10, 32, 50))
-    mask = np.asarray(image) > 0
-    skeleton = glyphs.thin(mask)
-    assert mask[skeleton].all()
-    assert ndimage.label(skeleton, np.ones((3, 3)))[1] == 1
-    assert not ndimage.binary_erosion(skeleton, np.ones((2, 2))).any()
-    assert 40 < skeleton.sum() < 100
-
-
-@pytest.mark.parametrize("letter", "Aeξω")
-def test_letters_have_ink(letter):
-    glyph = glyphs.from_letter(letter, 0)
-    assert max(glyph.solid.shape) == 128
-    assert 0.02 < glyph.solid.mean() < 0.8

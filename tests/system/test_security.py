@@ -12,7 +12,7 @@ from PIL import Image
 
 from mnist_jax.checkpoint.load import load_model
 from mnist_jax.errors import CheckpointError, ConfigError, PictureError
-from mnist_jax.models.cnn import MODELS, create_model
+from mnist_jax.models.create import MODELS, create_model
 from mnist_jax.reading.files import FORMATS, read_picture
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ from mnist_jax.benchmark.peers import Work
 from mnist_jax.config import config_from_dict
 from mnist_jax.data import Dataset
 from mnist_jax.evaluate import predict_logits
-from mnist_jax.models.cnn import create_model
+from mnist_jax.models.create import create_model
 from mnist_jax.parallel import devices
 from mnist_jax.run.compile_ahead import compile_train_steps
 

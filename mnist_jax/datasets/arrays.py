@@ -1,0 +1,62 @@
+"""A data set as two arrays, and how a part of it is held out."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mnist_jax.errors import ConfigError
+
+
+class Dataset(NamedTuple):
+    """Images and their labels, on the host."""
+
+    images: np.ndarray  # uint8 [N, 28, 28, 1]
+    labels: np.ndarray  # int32 [N]; -1 for a made image that shows no digit
+
+    @property
+    def num_examples(self) -> int:
+        """N, the examples of an epoch."""
+        return len(self.labels)
+
+    def first(self, count: int) -> "Dataset":
+        """The first `count` examples."""
+        return Dataset(self.images[:count], self.labels[:count])
+
+
+def hold_out(
+    dataset: Dataset, num_validation: int, seed: int
+) -> tuple[Dataset, Dataset]:
+    """Splits off a validation set with the classes in proportion.
+
+    Args:
+      dataset: N images.
+      num_validation: how many to hold out; 0 for none.
+      seed: of the choice, which is the same on every machine and version of NumPy.
+
+    Returns:
+      (train, validation) of N - num_validation and num_validation images, both in
+      the order of `dataset`.
+
+    Raises:
+      ConfigError: nothing would be left to train on, or the number is below 0.
+    """
+    count = len(dataset.labels)
+    if not 0 <= num_validation < count:
+        raise ConfigError(
+            f"validation={num_validation} must be at least 0 and less than the"
+            f" {count:,} images of train_split"
+        )
+    # Each image draws a random number. Its place among those of its class, from 0 to 1,
+    # decides: the images with the lowest places sample every class in proportion.
+    draws = np.random.default_rng(seed).random(count)
+    place = np.empty(count)
+    for label in np.unique(dataset.labels):
+        members = np.flatnonzero(dataset.labels == label)
+        ranks = np.argsort(np.argsort(draws[members], kind="stable"), kind="stable")
+        place[members] = (ranks + 0.5) / len(members)
+    held = np.zeros(count, bool)
+    held[np.argsort(place, kind="stable")[:num_validation]] = True
+    return (
+        Dataset(dataset.images[~held], dataset.labels[~held]),
+        Dataset(dataset.images[held], dataset.labels[held]),
+    )
