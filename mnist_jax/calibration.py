@@ -1,4 +1,4 @@
-"""How sure an answer is, and how sure a figure is; NumPy only."""
+"""How sure answers are, how sure a figure is, and what is confused; NumPy only."""
 
 import numpy as np
 
@@ -51,3 +51,11 @@ def wilson_interval(correct: int, count: int) -> tuple[float, float]:
     half = z * (share * (1 - share) / count + z * z / (4 * count * count)) ** 0.5
     scale = 1 + z * z / count
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def confusion_matrix(
+    labels: np.ndarray, answers: np.ndarray, num_classes: int
+) -> np.ndarray:
+    """Counts int64 [C, C]: row i, column j is how often an i was taken for a j."""
+    cells = np.bincount(labels * num_classes + answers, minlength=num_classes**2)
+    return cells.reshape(num_classes, num_classes)

@@ -1,7 +1,7 @@
 """The data of a run: its training, validation and test examples."""
 
 import hashlib
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -11,23 +11,10 @@ from mnist_jax.datasets.cache import load_dataset
 from mnist_jax.datasets.sources import DatasetSource, resolve_dataset
 from mnist_jax.datasets.split_expressions import parse_split
 from mnist_jax.datasets.stream import Stream
+from mnist_jax.drawing.made_images import add_made_images
 from mnist_jax.errors import ConfigError
 
-if TYPE_CHECKING:
-    import jax
-
-    ArrayT = TypeVar("ArrayT", jax.Array, np.ndarray)
-
-__all__ = [
-    "Dataset",
-    "DatasetSource",
-    "Splits",
-    "hold_out",
-    "load_dataset",
-    "load_splits",
-    "normalize",
-    "resolve_dataset",
-]
+__all__ = ["Dataset", "Splits", "load_splits", "normalize"]
 
 
 class Splits(NamedTuple):
@@ -90,26 +77,11 @@ def load_splits(
     elif config.validation:
         train, validation = hold_out(train, config.validation, seed=0)
     test = load_dataset(source, config.test_split)
-    train = _with_made_images(train, config.styled_digits, config.negatives)
+    train = add_made_images(train, config.styled_digits, config.negatives)
     return Splits(source, train, validation, test)
 
 
-def _with_made_images(train: Dataset, styled_digits: int, negatives: int) -> Dataset:
-    """Adds made digits, and made images that show no digit, with label -1."""
-    parts = [train]
-    if styled_digits:
-        from mnist_jax.drawing.hand_styles import make_styled_digits
-
-        parts.append(Dataset(*make_styled_digits(styled_digits, seed=0)))
-    if negatives:
-        from mnist_jax.drawing.negatives import make_negatives
-
-        images = make_negatives(negatives, seed=0, digits=train.images)
-        parts.append(Dataset(images, np.full(negatives, -1, np.int32)))
-    return Dataset(*map(np.concatenate, zip(*parts, strict=True)))
-
-
-def normalize(images: "ArrayT") -> "ArrayT":
+def normalize(images: Any) -> Any:
     """Scales pixels from 0..255 to [0, 1]. It takes arrays of NumPy and of JAX.
 
     Args:

@@ -20,13 +20,14 @@ EvalStep = Callable[[PyTree, Batch], Metrics]
 
 # Task and model are static, so that jit compiles once for each, whoever asks.
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _outputs(task: Task, model: Model, variables: PyTree, images: jax.Array) -> Any:
+def apply_model(task: Task, model: Model, variables: PyTree, images: jax.Array) -> Any:
+    """The model's outputs for images as they are stored."""
     return model.apply(variables, task.prepare(images), train=False)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _eval_step(task: Task, model: Model, variables: PyTree, batch: Batch) -> Metrics:
-    outputs = _outputs(task, model, variables, batch["image"])
+    outputs = apply_model(task, model, variables, batch["image"])
     return summed_metrics(outputs, batch, task.metrics)
 
 
@@ -45,21 +46,6 @@ def make_eval_step(
     """
     eval_step = functools.partial(_eval_step, task, model)
     return placement.spread_sums(eval_step) if placement else eval_step
-
-
-def compile_eval_step(
-    eval_step: EvalStep, variables: PyTree, dataset: Dataset, batch_size: int
-) -> None:
-    """Compiles what `evaluate` of such arguments will need, by running it on zeros.
-
-    Args:
-      eval_step: from `make_eval_step`.
-      variables: `jax.ShapeDtypeStruct`s.
-      dataset: as for `evaluate`.
-      batch_size: as for `evaluate`.
-    """
-    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), variables)
-    eval_step(zeros, next(_batches(dataset, batch_size)))
 
 
 def evaluate(
@@ -83,50 +69,11 @@ def evaluate(
       the integers `correct` and `count` (N).
     """
     # Fetched at the end only, so that the device never waits for Python.
-    sums = [eval_step(variables, batch) for batch in _batches(dataset, batch_size)]
+    sums = [eval_step(variables, batch) for batch in batches_of(dataset, batch_size)]
     return mean(sums)
 
 
-def predict_logits(
-    model: Model,
-    variables: PyTree,
-    images: np.ndarray,
-    batch_size: int,
-    num_shards: int = 1,
-    task: Task = DIGITS,
-) -> np.ndarray:
-    """Runs the model on any number of images.
-
-    Args:
-      model: the linen module, or an ensemble.
-      variables: what `model.apply` takes.
-      images: as they are stored, N > 0: for digits uint8 [N, 28, 28, 1], white on
-        black.
-      batch_size: images in each call.
-      num_shards: parts of a batch, which the devices share; enters the last digits.
-      task: says how images are prepared.
-
-    Returns:
-      float32 [N, C].
-    """
-    dataset = Dataset(images, np.zeros(len(images), np.int32))
-    logits = functools.partial(_outputs, task, model)
-    if num_shards > 1:
-        logits, placement = _sharded_outputs(task, model, num_shards)
-        variables = placement.put(jax.device_get(variables))
-    outputs = [
-        logits(variables, batch["image"]) for batch in _batches(dataset, batch_size)
-    ]
-    return np.concatenate([np.asarray(x, np.float32) for x in outputs])[: len(images)]
-
-
-@functools.cache
-def _sharded_outputs(task: Task, model: Model, num_shards: int) -> Any:
-    placement = Placement(num_shards=num_shards)
-    return placement.spread_rows(functools.partial(_outputs, task, model)), placement
-
-
-def _batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
+def batches_of(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
     """Batches of one size, as each size compiles anew: the last is filled with zeros.
 
     Raises:

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mnist_jax.losses import Batch, cross_entropy
 
@@ -73,11 +72,3 @@ def mean_metrics(sums: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     if correct is not None:
         means["correct"] = int(correct)
     return {**means, "count": int(count)}
-
-
-def confusion_matrix(
-    labels: np.ndarray, answers: np.ndarray, num_classes: int
-) -> np.ndarray:
-    """Counts int64 [C, C]: row i, column j is how often an i was taken for a j."""
-    cells = np.bincount(labels * num_classes + answers, minlength=num_classes**2)
-    return cells.reshape(num_classes, num_classes)

@@ -10,7 +10,7 @@ import optax
 from optax import contrib
 
 from mnist_jax.config import ConfigDict
-from mnist_jax.errors import ConfigError, suggest
+from mnist_jax.errors import ConfigError, lookup, suggest
 
 
 def _constant(peak: float, total: int, warmup: int) -> optax.Schedule:
@@ -22,27 +22,19 @@ def _cosine(peak: float, total: int, warmup: int) -> optax.Schedule:
 
 
 def _linear(peak: float, total: int, warmup: int) -> optax.Schedule:
-    return optax.join_schedules(
-        [
-            optax.linear_schedule(0.0, peak, warmup),
-            optax.linear_schedule(peak, 0.0, total - warmup),
-        ],
-        [warmup],
-    )
+    rise = optax.linear_schedule(0.0, peak, warmup)
+    fall = optax.linear_schedule(peak, 0.0, total - warmup)
+    return optax.join_schedules([rise, fall], [warmup])
 
 
 def _one_cycle(peak: float, total: int, warmup: int) -> optax.Schedule:
     # Smith and Topin 2017, arXiv:1708.07120: up for the warm-up, down again, and a
     # last tenth of the steps to almost nothing.
     start, tail = peak / 25.0, total // 10
-    return optax.join_schedules(
-        [
-            optax.linear_schedule(start, peak, warmup),
-            optax.linear_schedule(peak, start, total - tail - warmup),
-            optax.linear_schedule(start, start / 1e4, tail),
-        ],
-        [warmup, total - tail],
-    )
+    rise = optax.linear_schedule(start, peak, warmup)
+    fall = optax.linear_schedule(peak, start, total - tail - warmup)
+    end = optax.linear_schedule(start, start / 1e4, tail)
+    return optax.join_schedules([rise, fall, end], [warmup, total - tail])
 
 
 SCHEDULES: dict[str, Callable[[float, int, int], optax.Schedule]] = {
@@ -79,7 +71,7 @@ def create_schedule(config: ConfigDict, steps_per_epoch: int) -> optax.Schedule:
 
 def _optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
     """All of optax that is an optimizer: what takes a `learning_rate`."""
-    found: dict[str, Callable[..., optax.GradientTransformation]] = {}
+    found: dict[str, Any] = {}
     for module in (contrib, optax):
         for name, value in vars(module).items():
             # schedule_free_* evaluate other weights than they train, scale_by_* are
@@ -108,13 +100,8 @@ def create_optimizer(
       ConfigError: unknown optimizer or schedule, or arguments it does not take.
     """
     name, kwargs = config.optimizer.name, config.optimizer.kwargs.to_dict()
-    optimizers = _optimizers()
-    if name not in optimizers:
-        raise ConfigError(
-            f"config.optimizer.name = {name!r} is no optimizer of optax; "
-            f"{suggest(name, optimizers)}"
-        )
-    takes = inspect.signature(optimizers[name]).parameters
+    optimizer = lookup(name, _optimizers(), "config.optimizer.name")
+    takes = inspect.signature(optimizer).parameters if callable(optimizer) else {}
     weight_decay = config.optimizer.weight_decay
     parts = []
     if config.optimizer.clip_norm:
@@ -131,13 +118,14 @@ def create_optimizer(
         kwargs.setdefault("consistent_rms", 0.2)
     schedule = create_schedule(config, steps_per_epoch)
     try:
-        parts.append(optimizers[name](learning_rate=schedule, **kwargs))
+        parts.append(optimizer(learning_rate=schedule, **kwargs))
         tx = optax.chain(*parts)
         _try_out(tx)
     except Exception as error:  # whatever a wrong argument makes optax raise
         reason = " ".join(str(error).split())
+        shown = name if ":" in name else f"optax.{name}"
         raise ConfigError(
-            f"config.optimizer: optax.{name} cannot be used so: {reason[:200]}"
+            f"config.optimizer: {shown} cannot be used so: {reason[:200]}"
         ) from error
     return tx
 

@@ -1,6 +1,5 @@
 """A whole run: train by a config, save into a folder, and evaluate once on test."""
 
-import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,47 +8,28 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mnist_jax import evaluate
-from mnist_jax.checkpoint.format import tree_digest
 from mnist_jax.checkpoint.save import Checkpointer
-from mnist_jax.config import ConfigDict, resolve_config
+from mnist_jax.config import ConfigDict
 from mnist_jax.data import Dataset, Splits
-from mnist_jax.datasets.stream import OpenStream, Stream
+from mnist_jax.datasets.stream import OpenStream
 from mnist_jax.errors import ConfigError, Interrupted
+from mnist_jax.evaluate import evaluate
 from mnist_jax.metrics import Metrics
 from mnist_jax.optimizer import create_optimizer
 from mnist_jax.parallel.seeds import over_seeds, unstack
 from mnist_jax.parallel.shards import agreed, check_same
-from mnist_jax.run import finite_checks
-from mnist_jax.run.compile_ahead import (
-    Program,
-    compile_train_steps,
-    create_and_compile,
-    create_program,
-    open_data,
-    state_shapes,
-)
+from mnist_jax.run import compile_ahead, finite_checks, inference
+from mnist_jax.run.compile_ahead import Program
 from mnist_jax.run.console import SILENT, Console
-from mnist_jax.run.metric_writer import MetricWriter
+from mnist_jax.run.metric_writer import MetricWriter, named_scalars
 from mnist_jax.run.signals import StopFlag, catch_signals
+from mnist_jax.run.stored_config import resolve_config
 from mnist_jax.run.workdir import check_run, check_same_run, open_run, write_config
 from mnist_jax.tasks import Task, find_task
 from mnist_jax.train_state import TrainState
 
 Totals = dict[str, Any]  # sums over an epoch; arrays [S] with several seeds
-
-
-class Run(NamedTuple):
-    """What is fixed during a run."""
-
-    task: Task
-    config: ConfigDict
-    splits: Splits
-    program: Program
-    checkpointer: Checkpointer
-    console: Console
-    writer: MetricWriter
-    stop: StopFlag
+Results = list[dict[str, float]]  # mean metrics of each seed
 
 
 def train_and_evaluate(
@@ -76,70 +56,79 @@ def train_and_evaluate(
       resume: go on with the run in `workdir`, if there is one.
       overwrite: delete the run in `workdir`, if there is one.
       dry_run: do a few steps of everything, and write nothing into `workdir`.
-      read_test: False for a trial whose result a choice will depend on: the test split
-        is not looked at.
-      console: is told what a person wants to see; prints nothing unless given.
+      read_test: False if a choice will depend on the result: test is not looked at.
+      console: is told what a person wants to see; nothing is printed unless given.
 
     Returns:
-      The means over the test split, or over validation where `read_test` is False: for
-      digits `loss` (nats), `accuracy` (0 to 1), `correct` and `count`. With several
-      seeds their means, and the standard deviations as `accuracy_sd` and so on.
+      Mean metrics on test, or on validation where `read_test` is False: for digits
+      `loss` (nats), `accuracy` (0 to 1), `correct` and `count`; see `over_seeds`.
 
     Raises:
       ConfigError, DataError, CheckpointError: before training, and nothing is lost.
-      Interrupted: a signal asked to stop; the state is saved. At the very end only
-        where `read_test` is False, as there is more to do then.
+      Interrupted: a signal asked to stop; the state is saved.
       UserError: weights became infinite or NaN, or something could not be saved.
     """
     config, workdir = resolve_config(config), Path(workdir)
     task = task or find_task(config.task)
-    check_before_loading(config, task, read_test)
+    _check_names(config, task, read_test)
     check_run(workdir, config, resume=resume, overwrite=overwrite, dry_run=dry_run)
     console.begin(task, config, dry_run=dry_run)
-    splits = task.load_splits(config, data_dir, manual_dir)
-    check_same("data", splits.digest, f"here, {splits.source.description}")
-    if dry_run:
-        config, splits = shorten(config, splits)
+    config, splits = _load_data(config, task, data_dir, manual_dir, dry_run)
     console.data(splits)
-    program = create_program(
-        config,
-        splits.train.num_examples,
-        splits.source.num_classes,
-        task,
-        is_stream=isinstance(splits.train, Stream),
-    )
+    with open_run(workdir, overwrite=overwrite, dry_run=dry_run) as folder:
+        return _run(task, config, splits, console, folder, read_test)
+
+
+class Run(NamedTuple):
+    """What is fixed during a run."""
+
+    task: Task
+    config: ConfigDict
+    splits: Splits
+    console: Console
+    folder: Path
+    program: Program
+    checkpointer: Checkpointer
+    writer: MetricWriter
+    stop: StopFlag
+
+
+def _run(
+    task: Task,
+    config: ConfigDict,
+    splits: Splits,
+    console: Console,
+    folder: Path,
+    read_test: bool,
+) -> dict[str, float]:
+    """Does the run in a folder that is empty or holds this very run."""
+    program = compile_ahead.create_program_for(splits, config, task)
     with (
-        open_run(workdir, overwrite=overwrite, dry_run=dry_run) as folder,
-        Checkpointer(folder, max_to_keep=config.max_to_keep) as checkpointer,
-        open_data(program, splits.train, config.seed) as data,
         console.running(),
+        Checkpointer(folder, max_to_keep=config.max_to_keep) as checkpointer,
+        compile_ahead.open_data(program, splits.train, config.seed) as data,
     ):
-        state, totals, program = begin(
-            config, task, splits, program, checkpointer, data, console
-        )
+        shapes = compile_ahead.state_shapes(program)
+        console.model(config.model.name, shapes.params, config.num_seeds)
+        state, totals, program = _begin(config, splits, program, checkpointer, data)
         step = steps_done_by(state)
         console.start(step, program.last_step, program.steps_per_epoch)
         with catch_signals() as stop, MetricWriter(folder, step) as writer:
             write_config(folder, config)
-            run = Run(
-                task, config, splits, program, checkpointer, console, writer, stop
-            )
-            state, validation = train_epochs(run, data, state, totals)
-            each = finish(run, state, validation, workdir, read_test)
-    if read_test:
-        console.summary(splits.source, over_seeds(each), workdir)
-    elif signum := agreed(stop.signum):
-        # All is done here, but the caller would begin with the next trial.
-        raise Interrupted(f"at its end, which is saved in {workdir}", signum)
-    return over_seeds(each)
+            parts = (task, config, splits, console, folder)
+            run = Run(*parts, program, checkpointer, writer, stop)
+            state, validation = _train_epochs(run, data, state, totals)
+            results = _finish(run, state, validation, read_test)
+        if read_test:
+            console.summary(splits.source, over_seeds(results), folder)
+        elif signum := agreed(stop.signum):
+            # All is done here, but the caller would begin with the next trial.
+            raise Interrupted(f"at its end, which is saved in {folder}", signum)
+    return over_seeds(results)
 
 
-def check_before_loading(config: ConfigDict, task: Task, read_test: bool) -> None:
-    """Builds what the config names, for its errors, before any data is touched.
-
-    Raises:
-      ConfigError: a name or a value that cannot be used.
-    """
+def _check_names(config: ConfigDict, task: Task, read_test: bool) -> None:
+    """Builds what the config names, for its errors, before any data is touched."""
     task.create_model(config, 10)
     task.check(config)
     create_optimizer(config, steps_per_epoch=1000)
@@ -147,66 +136,58 @@ def check_before_loading(config: ConfigDict, task: Task, read_test: bool) -> Non
         raise ConfigError("config.validation=0 leaves nothing to choose by: raise it")
 
 
-def shorten(config: ConfigDict, splits: Splits) -> tuple[ConfigDict, Splits]:
-    """Config and data of a dry run: a few steps of one epoch."""
-    config = ConfigDict({**config.to_dict(), "num_epochs": 1})
-    config.optimizer.warmup_epochs = 0.0
-    return config, splits.first(3 * config.batch_size)
-
-
-def begin(
+def _load_data(
     config: ConfigDict,
     task: Task,
+    data_dir: str | None,
+    manual_dir: str | None,
+    dry_run: bool,
+) -> tuple[ConfigDict, Splits]:
+    """Loads the same data in all processes; for a dry run a few steps of one epoch."""
+    splits = task.load_splits(config, data_dir, manual_dir)
+    check_same("data", splits.digest, f"here, {splits.source.description}")
+    if dry_run:
+        splits = splits.first(3 * config.batch_size)
+        config = ConfigDict({**config.to_dict(), "num_epochs": 1})
+        config.optimizer.warmup_epochs = 0.0
+    return config, splits
+
+
+def _begin(
+    config: ConfigDict,
     splits: Splits,
     program: Program,
     checkpointer: Checkpointer,
     data: Dataset | OpenStream,
-    console: Console,
 ) -> tuple[TrainState, Totals, Program]:
-    """Creates the state, or restores the newest, and compiles what the run needs.
-
-    Returns:
-      The state; the sums of the epoch that it is in; and the program with
-      `train_steps` compiled, where there are steps left to do.
-
-    Raises:
-      ConfigError: what is saved was trained on other data or by another config.
-      CheckpointError: what is saved is damaged.
+    """Creates the state, or restores the newest with the sums of the epoch that it is
+    in; and compiles what is left to do.
     """
-    shapes = state_shapes(program)
-    console.model(config.model.name, shapes.params, config.num_seeds)
+    totals: Totals = {}
     if checkpointer.latest_step() is None:
-        size = config.eval_batch_size
-        state, program = create_and_compile(program, data, splits.test, size)
-        check_replicas(state)
-        return state, {}, program
-    restored = checkpointer.restore(shapes)
-    check_same_run(restored.metadata, config, splits.source)
-    state = program.placement.put(restored.state)
-    check_replicas(state)
-    if steps_done_by(state) < program.last_step:
-        program = compile_train_steps(program, state, data)
-    totals = restored.metadata["totals"]
-    return state, {name: np.asarray(v) for name, v in totals.items()}, program
+        state, program = compile_ahead.create_and_compile(
+            program, data, splits.test, config.eval_batch_size
+        )
+    else:
+        restored = checkpointer.restore(compile_ahead.state_shapes(program))
+        check_same_run(restored.metadata, config, splits.source)
+        state = program.placement.put(restored.state)
+        if steps_done_by(state) < program.last_step:
+            program = compile_ahead.compile_train_steps(program, state, data)
+        totals = {k: np.asarray(v) for k, v in restored.metadata["totals"].items()}
+    program.placement.check_replicas(state)
+    return state, totals, program
 
 
-def train_epochs(
+def _train_epochs(
     run: Run, data: Dataset | OpenStream, state: TrainState, totals: Totals
-) -> tuple[TrainState, list[dict[str, float]]]:
+) -> tuple[TrainState, Results]:
     """Trains until the last step or a signal; evaluates, reports and saves.
 
-    Args:
-      run: what is fixed.
-      data: the training data, on the device; or a stream.
-      state: the state before; it is donated.
-      totals: what was summed so far in the epoch that the state is in.
-
-    Returns:
-      The state, which is saved; and the metrics on validation of each seed, if it was
-      measured with this state.
+    Returns the state, which is saved, and what it reached on validation; that is empty
+    if it was not measured.
     """
-    program, validation = run.program, list[dict[str, float]]()
-    step = steps_done_by(state)
+    program, validation, step = run.program, Results(), steps_done_by(state)
     while step < program.last_step and not agreed(run.stop.signum):
         begun, before = time.perf_counter(), np.sum(totals.get("count", 0))
         state, totals = train_epoch(
@@ -216,25 +197,25 @@ def train_epochs(
         rate = float(np.sum(totals["count"]) - before) / seconds
         step, validation = steps_done_by(state), []
         epoch, steps_over = divmod(step, program.steps_per_epoch)
-        if steps_over:  # stopped by a signal
+        if steps_over:  # a signal asked to stop
             continue
         parts = unstack(totals, run.config.num_seeds)
         train = over_seeds([run.task.mean_metrics([part]) for part in parts])
         if run.splits.validation is not None:
-            validation = measure(run, state, run.splits.validation)
+            validation = _measure(run, state, run.splits.validation)
         run.console.epoch(epoch, train, over_seeds(validation), rate)
         scalars = {f"train/{name}": value for name, value in train.items()}
-        scalars |= named_scalars("validation", validation, run.config)
+        scalars |= named_scalars("validation", validation, run.config.seed)
         run.writer.write(step, scalars, {"images_per_second": rate})
         totals = {}
         if step == program.last_step:
-            save(run, state, totals, validation, temperature=calibrate(run, state))
+            _save(run, state, totals, validation, _fit_temperature(run, state))
         elif epoch % run.config.checkpoint_every_epochs == 0:
-            save(run, state, totals, validation)
+            _save(run, state, totals, validation)
     run.console.trained()
     if step < program.last_step:
         # A signal may come anywhere in the loop. What is saved already stays as it is.
-        save(run, state, totals, validation)
+        _save(run, state, totals, validation)
     return state, validation
 
 
@@ -252,7 +233,7 @@ def train_epoch(
       program: see `create_program`.
       state: the state before; it is donated.
       data: the training data, on the device; or a stream.
-      totals: what was summed so far in this epoch.
+      totals: what was summed so far in this epoch; {} for nothing.
       stop: ends the epoch after the call that is under way.
       steps_done: is told how many steps each call did.
 
@@ -286,13 +267,7 @@ def steps_done_by(state: TrainState) -> int:
 def add_metrics(
     totals: Totals, metrics: Metrics, end: int, state: TrainState
 ) -> Totals:
-    """Adds the sums of one call, once it is done.
-
-    Args:
-      totals: the sums so far; {} for none.
-      metrics: from `train_steps`.
-      end: the number of steps done at the end of that call.
-      state: see `finite_checks.check_steps`.
+    """Adds the sums of one call of `train_steps`, which ended at step `end`.
 
     Raises:
       UserError: the state or the loss became infinite or NaN, where and when.
@@ -303,48 +278,38 @@ def add_metrics(
     return {k: totals.get(k, 0) + np.asarray(sums[k], np.float64) for k in sums}
 
 
-def measure(run: Run, state: TrainState, split: Dataset) -> list[dict[str, float]]:
-    """The metrics of each seed on a split.
-
-    Raises:
-      UserError: a loss is infinite or NaN.
-    """
+def _measure(run: Run, state: TrainState, split: Dataset) -> Results:
     size, mean = run.config.eval_batch_size, run.task.mean_metrics
-    each = [
-        evaluate.evaluate(run.program.eval_step, variables, split, size, mean)
+    results = [
+        evaluate(run.program.eval_step, variables, split, size, mean)
         for variables in unstack(state.variables, run.config.num_seeds)
     ]
-    finite = np.array([np.isfinite([own["loss"] for own in each]).all()])
     when = f"is infinite or NaN at step {steps_done_by(state)}"
-    finite_checks.check(["the loss on images held out"], finite, when)
-    return each
+    finite_checks.check_losses([own["loss"] for own in results], when)
+    return results
 
 
-def calibrate(run: Run, state: TrainState) -> float | None:
-    """What logits are divided by for honest confidences; None where it is not known."""
+def _fit_temperature(run: Run, state: TrainState) -> float | None:
+    """What logits are divided by for honest confidences, if that can be known."""
     if run.splits.validation is None or run.task.fit_temperature is None:
         return None
     images, labels = run.splits.validation
-    logits = evaluate.predict_logits(
-        run.program.model,
-        jax.device_get(state.variables),
-        images,
-        run.config.eval_batch_size,
-        run.config.num_shards,
-        run.task,
+    variables, size = jax.device_get(state.variables), run.config.eval_batch_size
+    logits = inference.predict_logits(
+        run.program.model, variables, images, size, run.config.num_shards, run.task
     )
     return run.task.fit_temperature(logits, labels)
 
 
-def save(
+def _save(
     run: Run,
     state: TrainState,
     totals: Totals,
-    validation: list[dict[str, float]],
+    validation: Results,
     temperature: float | None = None,
 ) -> None:
-    """Starts to save the state, and what else is needed to use it or to go on."""
-    check_replicas(state)
+    """Starts to save the state, with all that is needed to use it or to go on."""
+    run.program.placement.check_replicas(state)
     metadata = {
         "config": run.config.to_dict(),
         "dataset": run.splits.source.to_dict(),
@@ -357,53 +322,22 @@ def save(
     run.checkpointer.save(state, metadata=metadata, metrics=metrics, score=score)
 
 
-def check_replicas(state: TrainState) -> None:
-    """Checks that all processes hold the same state."""
-    check_same(
-        "weights",
-        functools.partial(tree_digest, state),
-        f"at step {steps_done_by(state)}, which is not saved: all need the same "
-        "folder and the same kind of processor",
-    )
+def _finish(
+    run: Run, state: TrainState, validation: Results, read_test: bool
+) -> Results:
+    """Reads back what was saved, and evaluates on test: the one time that it is read.
 
-
-def finish(
-    run: Run,
-    state: TrainState,
-    validation: list[dict[str, float]],
-    workdir: Path,
-    read_test: bool,
-) -> list[dict[str, float]]:
-    """Checks what was saved, and evaluates on test: the one time that it is looked at.
-
-    Returns:
-      The metrics of each seed on test; on validation where `read_test` is False.
-
-    Raises:
-      CheckpointError: the last checkpoint cannot be read back.
-      Interrupted: a signal stopped the training before its last step.
+    Returns what each seed reached there; on validation where `read_test` is False.
     """
     step, last_step = steps_done_by(state), run.program.last_step
     run.checkpointer.verify(step)
     if step < last_step:
-        raise Interrupted(
-            f"at step {step} of {last_step}, which is saved in {workdir}; "
-            "to go on, repeat the command with --resume and no --overwrite",
-            agreed(run.stop.signum),
-        )
+        go_on = "to go on, repeat the command with --resume and no --overwrite"
+        where = f"at step {step} of {last_step}, which is saved in {run.folder}"
+        raise Interrupted(f"{where}; {go_on}", agreed(run.stop.signum))
     if not read_test:
         assert run.splits.validation is not None
-        return validation or measure(run, state, run.splits.validation)
-    each = measure(run, state, run.splits.test)
-    run.writer.write(step, named_scalars("test", each, run.config))
-    return each
-
-
-def named_scalars(
-    split: str, each: list[dict[str, float]], config: ConfigDict
-) -> dict[str, float]:
-    """What the log says of a split: over the seeds and, of several, of each."""
-    scalars = {f"{split}/{k}": v for k, v in over_seeds(each).items()}
-    for seed, own in enumerate(each if len(each) > 1 else [], config.seed):
-        scalars |= {f"{split}/{k}/seed_{seed}": v for k, v in own.items()}
-    return scalars
+        return validation or _measure(run, state, run.splits.validation)
+    results = _measure(run, state, run.splits.test)
+    run.writer.write(step, named_scalars("test", results, run.config.seed))
+    return results

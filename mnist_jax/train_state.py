@@ -47,15 +47,14 @@ class TrainState:
         tx: optax.GradientTransformation,
         ema_decay: float,
     ) -> "TrainState":
-        """Returns the state after one optimizer step.
+        """Returns the state after one step of the optimizer that made `opt_state`.
 
         Args:
           grads: as `params`.
           batch_stats: the new running statistics.
-          tx: the optimizer that made `opt_state`.
-          ema_decay: share of the old average that is kept. Early on it is
-            (1 + step) / (10 + step), so that the first weights are soon forgotten (as
-            TensorFlow's ExponentialMovingAverage does with num_updates).
+          tx: the optimizer.
+          ema_decay: share of the old average that is kept; early on it is only
+            (1 + step) / (10 + step), so that the first weights are soon forgotten.
         """
         updates, opt_state = tx.update(grads, self.opt_state, self.params)
         params = optax.apply_updates(self.params, updates)
@@ -80,14 +79,9 @@ def create_train_state(
     image_shape: tuple[int, ...],
     ema_decay: float,
 ) -> TrainState:
-    """Initialises the model's variables and the optimizer's state.
+    """Initialises the weights by `rng`, and the optimizer's state.
 
-    Args:
-      rng: key of the initial weights.
-      model: the linen module; its input is float32 [B, *image_shape].
-      tx: the optimizer.
-      image_shape: of one image, such as (28, 28, 1).
-      ema_decay: 0 for no average of the weights.
+    The model's input is float32 [B, *image_shape]; `ema_decay` 0 keeps no average.
     """
     variables = model.init(rng, jnp.zeros((1, *image_shape)))
     params = variables["params"]

@@ -6,9 +6,7 @@ infinities are wrappers around these functions: see `parallel.gradients` and
 `run.finite_checks`.
 """
 
-import functools
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +16,6 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from mnist_jax.data import Dataset
 from mnist_jax.losses import Batch
 from mnist_jax.metrics import Metrics, summed_metrics
 from mnist_jax.tasks import Task
@@ -77,8 +74,8 @@ def batch_gradients(
       state: the state before.
       batch: as in `train_step`.
       rng: key of the augmentation and the dropout.
-      total: see `loss_gradients`.
-      loss_gradients: the function below with its keywords bound, or a wrapper of it.
+      total: see the function `loss_gradients` below.
+      loss_gradients: that function with its keywords bound, or a wrapper of it.
       task: prepares and augments images, and has the metrics.
       config: for the augmentation.
 
@@ -169,31 +166,3 @@ def train_steps(
 
     state, metrics = jax.lax.scan(body, state, indices)
     return state, {k: m.sum(axis=0) if m.ndim == 1 else m for k, m in metrics.items()}
-
-
-def take_examples(dataset: Dataset, chosen: jax.Array) -> Batch:
-    """The batch of the examples at int32 [B]; -1 is padding."""
-    images, labels = dataset.images[chosen], dataset.labels[chosen]
-    return {"image": images, "label": labels, "mask": chosen >= 0}
-
-
-def take_batch(batches: Batch, place: jax.Array) -> Batch:
-    """The batch at a place, int32 [], among K batches of a stream."""
-    return jax.tree.map(lambda leaf: leaf[place], batches)
-
-
-@functools.partial(jax.jit, static_argnames=("num_examples", "batch_size"))
-def epoch_indices(
-    rng: jax.Array, epoch: jax.Array, *, num_examples: int, batch_size: int
-) -> jax.Array:
-    """The data order of one epoch, a pure function of `(rng, epoch)`.
-
-    Returns:
-      int32 [steps, batch_size]: every example once; the last, short batch is filled
-      up with -1.
-    """
-    order = jax.random.permutation(jax.random.fold_in(rng, epoch), num_examples)
-    steps = math.ceil(num_examples / batch_size)
-    padding = steps * batch_size - num_examples
-    order = jnp.pad(order.astype(jnp.int32), (0, padding), constant_values=-1)
-    return order.reshape(steps, batch_size)

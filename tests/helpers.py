@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mnist_jax.config import ConfigDict, config_from_dict, flatten_config
+from mnist_jax.config import ConfigDict, flatten_config
 from mnist_jax.data import Dataset
 from mnist_jax.run.config_files import CONFIGS, load_config
+from mnist_jax.run.stored_config import config_from_dict
 
 TESTS = Path(__file__).resolve().parent
 STORED = TESTS / "checkpoints"

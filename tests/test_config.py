@@ -3,15 +3,10 @@ import json
 import pytest
 
 from mnist_jax.augment import AUGMENTATIONS
-from mnist_jax.config import (
-    FIELDS,
-    check_field_names,
-    config_from_dict,
-    config_to_json,
-    validate_config,
-)
+from mnist_jax.config import FIELDS, validate_config
 from mnist_jax.errors import ConfigError
-from mnist_jax.run.config_files import CONFIGS, load_config
+from mnist_jax.run.config_files import CONFIGS, check_field_names, load_config
+from mnist_jax.run.stored_config import config_from_dict, config_to_json
 
 FILES = sorted(CONFIGS.glob("[!_]*.py"))
 

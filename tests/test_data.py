@@ -4,7 +4,9 @@ import pytest
 from mnist_fixture import assert_datasets_equal
 
 from mnist_jax import data
-from mnist_jax.data import hold_out, load_dataset, normalize
+from mnist_jax.data import normalize
+from mnist_jax.datasets.arrays import hold_out
+from mnist_jax.datasets.cache import load_dataset
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ from mnist_fixture import make_dataset
 from mnist_jax import evaluate
 from mnist_jax.data import Dataset, normalize
 from mnist_jax.models.mlp import MLP
+from mnist_jax.run import inference
 from mnist_jax.run.config_files import CONFIGS
 
 SCRIPT = CONFIGS.parent / "scripts" / "evaluate.py"
@@ -47,7 +48,7 @@ def test_every_example_counts_for_any_batch_size(model, variables, dataset, batc
 
 @pytest.mark.parametrize("batch_size", [1, 50, 103, 1000])
 def test_logits_of_every_image(model, variables, dataset, batch_size):
-    got = evaluate.predict_logits(model, variables, dataset.images, batch_size)
+    got = inference.predict_logits(model, variables, dataset.images, batch_size)
     assert got.dtype == np.float32
     expected = model.apply(variables, normalize(dataset.images))
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
@@ -55,9 +56,9 @@ def test_logits_of_every_image(model, variables, dataset, batch_size):
 
 def test_no_images_and_no_batch_size_are_errors(model, variables, dataset):
     with pytest.raises(ValueError, match="of 0 images"):
-        evaluate.predict_logits(model, variables, dataset.images[:0], 10)
+        inference.predict_logits(model, variables, dataset.images[:0], 10)
     with pytest.raises(ValueError, match="batches of 0"):
-        evaluate.predict_logits(model, variables, dataset.images, 0)
+        inference.predict_logits(model, variables, dataset.images, 0)
 
 
 def test_each_batch_size_compiles_once(model, variables, dataset):

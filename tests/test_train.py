@@ -16,15 +16,16 @@ from mnist_jax import evaluate, ops, train
 from mnist_jax.calibration import log_softmax
 from mnist_jax.checkpoint.save import Checkpointer
 from mnist_jax.data import Dataset, load_splits
+from mnist_jax.datasets.batches import epoch_indices
 from mnist_jax.errors import ConfigError, Interrupted, UserError
 from mnist_jax.ops import convolution
 from mnist_jax.parallel.placement import Placement
+from mnist_jax.run import inference
 from mnist_jax.run.compile_ahead import create_program, state_shapes, steps_per_call
 from mnist_jax.run.config_files import CONFIGS, load_config
 from mnist_jax.run.console import Console
 from mnist_jax.run.metric_writer import read_metrics
 from mnist_jax.tasks import DIGITS
-from mnist_jax.train_step import epoch_indices
 
 FILES = sorted(CONFIGS.glob("[!_]*.py"))
 
@@ -156,7 +157,7 @@ def test_all_programs_lower_for_every_platform(seed_config, platform):
         "eval_step": program.eval_step.func.trace(
             DIGITS, program.model, state.variables, batch
         ),
-        "predict": evaluate._outputs.trace(
+        "predict": evaluate.apply_model.trace(
             DIGITS, program.model, state.variables, dataset.images
         ),
     }
@@ -182,7 +183,9 @@ def test_what_is_no_digit_teaches_doubt(tiny_config):
             state, doubtful, program.indices(epoch), program.rng
         )
     assert int(metrics["count"]) == (doubtful.labels >= 0).sum()
-    logits = evaluate.predict_logits(program.model, state.variables, dataset.images, 64)
+    logits = inference.predict_logits(
+        program.model, state.variables, dataset.images, 64
+    )
     confidence = np.exp(log_softmax(logits)).max(-1)
     assert confidence[doubtful.labels >= 0].mean() > 0.8
     assert confidence[doubtful.labels < 0].mean() < 0.3

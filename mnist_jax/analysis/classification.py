@@ -8,8 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mnist_jax.calibration import log_softmax, show_confidence, wilson_interval
-from mnist_jax.metrics import confusion_matrix
+from mnist_jax.calibration import (
+    confusion_matrix,
+    log_softmax,
+    show_confidence,
+    wilson_interval,
+)
 
 NUM_BINS = 15
 _MISTAKES = 10  # so many are listed in the text

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from mnist_jax import evaluate
 from mnist_jax.analysis import splits
 from mnist_jax.analysis.classification import score_answers
 from mnist_jax.errors import ConfigError
+from mnist_jax.run import inference
 
 if TYPE_CHECKING:
     from mnist_jax.checkpoint.load import Loaded
@@ -65,7 +65,7 @@ def rank(
                 f"{workdir!r} cannot be ranked with {runs[0][0]!r}: they held other "
                 "images out of training (config.dataset, train_split, validation)"
             )
-        logits = evaluate.predict_logits(
+        logits = inference.predict_logits(
             loaded.model, loaded.variables, images, loaded.config.eval_batch_size
         )
         found = score_answers(

@@ -4,13 +4,9 @@ from typing import NamedTuple
 
 from mnist_jax.checkpoint.load import Loaded
 from mnist_jax.config import ConfigDict
-from mnist_jax.data import (
-    Dataset,
-    DatasetSource,
-    load_dataset,
-    load_splits,
-    resolve_dataset,
-)
+from mnist_jax.data import Dataset, load_splits
+from mnist_jax.datasets.cache import load_dataset
+from mnist_jax.datasets.sources import DatasetSource, resolve_dataset
 from mnist_jax.errors import ConfigError, DataError
 from mnist_jax.evaluate import evaluate, make_eval_step
 from mnist_jax.models.ensemble import Ensemble

@@ -24,7 +24,7 @@ import numpy as np
 
 from mnist_jax import train
 from mnist_jax.checkpoint.atomic import replace_text
-from mnist_jax.config import ConfigDict, config_to_json, validate_config
+from mnist_jax.config import ConfigDict, validate_config
 from mnist_jax.errors import ConfigError
 from mnist_jax.models.create import create_model
 from mnist_jax.optimizer import create_optimizer
@@ -33,6 +33,7 @@ from mnist_jax.parallel.placement import check_parallel
 from mnist_jax.run.config_files import find_field, load_config
 from mnist_jax.run.console import Console
 from mnist_jax.run.metric_writer import read_metrics
+from mnist_jax.run.stored_config import config_to_json
 from mnist_jax.run.workdir import check_same_config
 
 

@@ -36,11 +36,11 @@ from mnist_jax.benchmark.workloads import (
     variables_on_one_device,
 )
 from mnist_jax.checkpoint.save import Checkpointer
-from mnist_jax.data import DatasetSource
+from mnist_jax.datasets.sources import DatasetSource
 from mnist_jax.errors import ConfigError, UserError, suggest
-from mnist_jax.evaluate import predict_logits
 from mnist_jax.models.create import create_model
 from mnist_jax.run.compile_ahead import compile_train_steps
+from mnist_jax.run.inference import predict_logits
 
 _MATMUL_SIZE = 4096  # 137 GFLOP, which takes much longer than any overhead
 
@@ -117,7 +117,7 @@ def _seconds_per_call(call: Callable[[], Any], seconds: float) -> float:
 
 @dataclass(frozen=True)
 class Inference:
-    """`evaluate.predict_logits`, from uint8 images to logits, both on the host."""
+    """`inference.predict_logits`, from uint8 images to logits, both on the host."""
 
     images_per_second: Spread  # in batches of `config.eval_batch_size`
     milliseconds_for_one_image: Spread

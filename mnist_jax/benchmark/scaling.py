@@ -21,13 +21,13 @@ import numpy as np
 
 from mnist_jax.benchmark.measure import model_flops_of
 from mnist_jax.benchmark.workloads import Spread, Workload, format_number, train_for
-from mnist_jax.config import config_from_dict
 from mnist_jax.data import Dataset
 from mnist_jax.errors import UserError
 from mnist_jax.parallel import devices
 from mnist_jax.parallel.devices import num_cores
 from mnist_jax.run.compile_ahead import Program, compile_train_steps
 from mnist_jax.run.signals import StopFlag
+from mnist_jax.run.stored_config import config_from_dict
 from mnist_jax.train import train_epoch
 from mnist_jax.train_state import TrainState
 

@@ -21,10 +21,11 @@ from mnist_jax.checkpoint.read import (
     reason,
     select_steps,
 )
-from mnist_jax.config import ConfigDict, check_stored_config, config_from_dict
+from mnist_jax.config import ConfigDict
 from mnist_jax.errors import CheckpointError, ConfigError
 from mnist_jax.models.create import Model
 from mnist_jax.models.ensemble import Ensemble
+from mnist_jax.run.stored_config import check_stored_config, config_from_dict
 from mnist_jax.tasks import find_task
 
 PyTree = Any
@@ -63,18 +64,9 @@ def load_model(
     Raises:
       CheckpointError: there is no checkpoint, or none that can be used.
     """
-    directory = checkpoints_folder(workdir)
     steps = select_steps(workdir, None)
     if which == "best":
-        # A damaged step comes first: it might be the best, and its loss is told.
-        rank = {s: read_score(directory / str(s), damaged=math.inf) for s in steps}
-        steps = [s for s in steps if rank[s] is not None]
-        steps.sort(key=lambda s: -(rank[s] or 0))
-        if not steps:
-            raise CheckpointError(
-                f"no checkpoint in {str(workdir)!r} has a score on validation, "
-                "so none is the best; load the latest"
-            )
+        steps = _best_first(workdir, steps)
 
     def weights(metadata: Metadata) -> Iterable[str]:
         groups = {path.split("/")[0] for path in metadata["leaves"]}
@@ -95,7 +87,7 @@ def load_model(
     try:
         config = config_from_dict(metadata["config"])
         check_stored_config(config)
-        _check_trusted(config, metadata["dataset"]["name"], trust_code)
+        _check_trusted(config, metadata["dataset"].get("name", ""), trust_code)
         _check_dataset(metadata["dataset"], metadata.get("temperature", 1.0))
         task = find_task(config.get("task", "digits"))
         net = task.create_model(config, metadata["dataset"]["num_classes"])
@@ -119,6 +111,20 @@ def load_model(
     check_types(types(expected), types(variables), workdir)
     variables = jax.device_put(variables)
     return Loaded(config, model, variables, metadata, metadata["step"])
+
+
+def _best_first(workdir: str | Path, steps: list[int]) -> list[int]:
+    """The steps that have a score, in its order."""
+    folder = checkpoints_folder(workdir)
+    # A damaged step comes first: it might be the best, so that its loss is told.
+    scores = {s: read_score(folder / str(s), damaged=math.inf) for s in steps}
+    ranked = [s for s in steps if scores[s] is not None]
+    if not ranked:
+        raise CheckpointError(
+            f"no checkpoint in {str(workdir)!r} has a score on validation, "
+            "so none is the best; load the latest"
+        )
+    return sorted(ranked, key=lambda s: -(scores[s] or 0))
 
 
 def _check_trusted(config: ConfigDict, dataset: str, trust_code: bool) -> None:

@@ -165,12 +165,7 @@ class Checkpointer:
         leaves = flatten(state)
         host = {path: to_host(leaf) for path, leaf in leaves.items()}
         step = int(host["step"].max())  # the same for all seeds
-        for path, array in host.items():
-            if array.dtype.kind not in "biu" and not np.isfinite(array).all():
-                raise CheckpointError(
-                    f"{path} is infinite or NaN at step {step}, which is not saved; "
-                    "earlier checkpoints are intact"
-                )
+        _check_finite(host, step)
         device = {
             "platform": jax.default_backend(),
             "kind": jax.devices()[0].device_kind,
@@ -365,6 +360,15 @@ def import_orbax() -> Any:
     logging.getLogger("absl").addFilter(is_worth_showing)
     show, sys.unraisablehook = sys.unraisablehook, unraisablehook
     return ocp
+
+
+def _check_finite(host: Mapping[str, np.ndarray], step: int) -> None:
+    for path, array in host.items():
+        if array.dtype.kind not in "biu" and not np.isfinite(array).all():
+            raise CheckpointError(
+                f"{path} is infinite or NaN at step {step}, which is not saved; "
+                "earlier checkpoints are intact"
+            )
 
 
 def _finite(value: float | None) -> float | None:

@@ -31,9 +31,11 @@ from mnist_jax.commands.shared_flags import (
     define_data_dir_flags,
     define_device_flag,
     define_process_flags,
+    define_trust_code_flag,
     join_processes,
 )
 from mnist_jax.errors import ConfigError
+from mnist_jax.run import inference
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,6 +60,7 @@ _CHECKPOINT = flags.DEFINE_enum(
     "Which weights; best on validation.",
     flag_values=_FLAGS,
 )
+_TRUST_CODE = define_trust_code_flag(_FLAGS)
 _SPLIT = flags.DEFINE_string(
     "split",
     None,
@@ -114,7 +117,7 @@ def main(arguments: list[str]) -> None:
         _rank()
         return
     (workdir,) = _WORKDIR.value
-    loaded = load.load_model(workdir, _CHECKPOINT.value)
+    loaded = load.load_model(workdir, _CHECKPOINT.value, trust_code=_TRUST_CODE.value)
     if _PICTURES.value:
         from mnist_jax.simulation import simulator
 
@@ -146,7 +149,11 @@ def _rank() -> None:
     for flag in (_REPORT, _CORRUPTIONS, _PICTURES):
         if flag.value:
             raise ConfigError(f"--{flag.name} is of one run: give one --workdir")
-    runs = [(w, load.load_model(w, _CHECKPOINT.value)) for w in _WORKDIR.value]
+    which, trust_code = _CHECKPOINT.value, _TRUST_CODE.value
+    runs = [
+        (workdir, load.load_model(workdir, which, trust_code=trust_code))
+        for workdir in _WORKDIR.value
+    ]
     ranked = ranking.rank(runs, _DATA_DIR.value, _MANUAL_DIR.value)
     if _JSON.value:
         print(json.dumps(ranking.ranking_to_dict(ranked), indent=2))
@@ -156,11 +163,10 @@ def _rank() -> None:
 
 def _evaluate(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
     """Prints the report on one run, and writes its figures and its page."""
-    from mnist_jax import evaluate
     from mnist_jax.analysis import classification, splits
     from mnist_jax.parallel import shards
 
-    logits = evaluate.predict_logits(
+    logits = inference.predict_logits(
         loaded.model,
         loaded.variables,
         split.dataset.images,
@@ -274,11 +280,10 @@ def _print_wrapped(label: str, text: str) -> None:
 
 
 def _measure_corruptions(loaded: "Loaded", split: "LabelledSplit") -> "Robustness":
-    from mnist_jax import evaluate
     from mnist_jax.analysis import corruptions
 
     def answer(images: "np.ndarray") -> "np.ndarray":
-        logits = evaluate.predict_logits(
+        logits = inference.predict_logits(
             loaded.model, loaded.variables, images, loaded.config.eval_batch_size
         )
         return logits.argmax(-1)

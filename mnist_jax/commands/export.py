@@ -12,6 +12,7 @@ from absl import flags
 
 from mnist_jax.commands.parse_flags import refuse_arguments
 from mnist_jax.commands.run_command import run_command
+from mnist_jax.commands.shared_flags import define_trust_code_flag
 from mnist_jax.errors import ConfigError
 
 _FLAGS = flags.FlagValues()
@@ -25,6 +26,7 @@ _CHECKPOINT = flags.DEFINE_enum(
     "Which weights; best on validation.",
     flag_values=_FLAGS,
 )
+_TRUST_CODE = define_trust_code_flag(_FLAGS)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write.", flag_values=_FLAGS)
 
 
@@ -37,7 +39,9 @@ def main(arguments: list[str]) -> None:
     from mnist_jax.parallel import devices
 
     devices.set_up("cpu")
-    loaded = load.load_model(_WORKDIR.value, _CHECKPOINT.value)
+    loaded = load.load_model(
+        _WORKDIR.value, _CHECKPOINT.value, trust_code=_TRUST_CODE.value
+    )
     output = Path(_OUTPUT.value)
     export.export_model(loaded, Path(_WORKDIR.value), output)
     files = [path for path in output.rglob("*") if path.is_file()]

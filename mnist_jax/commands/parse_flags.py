@@ -6,9 +6,13 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from mnist_jax.config import check_field_names
 from mnist_jax.errors import ConfigError, UserError
-from mnist_jax.run.config_files import configs_importable, find_config, load_config
+from mnist_jax.run.config_files import (
+    check_field_names,
+    configs_importable,
+    find_config,
+    load_config,
+)
 
 
 def parse_flags(command_flags: flags.FlagValues, argv: Sequence[str]) -> list[str]:

@@ -26,6 +26,7 @@ from mnist_jax.commands.run_command import run_command
 from mnist_jax.commands.shared_flags import (
     define_data_dir_flags,
     define_device_flag,
+    define_trust_code_flag,
 )
 from mnist_jax.errors import ConfigError, DataError, UserError
 from mnist_jax.reading.reader import MIN_CONFIDENCE
@@ -52,6 +53,7 @@ _CHECKPOINT = flags.DEFINE_enum(
     "Which weights; best on validation.",
     flag_values=_FLAGS,
 )
+_TRUST_CODE = define_trust_code_flag(_FLAGS)
 _READ = flags.DEFINE_enum(
     "read",
     "auto",
@@ -149,7 +151,7 @@ def main(arguments: list[str]) -> int:
 
     devices.set_up(_DEVICE.value)
     workdir = _WORKDIR.value or PRETRAINED
-    loaded = load.load_model(workdir, _CHECKPOINT.value)
+    loaded = load.load_model(workdir, _CHECKPOINT.value, trust_code=_TRUST_CODE.value)
     if note := splits.fallback_note(loaded):
         print(f"warning: {note}", file=sys.stderr)
     pictures = reader.Reader(

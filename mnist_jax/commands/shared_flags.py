@@ -49,6 +49,18 @@ def define_device_flag(
     )
 
 
+def define_trust_code_flag(
+    command_flags: flags.FlagValues,
+) -> flags.FlagHolder[bool]:
+    """Defines `--trust_code`."""
+    return flags.DEFINE_bool(
+        "trust_code",
+        False,
+        "Import code of installed packages that the checkpoint names.",
+        flag_values=command_flags,
+    )
+
+
 def define_data_dir_flags(
     command_flags: flags.FlagValues,
 ) -> tuple[flags.FlagHolder[str | None], flags.FlagHolder[str | None]]:

@@ -1,5 +1,6 @@
 """Where the arrays of a run live, and how its functions are jitted for that."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -7,9 +8,11 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from mnist_jax.checkpoint.format import tree_digest
 from mnist_jax.errors import ConfigError
 from mnist_jax.parallel import shards
 from mnist_jax.parallel.seeds import jit_for_each_seed
+from mnist_jax.train_state import TrainState
 
 PyTree = Any
 
@@ -40,6 +43,19 @@ class Placement:
     def put(self, tree: PyTree) -> PyTree:
         """Puts arrays onto the devices."""
         return jax.device_put(tree, self.sharding)
+
+    def check_replicas(self, state: TrainState) -> None:
+        """Checks that all processes hold the same state.
+
+        Raises:
+          UserError: they do not.
+        """
+        shards.check_same(
+            "weights",
+            functools.partial(tree_digest, state),
+            f"at step {int(state.step.max())}, which is not saved: all need the same "
+            "folder and the same kind of processor",
+        )
 
     def rngs(self, seed: int, **jit_options: Any) -> jax.Array:
         """Keys [3, (S)] for initial weights, data order and steps, of each seed."""

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnist_jax.calibration import wilson_interval
+from mnist_jax.calibration import confusion_matrix, wilson_interval
 from mnist_jax.errors import DataError, PictureError
-from mnist_jax.metrics import confusion_matrix
 from mnist_jax.reading.files import MAX_BYTES, open_regular_file
 
 if TYPE_CHECKING:

@@ -294,7 +294,7 @@ def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:
     Returns:
       float64 [N, C]; each row sums to 1.
     """
-    from mnist_jax.evaluate import predict_logits
+    from mnist_jax.run.inference import predict_logits
 
     count = len(images)
     # Each number of images compiles once more, so they are padded to a few numbers.

@@ -16,7 +16,8 @@ import optax
 
 from mnist_jax import evaluate, ops
 from mnist_jax.config import ConfigDict
-from mnist_jax.data import Dataset
+from mnist_jax.data import Dataset, Splits
+from mnist_jax.datasets.batches import epoch_indices, take_batch, take_examples
 from mnist_jax.datasets.stream import OpenStream, Stream, open_stream
 from mnist_jax.metrics import Metrics
 from mnist_jax.models.create import Model
@@ -30,10 +31,7 @@ from mnist_jax.train_state import TrainState, create_train_state
 from mnist_jax.train_step import (
     TrainStep,
     batch_gradients,
-    epoch_indices,
     loss_gradients,
-    take_batch,
-    take_examples,
     train_step,
     train_steps,
 )
@@ -177,6 +175,13 @@ def open_data(
         yield program.placement.put(train)
 
 
+def create_program_for(splits: Splits, config: ConfigDict, task: Task) -> Program:
+    """As `create_program`, for the training data of these splits."""
+    train, num_classes = splits.train, splits.source.num_classes
+    is_stream = isinstance(train, Stream)
+    return create_program(config, train.num_examples, num_classes, task, is_stream)
+
+
 def make_train_step(
     config: ConfigDict,
     model: nn.Module,
@@ -290,11 +295,26 @@ def create_and_compile(
         creating = beside.submit(create)
         beside.submit(program.indices, 0)
         beside.submit(
-            evaluate.compile_eval_step,
+            compile_eval_step,
             *(program.eval_step, shapes.variables, test, eval_batch_size),
         )
         compiled = compile_train_steps(program, shapes, data)
         return creating.result(), compiled
+
+
+def compile_eval_step(
+    eval_step: Any, variables: PyTree, dataset: Dataset, batch_size: int
+) -> None:
+    """Compiles what `evaluate` of such arguments will need, by running it on zeros.
+
+    Args:
+      eval_step: from `make_eval_step`.
+      variables: `jax.ShapeDtypeStruct`s.
+      dataset: as for `evaluate`.
+      batch_size: as for `evaluate`.
+    """
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), variables)
+    eval_step(zeros, next(evaluate.batches_of(dataset, batch_size)))
 
 
 def _quickly_compiled() -> dict[str, Any] | None:

@@ -3,14 +3,14 @@
 import contextlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 from ml_collections import ConfigDict
 
-from mnist_jax.config import FIELDS, FREE_GROUPS, check_field_names, flatten_config
-from mnist_jax.errors import ConfigError
+from mnist_jax.config import FIELDS, FREE_GROUPS, flatten_config
+from mnist_jax.errors import ConfigError, suggest
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -103,6 +103,18 @@ def _forget_configs() -> dict[str, ModuleType]:
     """Removes the package `configs` and its modules from `sys.modules`."""
     names = [name for name in sys.modules if name.partition(".")[0] == "configs"]
     return {name: sys.modules.pop(name) for name in names}
+
+
+def check_field_names(names: Iterable[str]) -> None:
+    """Checks the names of overrides such as `optimizer.learning_rate`.
+
+    Raises:
+      ConfigError: the first that is no field, with the nearest valid name.
+    """
+    for name in names:
+        if name not in FIELDS and not name.startswith(FREE_GROUPS):
+            hint = suggest(name, FIELDS)
+            raise ConfigError(f"--config.{name}: no such field; {hint}")
 
 
 def find_field(name: str) -> str:

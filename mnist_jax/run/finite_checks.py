@@ -123,6 +123,11 @@ def check(names: Sequence[str], finite: np.ndarray, what: str) -> None:
     )
 
 
+def check_losses(losses: Sequence[float], what: str) -> None:
+    """The same for losses on images that were held out, of each seed."""
+    check(["the loss on images held out"], np.isfinite([losses]).all(axis=1), what)
+
+
 def _of_all_seeds(finite: jax.Array) -> np.ndarray:  # [(S,) K, L] to [K, L]
     each = np.asarray(finite)
     each = each.reshape(-1, *each.shape[-2:])

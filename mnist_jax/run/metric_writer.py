@@ -3,11 +3,13 @@
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from mnist_jax.checkpoint.atomic import replace_text
+from mnist_jax.parallel.seeds import over_seeds
 from mnist_jax.parallel.shards import is_primary
 
 Scalars = dict[str, float]
@@ -92,6 +94,16 @@ class MetricWriter:
             self._file.close()
         finally:
             self._events.close()
+
+
+def named_scalars(
+    split: str, results: Sequence[dict[str, float]], first_seed: int
+) -> Scalars:
+    """What the log says of a split: over the seeds and, of several, of each."""
+    scalars = {f"{split}/{k}": v for k, v in over_seeds(results).items()}
+    for seed, own in enumerate(results if len(results) > 1 else [], first_seed):
+        scalars |= {f"{split}/{k}/seed_{seed}": v for k, v in own.items()}
+    return scalars
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:

@@ -14,16 +14,11 @@ import jax
 
 from mnist_jax.checkpoint.atomic import replace_text
 from mnist_jax.checkpoint.read import DELETED
-from mnist_jax.config import (
-    ConfigDict,
-    config_from_dict,
-    config_to_json,
-    flatten_config,
-    with_defaults,
-)
+from mnist_jax.config import ConfigDict, flatten_config
 from mnist_jax.datasets.sources import DatasetSource
 from mnist_jax.errors import CheckpointError, ConfigError, UserError
 from mnist_jax.parallel.shards import is_primary, wait_for_all
+from mnist_jax.run.stored_config import config_from_dict, config_to_json, with_defaults
 
 _RUN_FILES = (  # in the order in which they are deleted: what is left can be resumed
     "checkpoints/*",

@@ -7,8 +7,9 @@ import pytest
 from mnist_jax.analysis import classification, corruptions, plots, results_page
 from mnist_jax.analysis.corruptions import Robustness
 from mnist_jax.checkpoint.load import load_model
-from mnist_jax.config import ConfigDict, config_from_dict, validate_config
+from mnist_jax.config import ConfigDict, validate_config
 from mnist_jax.errors import UserError
+from mnist_jax.run.stored_config import config_from_dict
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from mnist_jax import evaluate
 from mnist_jax.analysis import splits
 from mnist_jax.checkpoint.export import export_model
 from mnist_jax.checkpoint.load import load_model
 from mnist_jax.errors import CheckpointError, ConfigError
+from mnist_jax.run import inference
 from mnist_jax.run.workdir import has_run
 from mnist_jax.train import train_and_evaluate
 
@@ -19,7 +19,7 @@ def test_an_exported_model_answers_alike_and_is_small(trained_workdir, tmp_path)
     assert small.step == loaded.step
     images = splits.load_split(loaded).dataset.images
     ours, theirs = (
-        evaluate.predict_logits(m.model, m.variables, images, 100)
+        inference.predict_logits(m.model, m.variables, images, 100)
         for m in (small, loaded)
     )
     np.testing.assert_allclose(ours, theirs, atol=0.02)

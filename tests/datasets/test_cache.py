@@ -62,10 +62,11 @@ def test_the_cache_spares_the_files_and_tfds(tmp_path, made_splits, monkeypatch)
     assert_datasets_equal(load_dataset(source, "train"), made_splits["train"])
     program = f"""
 import sys
-from mnist_jax import data
-source = data.resolve_dataset("mnist", data_dir={str(tmp_path)!r})
-assert len(data.load_dataset(source, "train+train").labels) == 600
-assert len(data.load_dataset(source, "train[10:50] + train[:2]").labels) == 42
+from mnist_jax.datasets.cache import load_dataset
+from mnist_jax.datasets.sources import resolve_dataset
+source = resolve_dataset("mnist", data_dir={str(tmp_path)!r})
+assert len(load_dataset(source, "train+train").labels) == 600
+assert len(load_dataset(source, "train[10:50] + train[:2]").labels) == 42
 heavy = "jax", "sklearn", "scipy", "PIL", "array_record", "tensorflow_datasets"
 assert not set(heavy) & set(sys.modules), set(heavy) & set(sys.modules)
 """

@@ -3,8 +3,9 @@ import hashlib
 import numpy as np
 import pytest
 
-from mnist_jax.data import load_dataset, resolve_dataset
 from mnist_jax.datasets import offline_digits
+from mnist_jax.datasets.cache import load_dataset
+from mnist_jax.datasets.sources import resolve_dataset
 
 
 @pytest.fixture(scope="module")

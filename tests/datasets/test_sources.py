@@ -9,8 +9,10 @@ import pytest
 from mnist_fixture import as_emnist, write_archives, write_emnist, write_prepared
 
 from mnist_jax.checkpoint.load import load_model
-from mnist_jax.data import Dataset, load_dataset, resolve_dataset
+from mnist_jax.data import Dataset
 from mnist_jax.datasets import archives, cache_folder, sources, tfds_builders
+from mnist_jax.datasets.cache import load_dataset
+from mnist_jax.datasets.sources import resolve_dataset
 from mnist_jax.errors import ConfigError, DataError
 from mnist_jax.train import train_and_evaluate
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from mnist_fixture import write_archives
 
-from mnist_jax.data import Dataset, load_dataset, resolve_dataset
+from mnist_jax.data import Dataset
 from mnist_jax.datasets import archives, sources, tfds_builders
+from mnist_jax.datasets.cache import load_dataset
+from mnist_jax.datasets.sources import resolve_dataset
 from mnist_jax.errors import DataError
 
 
@@ -125,13 +127,14 @@ def test_no_tensorflow(made_archives, tmp_path, cache_dir):
     files = archives.DATASETS["mnist"].files
     program = f"""
 import sys
-from mnist_jax import data
+from mnist_jax.datasets.cache import load_dataset
+from mnist_jax.datasets.sources import resolve_dataset
 from mnist_jax.datasets import archives
 archives.DATASETS["mnist"] = archives.DATASETS["mnist"]._replace(files={files!r})
-source = data.resolve_dataset(
+source = resolve_dataset(
     "mnist", data_dir={str(tmp_path / "data_dir")!r}, manual_dir={str(made_archives)!r}
 )
-assert data.load_dataset(source, "train[:10%]+test").images.shape == (130, 28, 28, 1)
+assert load_dataset(source, "train[:10%]+test").images.shape == (130, 28, 28, 1)
 assert "tensorflow_datasets" in sys.modules
 assert "tensorflow" not in sys.modules
 assert "jax" not in sys.modules

@@ -12,12 +12,13 @@ import pytest
 from helpers import make_tiny_config, run_python
 from jax.sharding import Mesh, PartitionSpec
 
-from mnist_jax import evaluate, train
+from mnist_jax import train
 from mnist_jax.analysis import splits
 from mnist_jax.checkpoint.load import load_model
 from mnist_jax.config import ConfigDict
 from mnist_jax.data import Dataset
 from mnist_jax.parallel.seeds import jit_for_each_seed, over_seeds, unstack
+from mnist_jax.run import inference
 from mnist_jax.run.compile_ahead import create_program
 from mnist_jax.run.config_files import CONFIGS
 from mnist_jax.run.metric_writer import read_metrics
@@ -73,10 +74,10 @@ def test_several_seeds_are_resumed_bit_for_bit(workdir_of_three, tmp_path):
 def test_several_seeds_load_as_an_ensemble(workdir_of_three):
     loaded = load_model(workdir_of_three)
     images = splits.load_split(loaded).dataset.images[:7]
-    got = evaluate.predict_logits(loaded.model, loaded.variables, images, 7)
+    got = inference.predict_logits(loaded.model, loaded.variables, images, 7)
     member = loaded.model.member
     each = [
-        jax.nn.log_softmax(evaluate.predict_logits(member, variables, images, 7))
+        jax.nn.log_softmax(inference.predict_logits(member, variables, images, 7))
         for variables in unstack(loaded.variables, 3)
     ]
     np.testing.assert_allclose(got, np.mean(each, axis=0), rtol=1e-4, atol=1e-5)

@@ -21,13 +21,14 @@ from mnist_jax.augment import augment
 from mnist_jax.checkpoint.load import load_model
 from mnist_jax.config import ConfigDict
 from mnist_jax.data import Dataset
+from mnist_jax.datasets.batches import take_examples
 from mnist_jax.errors import ConfigError, UserError
 from mnist_jax.optimizer import create_optimizer
 from mnist_jax.parallel import shards
 from mnist_jax.run.compile_ahead import create_program, make_train_step
 from mnist_jax.run.config_files import CONFIGS, load_config
 from mnist_jax.run.finite_checks import watch_step, watch_steps
-from mnist_jax.train_step import take_examples, train_steps
+from mnist_jax.train_step import train_steps
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from mnist_jax import evaluate, train
 from mnist_jax.checkpoint.load import load_model
 from mnist_jax.checkpoint.save import Checkpointer
 from mnist_jax.data import Dataset
+from mnist_jax.datasets.batches import take_examples
 from mnist_jax.errors import CheckpointError, UserError
 from mnist_jax.models.create import create_model
 from mnist_jax.optimizer import create_optimizer
@@ -21,7 +22,7 @@ from mnist_jax.run.compile_ahead import make_train_step
 from mnist_jax.run.finite_checks import float_leaves, watch_step, watch_steps
 from mnist_jax.run.metric_writer import read_metrics
 from mnist_jax.train_state import create_train_state
-from mnist_jax.train_step import take_examples, train_steps
+from mnist_jax.train_step import train_steps
 
 STEPS = 6  # in one call
 

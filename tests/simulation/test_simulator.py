@@ -3,9 +3,9 @@ import types
 import numpy as np
 import pytest
 
-from mnist_jax import evaluate
 from mnist_jax.datasets import offline_digits
 from mnist_jax.drawing import glyphs, unseen_styles
+from mnist_jax.run import inference
 from mnist_jax.simulation import simulator
 
 
@@ -77,7 +77,7 @@ def test_measure(monkeypatch, digits):
         logits[:, 7] = 10
         return logits
 
-    monkeypatch.setattr(evaluate, "predict_logits", predict_logits)
+    monkeypatch.setattr(inference, "predict_logits", predict_logits)
     kept = ("clean scan", "light on dark")
     conditions = {name: simulator.CONDITIONS[name] for name in kept}
     negatives = {

@@ -7,12 +7,12 @@ import numpy as np
 
 from mnist_jax.benchmark import workloads
 from mnist_jax.benchmark.peers import Work
-from mnist_jax.config import config_from_dict
 from mnist_jax.data import Dataset
-from mnist_jax.evaluate import predict_logits
 from mnist_jax.models.create import create_model
 from mnist_jax.parallel import devices
 from mnist_jax.run.compile_ahead import compile_train_steps
+from mnist_jax.run.inference import predict_logits
+from mnist_jax.run.stored_config import config_from_dict
 
 
 class Ours:

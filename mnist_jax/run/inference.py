@@ -1,0 +1,54 @@
+"""Runs a trained model on any number of images."""
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+from mnist_jax.data import Dataset
+from mnist_jax.evaluate import apply_model, batches_of
+from mnist_jax.models.create import Model
+from mnist_jax.parallel.placement import Placement
+from mnist_jax.tasks import DIGITS, Task
+
+PyTree = Any
+
+
+def predict_logits(
+    model: Model,
+    variables: PyTree,
+    images: np.ndarray,
+    batch_size: int,
+    num_shards: int = 1,
+    task: Task = DIGITS,
+) -> np.ndarray:
+    """Runs the model on any number of images.
+
+    Args:
+      model: the linen module, or an ensemble.
+      variables: what `model.apply` takes.
+      images: as they are stored, N > 0: for digits uint8 [N, 28, 28, 1], white on
+        black.
+      batch_size: images in each call.
+      num_shards: parts of a batch, which the devices share; enters the last digits.
+      task: says how images are prepared.
+
+    Returns:
+      float32 [N, C].
+    """
+    dataset = Dataset(images, np.zeros(len(images), np.int32))
+    logits = functools.partial(apply_model, task, model)
+    if num_shards > 1:
+        logits, placement = _sharded_outputs(task, model, num_shards)
+        variables = placement.put(jax.device_get(variables))
+    outputs = [
+        logits(variables, batch["image"]) for batch in batches_of(dataset, batch_size)
+    ]
+    return np.concatenate([np.asarray(x, np.float32) for x in outputs])[: len(images)]
+
+
+@functools.cache
+def _sharded_outputs(task: Task, model: Model, num_shards: int) -> Any:
+    placement = Placement(num_shards=num_shards)
+    return placement.spread_rows(functools.partial(apply_model, task, model)), placement
