@@ -150,19 +150,25 @@ def children(pid):
     ]
 
 
-@pytest.mark.skipif(not os.path.exists("/bin/ps"), reason="needs ps")
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_signals_end_the_workers_too(tmp_path, signum):
-    process = start(tmp_path, "--config.num_epochs=1000", "--workdir=run")
+def stop(process, workdir, signum):
+    """Sends a signal to a run that is under way; returns its workers, by number."""
     deadline = time.monotonic() + 120
-    while not (tmp_path / "run" / "metrics.jsonl").exists():
+    while not (workdir / "metrics.jsonl").exists():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.1)
     workers = children(process.pid)
-    assert len(workers) == 2
+    assert 1 <= len(workers) <= 2  # the second one starts when there is work for it
     process.send_signal(signum)
-    _, errors = process.communicate(timeout=60)
+    return workers
+
+
+@pytest.mark.skipif(not os.path.exists("/bin/ps"), reason="needs ps")
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_signals_end_the_workers_too(tmp_path, signum):
+    with start(tmp_path, "--config.num_epochs=1000", "--workdir=run") as process:
+        workers = stop(process, tmp_path / "run", signum)
+        _, errors = process.communicate(timeout=60)
     if signum == signal.SIGKILL:
         assert process.returncode == -9
     else:
