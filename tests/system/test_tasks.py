@@ -23,30 +23,12 @@ from mnist_jax.run.console import Console
 from mnist_jax.run.metric_writer import read_metrics
 from mnist_jax.tasks import find_task
 
-FILE = """
-from helpers import make_tiny_config
-
-def get_config():
-    config = make_tiny_config()
-    config.task = "dots_task:TASK"
-    config.dataset = "dots"
-    config.batch_size = 8
-    config.num_epochs = 3
-    config.model.name = "dots"
-    config.model.kwargs = {"features": 4}
-    return config
-"""
+FILE = "from dots_task import make_config as get_config\n"
 
 
 @pytest.fixture
-def config(tiny_config):
-    tiny_config.task = "dots_task:TASK"
-    tiny_config.dataset = "dots"
-    tiny_config.batch_size = 8
-    tiny_config.num_epochs = 3
-    tiny_config.model.name = "dots"
-    tiny_config.model.kwargs = {"features": 4}
-    return tiny_config
+def config():
+    return dots_task.make_config()
 
 
 def start(tmp_path, *flags, **environment):
