@@ -1,4 +1,4 @@
-"""Decides where the arrays of a run live, and jits its functions for that."""
+"""Puts the arrays of a run onto devices, and jits its functions for that."""
 
 import functools
 from collections.abc import Callable
@@ -18,7 +18,9 @@ PyTree = Any
 
 
 class Placement:
-    """Where the arrays of a run live. There are three cases:
+    """Where the arrays of a run live, and how its functions are jitted for that.
+
+    There are three cases:
 
     - one model on one device;
     - S models of different seeds, split over the devices;
