@@ -2,7 +2,7 @@ import os
 import shutil
 from pathlib import Path
 
-os.environ["JAX_PLATFORMS"] = "cpu"  # must be set before jax is imported
+os.environ["JAX_PLATFORMS"] = "cpu"  # for subprocesses too; set before jax is imported
 
 import jax
 import pytest

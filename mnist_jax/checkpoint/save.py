@@ -89,9 +89,9 @@ class Checkpointer:
                     # Otherwise Orbax fails here if a step is damaged.
                     lightweight_initialize=True,
                     async_options=ocp.AsyncOptions(
-                        # Orbax measures by the time of day, which may jump, so one
-                        # process gets no limit. Several keep the usual limit, because
-                        # one may hang.
+                        # Orbax measures this by the time of day, which may jump, so a
+                        # single process gets no limit. Several processes keep the usual
+                        # limit, because one of them may hang.
                         timeout_secs=_CENTURY if jax.process_count() == 1 else 1200,
                         # Otherwise a failed save leaves threads waiting for minutes.
                         create_directories_asynchronously=False,

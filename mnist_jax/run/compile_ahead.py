@@ -324,6 +324,6 @@ def compile_eval_step(
 
 
 def _quickly_compiled() -> dict[str, Any] | None:
-    """Returns compiler options for what runs once, and takes longer to compile."""
+    """Returns options to compile fast, for functions that run only once."""
     on_cpu = jax.default_backend() == "cpu"
     return {"xla_backend_optimization_level": 0} if on_cpu else None
