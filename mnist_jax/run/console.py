@@ -20,6 +20,7 @@ from mnist_jax.config import ConfigDict
 from mnist_jax.data import Splits
 from mnist_jax.datasets.sources import DatasetSource
 from mnist_jax.parallel import devices
+from mnist_jax.parallel.shards import is_primary
 from mnist_jax.tasks import Task
 
 _WIDTH = 80
@@ -82,7 +83,7 @@ class Console:
             initial=step,
             unit="step",
             leave=False,
-            disable=is_hidden or jax.process_index() > 0,
+            disable=is_hidden or not is_primary(),
             dynamic_ncols=True,
         )
         self._training_started = now
@@ -155,7 +156,7 @@ class Console:
         self._write(f"{label:9}" + ("\n" + " " * 9).join(lines))
 
     def _write(self, line: str) -> None:
-        if self._is_silent:
+        if self._is_silent or not is_primary():
             return
         # `tqdm.write` keeps the line above the progress bar.
         (tqdm.write if self._bar else print)(line, file=sys.stdout)

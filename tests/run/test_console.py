@@ -6,6 +6,7 @@ import sys
 import termios
 from pathlib import Path
 
+import jax
 import pytest
 
 from mnist_jax.data import load_splits
@@ -38,6 +39,12 @@ def test_a_silent_console_prints_nothing(tiny_config, splits, capsys):
         console.epoch(1, {"loss": 0.5, "accuracy": 0.9}, {}, 1234.0)
     console.trained()
     console.summary(splits.source, TEST, Path("run"))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_processes_but_the_first_print_nothing(tiny_config, monkeypatch, capsys):
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    Console().begin(DIGITS, tiny_config)
     assert capsys.readouterr() == ("", "")
 
 
