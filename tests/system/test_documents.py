@@ -61,8 +61,9 @@ NET = (
 SMALL = {
     r"^train\.py .*configs/net\.py": (*DATA, *LOOP),
     r"^train\.py .*data:DATASET": (*SPLITS, *LOOP, *NET),
-    r"^train\.py .*dots\.py": LOOP,
+    r"^train\.py .*dots\.py": (*LOOP, "--config.batch_size=2500"),
     r"^train\.py": (*DATA, *LOOP, *NET),
+    r"^evaluate\.py .*--trust_code": ("--nofigures",),
     r"^sweep\.py": ("--num_seeds=1", *DATA, *LOOP, *NET),
     r"^benchmark\.py": ("--only=inference", "--repeats=1", "--seconds=0.01", *NET),
     "": (),
@@ -285,6 +286,7 @@ def read_picture_of_rooms() -> list[set[str]]:
     """The names in each row of the picture, from below; files end in .py."""
     blocks = read_blocks(DOCS / "how-it-is-built.md")
     (picture,) = [block.text for block in blocks if block.language == "text"]
+    picture = re.sub(r"\n (?=\S)", " ", picture)  # a row of more than one line
     rows = []
     for line in reversed(picture.splitlines()):
         files = " ".join(re.findall(r"\((.+?)\)", line)).split()
