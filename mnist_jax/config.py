@@ -29,13 +29,13 @@ def _up_to(high: float, unit: str = "") -> Field:
     return Field(float, lambda v: 0 <= v <= high, f"a number from 0 to {high}{unit}")
 
 
-def _are_pairs(values: tuple[Any, ...]) -> bool:
-    types = [tuple(map(type, v)) if isinstance(v, tuple) else None for v in values]
+def _are_pairs(values: Any) -> bool:
+    pairs = values if isinstance(values, tuple) else (None,)
+    types = [tuple(map(type, v)) if isinstance(v, tuple) else None for v in pairs]
     return all(pair in ((str, float), (str, int)) for pair in types)
 
 
 _NAME = Field(str, bool, "a name")
-_TEXT = Field(str, lambda v: True, "a text")
 _NOT_NEGATIVE = Field(float, lambda v: 0 <= v < float("inf"), "a number of 0 or more")
 _RATE = Field(float, lambda v: 0 < v <= 1e6, "a number above 0, to 1e6")
 _BATCH = Field(int, lambda v: 0 < v <= 2**20, "a whole number, 1 to 2**20")
@@ -51,7 +51,7 @@ FIELDS: dict[str, Field] = {
     "train_split": _NAME,
     "test_split": _NAME,
     "validation": _count_up_to(100_000_000),
-    "offline_dataset": _TEXT,
+    "offline_dataset": Field(str, lambda v: True, "a text"),
     "styled_digits": _count_up_to(1_000_000),
     "negatives": _count_up_to(1_000_000),
     "num_epochs": _count_up_to(1_000_000, low=1),

@@ -52,7 +52,7 @@ def suggest(name: str, valid: Iterable[str]) -> str:
     return f"{hint}(valid: {', '.join(valid)})"
 
 
-def lookup(name: str, table: Mapping[str, Any], field: str) -> Any:
+def lookup(name: str, table: Mapping[str, Any], field: str, what: str = "") -> Any:
     """Returns what a name in a config stands for.
 
     Args:
@@ -60,6 +60,7 @@ def lookup(name: str, table: Mapping[str, Any], field: str) -> Any:
         users extend every table from a package of their own.
       table: the names that come with this project.
       field: where the name was found, "config.model.name" say.
+      what: what to say of a name that is not there, " is no optimizer" say.
 
     Raises:
       ConfigError: neither a key nor something that can be imported.
@@ -69,7 +70,9 @@ def lookup(name: str, table: Mapping[str, Any], field: str) -> Any:
     module, colon, attribute = name.partition(":")
     if not colon:
         hint = suggest(name, table)
-        raise ConfigError(f"{field} = {name!r}: {hint}, or 'my_package.module:name'")
+        raise ConfigError(
+            f"{field} = {name!r}{what}: {hint}, or 'my_package.module:name'"
+        )
     try:
         return getattr(importlib.import_module(module), attribute)
     except Exception as error:  # the module is the user's own code: anything goes

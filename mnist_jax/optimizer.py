@@ -10,7 +10,7 @@ import optax
 from optax import contrib
 
 from mnist_jax.config import ConfigDict
-from mnist_jax.errors import ConfigError, lookup, suggest
+from mnist_jax.errors import ConfigError, lookup
 
 
 def _constant(peak: float, total: int, warmup: int) -> optax.Schedule:
@@ -37,6 +37,7 @@ def _one_cycle(peak: float, total: int, warmup: int) -> optax.Schedule:
     return optax.join_schedules([rise, fall, end], [warmup, total - tail])
 
 
+_NOT_OPTAX = " is no optimizer of optax"
 SCHEDULES: dict[str, Callable[[float, int, int], optax.Schedule]] = {
     "constant": _constant,
     "cosine": _cosine,
@@ -55,10 +56,7 @@ def create_schedule(config: ConfigDict, steps_per_epoch: int) -> optax.Schedule:
       ConfigError: unknown schedule, or a warm-up that leaves no step to fall in.
     """
     name = config.optimizer.schedule
-    if name not in SCHEDULES:
-        raise ConfigError(
-            f"config.optimizer.schedule = {name!r}: {suggest(name, SCHEDULES)}"
-        )
+    schedule = lookup(name, SCHEDULES, "config.optimizer.schedule")
     total = config.num_epochs * steps_per_epoch
     warmup = round(config.optimizer.warmup_epochs * steps_per_epoch)
     if warmup + (total // 10 if name == "one_cycle" else 0) >= total:
@@ -66,7 +64,8 @@ def create_schedule(config: ConfigDict, steps_per_epoch: int) -> optax.Schedule:
             f"config.optimizer.warmup_epochs = {config.optimizer.warmup_epochs} leaves "
             f"no step of num_epochs = {config.num_epochs} to train in"
         )
-    return SCHEDULES[name](config.optimizer.learning_rate, total, warmup)
+    found: optax.Schedule = schedule(config.optimizer.learning_rate, total, warmup)
+    return found
 
 
 def _optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
@@ -100,7 +99,7 @@ def create_optimizer(
       ConfigError: unknown optimizer or schedule, or arguments it does not take.
     """
     name, kwargs = config.optimizer.name, config.optimizer.kwargs.to_dict()
-    optimizer = lookup(name, _optimizers(), "config.optimizer.name")
+    optimizer = lookup(name, _optimizers(), "config.optimizer.name", _NOT_OPTAX)
     takes = inspect.signature(optimizer).parameters if callable(optimizer) else {}
     weight_decay = config.optimizer.weight_decay
     parts = []

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 import optax
+from helpers import make_tiny_config
 
 from mnist_jax.data import Dataset, Splits
 from mnist_jax.datasets.sources import DatasetSource
@@ -98,3 +99,14 @@ TASK = Task(
     describe=lambda test: f"{test['misses']:.0%} of {test['count']} dots missed",
     images_per_call=20,
 )
+
+
+def make_config():
+    config = make_tiny_config()
+    config.task = "dots_task:TASK"
+    config.dataset = "dots"
+    config.batch_size = 8
+    config.num_epochs = 3
+    config.model.name = "dots"
+    config.model.kwargs = {"features": 4}
+    return config

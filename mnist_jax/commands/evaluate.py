@@ -28,10 +28,10 @@ from absl import flags
 from mnist_jax.commands.parse_flags import refuse_arguments
 from mnist_jax.commands.run_command import run_command
 from mnist_jax.commands.shared_flags import (
+    define_checkpoint_flags,
     define_data_dir_flags,
     define_device_flag,
     define_process_flags,
-    define_trust_code_flag,
     join_processes,
 )
 from mnist_jax.errors import ConfigError
@@ -53,14 +53,7 @@ _WORKDIR = flags.DEFINE_multi_string(
     "Folder of a training run; several to rank.",
     flag_values=_FLAGS,
 )
-_CHECKPOINT = flags.DEFINE_enum(
-    "checkpoint",
-    "latest",
-    ["latest", "best"],
-    "Which weights; best on validation.",
-    flag_values=_FLAGS,
-)
-_TRUST_CODE = define_trust_code_flag(_FLAGS)
+_CHECKPOINT, _TRUST_CODE = define_checkpoint_flags(_FLAGS)
 _SPLIT = flags.DEFINE_string(
     "split",
     None,

@@ -12,21 +12,14 @@ from absl import flags
 
 from mnist_jax.commands.parse_flags import refuse_arguments
 from mnist_jax.commands.run_command import run_command
-from mnist_jax.commands.shared_flags import define_trust_code_flag
+from mnist_jax.commands.shared_flags import define_checkpoint_flags
 from mnist_jax.errors import ConfigError
 
 _FLAGS = flags.FlagValues()
 _WORKDIR = flags.DEFINE_string(
     "workdir", "checkpoints/default", "Folder of a training run.", flag_values=_FLAGS
 )
-_CHECKPOINT = flags.DEFINE_enum(
-    "checkpoint",
-    "latest",
-    ["latest", "best"],
-    "Which weights; best on validation.",
-    flag_values=_FLAGS,
-)
-_TRUST_CODE = define_trust_code_flag(_FLAGS)
+_CHECKPOINT, _TRUST_CODE = define_checkpoint_flags(_FLAGS)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write.", flag_values=_FLAGS)
 
 

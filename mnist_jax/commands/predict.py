@@ -24,9 +24,9 @@ from absl import flags
 
 from mnist_jax.commands.run_command import run_command
 from mnist_jax.commands.shared_flags import (
+    define_checkpoint_flags,
     define_data_dir_flags,
     define_device_flag,
-    define_trust_code_flag,
 )
 from mnist_jax.errors import ConfigError, DataError, UserError
 from mnist_jax.reading.reader import MIN_CONFIDENCE
@@ -46,14 +46,7 @@ _WORKDIR = flags.DEFINE_string(
     "Folder of a training run; by default that of the weights that come along.",
     flag_values=_FLAGS,
 )
-_CHECKPOINT = flags.DEFINE_enum(
-    "checkpoint",
-    "latest",
-    ["latest", "best"],
-    "Which weights; best on validation.",
-    flag_values=_FLAGS,
-)
-_TRUST_CODE = define_trust_code_flag(_FLAGS)
+_CHECKPOINT, _TRUST_CODE = define_checkpoint_flags(_FLAGS)
 _READ = flags.DEFINE_enum(
     "read",
     "auto",

@@ -49,16 +49,24 @@ def define_device_flag(
     )
 
 
-def define_trust_code_flag(
+def define_checkpoint_flags(
     command_flags: flags.FlagValues,
-) -> flags.FlagHolder[bool]:
-    """Defines `--trust_code`."""
-    return flags.DEFINE_bool(
+) -> tuple[flags.FlagHolder[str], flags.FlagHolder[bool]]:
+    """Defines `--checkpoint` and `--trust_code`, the arguments of `load_model`."""
+    checkpoint = flags.DEFINE_enum(
+        "checkpoint",
+        "latest",
+        ["latest", "best"],
+        "Which weights; best on validation.",
+        flag_values=command_flags,
+    )
+    trust_code = flags.DEFINE_bool(
         "trust_code",
         False,
         "Import code of installed packages that the checkpoint names.",
         flag_values=command_flags,
     )
+    return checkpoint, trust_code
 
 
 def define_data_dir_flags(

@@ -123,7 +123,7 @@ def test_what_a_stranger_names_is_not_called(package):
 
 
 def test_train_and_evaluate(package, tiny_config, tmp_path):
-    from mnist_jax.evaluate import load_split
+    from mnist_jax.analysis.splits import load_split
     from mnist_jax.train import train_and_evaluate
 
     tiny_config.dataset = f"{package}:DATASET"

@@ -158,7 +158,7 @@ def collectives(compiled):
 
 
 def test_seeds_on_several_devices_do_not_communicate():
-    program = "import test_seeds; test_seeds.seeds_on_four_devices()"
+    program = "from parallel import test_seeds; test_seeds.seeds_on_four_devices()"
     done = run_python(program, timeout=300)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {

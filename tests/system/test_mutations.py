@@ -4,6 +4,7 @@ None is ever loaded: what is restored, to go on or to predict, is bit by bit wha
 saved, at the step before with one warning where the newest is damaged.
 """
 
+import dataclasses
 import os
 import random
 from pathlib import Path
@@ -19,6 +20,7 @@ from mnist_jax.checkpoint.load import load_model
 from mnist_jax.checkpoint.save import Checkpointer
 from mnist_jax.errors import CheckpointError
 from mnist_jax.run.compile_ahead import create_program
+from mnist_jax.tasks import DIGITS
 
 STEPS = ("1", "2")
 BOOKKEEPING = ("_METADATA", "_CHECKPOINT_METADATA", "commit_success.txt")
@@ -171,7 +173,8 @@ class KnownModel(NamedTuple):
 def check_many(workdir: Path, numbers: range, monkeypatch, capfd) -> dict[str, int]:
     run = Run(workdir)
     known = KnownModel(run.loaded[1])
-    monkeypatch.setattr(load, "create_model", lambda *args: known)
+    task = dataclasses.replace(DIGITS, create_model=lambda *args: known)
+    monkeypatch.setattr(load, "find_task", lambda name: task)
     counts: dict[str, int] = {}
     for number in numbers:
         outcome = check(run, number, capfd)
