@@ -169,6 +169,41 @@ def test_files_of_the_repository_that_are_named_are_there(page):
         assert (ROOT / path).exists(), path
 
 
+def test_pages_that_the_package_points_to_are_there():
+    """As docs/data.md, or docs/data.md, 'Where the data comes from'."""
+    named = re.compile(r"(?:docs|README)[\w/-]*\.md(?:, '(.+?)')?")
+    found = set()
+    for path in (ROOT / "mnist_jax").rglob("*.py"):
+        for match in named.finditer(path.read_text("utf-8")):
+            page, heading = match[0].split(",")[0], match[1]
+            found.add(page)
+            text = (ROOT / page).read_text("utf-8")
+            assert not heading or f"\n## {heading}\n" in text, f"{path}: {match[0]}"
+    assert found >= {"docs/data.md", "docs/scaling-out.md"}
+
+
+def test_import_paths_in_the_list_of_changes_are_those_of_today():
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8").split("\n### Import paths\n")[1]
+    kept, renamed, moved, other = text.split("\n|---")[1:]
+    package = ROOT / "mnist_jax"
+
+    def rows_of(table):
+        for line in table.splitlines():
+            if line.startswith("| `"):
+                yield [re.findall(r"`([\w.]+)`", x) for x in line.split("|")[1:-1]]
+
+    paths = [f"{folder}.{name}" for (folder,), names in rows_of(kept) for name in names]
+    paths += [path for _, now in rows_of(renamed) for path in now]
+    for path in paths:
+        place = package / path.replace(".", "/")
+        assert place.is_dir() or place.with_suffix(".py").is_file(), path
+    names = [(path, name) for _, own, (path,) in rows_of(moved) for name in own]
+    names += [(path, name) for (path,), _, own in rows_of(other) for name in own]
+    for path, name in names:
+        source = (package / f"{path.replace('.', '/')}.py").read_text("utf-8")
+        assert re.search(rf"^(def |class )?{name}\b", source, re.M), (path, name)
+
+
 def test_readme_has_a_map_of_all_pages():
     readme = (ROOT / "README.md").read_text("utf-8")
     section = readme.split("\n## Where to read on\n")[1].split("\n## ")[0]
