@@ -2,6 +2,6 @@
 
 import sys
 
-# These modules say `from configs import default`. An installed package has them as
-# `mnist_jax.configs`: if that is imported, `configs` is a second name for it.
+# These modules say `from configs import default`. In an installed package this folder
+# is `mnist_jax.configs`, so that package gets `configs` as a second name.
 sys.modules.setdefault("configs", sys.modules[__name__])

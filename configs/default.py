@@ -15,18 +15,18 @@ import ml_collections
 def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.seed = 0
-    config.num_seeds = 1  # models of seed, seed + 1, ... trained side by side
-    config.num_shards = 1  # parts of a batch, which devices share; enters the result
+    config.num_seeds = 1  # trains models of seed, seed + 1, ... side by side
+    config.num_shards = 1  # parts of a batch, which devices share; changes the result
 
     config.task = "digits"
     config.dataset = "mnist"  # or fashion_mnist, kmnist, emnist/balanced, digits
     config.train_split = "train"  # any split expression of tfds
     config.test_split = "test"
     config.validation = 5000  # images held out of train_split; 0 for none
-    config.offline_dataset = "digits"  # trained on if `dataset` cannot be had
+    config.offline_dataset = "digits"  # used if `dataset` cannot be found or fetched
 
-    # Made images to train on as well: digits in styles that MNIST has few of, and what
-    # is no digit, to be unsure of.
+    # Numbers of drawn images to train on as well: digits in styles that are rare in
+    # MNIST, and images without a digit, of which the model learns to be unsure.
     config.styled_digits = 0
     config.negatives = 0
 
@@ -43,7 +43,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.kwargs.dense = (128,)
     config.model.kwargs.dropout = 0.0
     config.model.kwargs.batch_norm = False
-    config.model.kwargs.even_contrast = True  # of what the model sees
+    config.model.kwargs.even_contrast = True  # evens out the contrast of the input
 
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.name = "adam"  # any optimizer of optax
@@ -52,26 +52,26 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer.schedule = "one_cycle"  # constant, cosine, linear, one_cycle
     config.optimizer.warmup_epochs = 1.0
     config.optimizer.weight_decay = 0.0
-    config.optimizer.clip_norm = 0.0  # of the whole gradient; 0 for none
+    config.optimizer.clip_norm = 0.0  # largest norm of the gradient; 0 for no limit
 
     config.loss = "cross_entropy"
     config.label_smoothing = 0.0
     config.ema_decay = 0.998  # moving average of the weights; 0 for none
 
-    config.test_time_shift = 1  # pixels: predicts by the mean of 5 views; 0 for one
+    config.test_time_shift = 1  # pixels by which 4 more views are moved; 0 for none
 
-    config.augment = ml_collections.ConfigDict()  # 0 turns a part off
+    config.augment = ml_collections.ConfigDict()  # 0 turns an augmentation off
     config.augment.shift = 1.5  # pixels
     config.augment.rotation = 8.0  # degrees
-    config.augment.scale = 0.08  # of height and of width
+    config.augment.scale = 0.08  # share of height and of width
     config.augment.shear = 0.08  # pixels across per pixel down
     config.augment.elastic = 0.0  # pixels
-    config.augment.perspective = 0.0  # of an edge's length
+    config.augment.perspective = 0.0  # share of an edge's length
     config.augment.thickness = 0.0  # pixels
-    config.augment.gaps = 0.0  # of the ink, where there is a gap
-    config.augment.marks = 0.0  # of full ink, as are the next two
-    config.augment.noise = 0.0
-    config.augment.levels = 0.0
+    config.augment.gaps = 0.0  # share of the ink that is missing in a gap
+    config.augment.marks = 0.0  # share of full ink
+    config.augment.noise = 0.0  # share of full ink
+    config.augment.levels = 0.0  # share of full ink
     config.augment.blur = 0.0  # pixels
 
     # Filters of your own: pairs of "my_package.module:name" and strength.

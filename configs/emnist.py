@@ -15,7 +15,7 @@ from configs import default
 def get_config() -> ml_collections.ConfigDict:
     config = default.get_config()
     config.dataset = "emnist/balanced"
-    config.offline_dataset = ""  # ten digits would say nothing about letters
+    config.offline_dataset = ""  # none, because digits cannot stand in for letters
     config.validation = 9400  # 200 of each class
     config.batch_size = 64
     config.model.kwargs.features = (32, 64, 128)

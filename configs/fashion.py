@@ -20,7 +20,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.batch_size = 64
     config.model.kwargs.features = (32, 64, 128)
     config.model.kwargs.dense = (256,)
-    config.model.kwargs.even_contrast = False  # cloth has greys to keep
+    config.model.kwargs.even_contrast = False  # greys of cloth carry information
     config.model.kwargs.dropout = 0.3
     config.augment.rotation = 0.0
     config.augment.shear = 0.0

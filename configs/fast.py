@@ -35,5 +35,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer.schedule = "linear"
     config.optimizer.warmup_epochs = 0.25
     config.label_smoothing = 0.1
-    config.eval_batch_size = 200  # whose patches stay in the cache
+    config.eval_batch_size = 200  # so few that their patches fit the cache
     return config

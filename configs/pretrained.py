@@ -15,9 +15,9 @@ from configs import default
 
 def get_config() -> ml_collections.ConfigDict:
     config = default.get_config()
-    config.num_seeds = 4  # an ensemble
+    config.num_seeds = 4  # the models form an ensemble
     config.model.kwargs.even_contrast = False
-    config.model.kwargs.dense = (80,)  # keeps four of them below a megabyte
+    config.model.kwargs.dense = (80,)  # keeps four models below a megabyte
     config.offline_dataset = ""
     config.styled_digits = 6000
     config.negatives = 10000

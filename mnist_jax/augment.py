@@ -1,14 +1,14 @@
 """Random changes to training images, as pure functions inside the jitted step.
 
 There are two kinds, both `(rng, value, strength) -> value`. A warp moves the points
-that the pixels are read at; a filter changes the pixels. All warps in use are joined
-before the images are read, once, by bilinear interpolation: four warps blur no more
-than one, and cost hardly more. Outside an image there is background, 0.
+at which pixels are read; a filter changes the pixels. All warps in use are composed
+first, and the images are then read only once, by bilinear interpolation: so four warps
+blur no more than one, and cost hardly more. Outside of an image pixels are 0.
 
 To add one, write such a function and a line in `WARPS` or `FILTERS`, and set its
-strength in a config; or name a filter of your own by
-`config.augment_with = (("my_package.augment:invert", 0.5),)`. An image's own random
-numbers depend on `rng` and its place in the batch, not on the batch's size.
+strength in a config; or name a filter of your own with
+`config.augment_with = (("my_package.augment:invert", 0.5),)`. The random numbers of an
+image depend on `rng` and its place in the batch, not on the batch's size.
 """
 
 import functools
@@ -28,8 +28,8 @@ Points = tuple[jax.Array, jax.Array]  # y, x: [B, H, W] each, pixels from the ce
 Warp = Callable[[jax.Array, Points, float], Points]
 Filter = Callable[[jax.Array, jax.Array, float], jax.Array]
 
-# Of smooth random fields: the sigma of their Gaussian, in pixels, and the nodes a side
-# that are enough for it. Elastic has Simard's sigma; gaps are as wide as a pen.
+# Smooth random fields are noise on a grid of NODES x NODES, blurred by a Gaussian of
+# SIGMA pixels. Elastic has Simard's sigma; that of gaps makes them as wide as a pen.
 _ELASTIC_SIGMA, _ELASTIC_NODES = 4.0, 7
 _GAP_SIGMA, _GAP_NODES = 1.3, 14
 
@@ -43,13 +43,13 @@ def augment(
     """Changes each image at random.
 
     Args:
-      rng: key. Each augmentation has a key of its own, so that turning one off leaves
-        the random numbers of the others as they are.
+      rng: key. Each augmentation derives its own key from it, so that turning one off
+        does not change the random numbers of the others.
       images: float32 [B, H, W, 1] in [0, 1].
       strengths: `config.augment`: how far each augmentation may go, in the unit that
-        its docstring gives. Static: what is 0 or absent costs nothing.
-      own_filters: `config.augment_with`: "my_package.module:name" and strength of
-        filters that come after all others.
+        its docstring gives. Static: augmentations of strength 0 cost nothing.
+      own_filters: `config.augment_with`: pairs of "my_package.module:name" and
+        strength. These filters are applied after all others.
 
     Returns:
       float32 [B, H, W, 1] in [0, 1].
@@ -83,7 +83,7 @@ def check_augmentations(
     """Checks the names of augmentations, before anything slow starts.
 
     Raises:
-      ConfigError: the first name that is none, with the nearest valid one.
+      ConfigError: a name is not an augmentation; the error shows the nearest valid one.
     """
     for name in strengths:
         if name not in AUGMENTATIONS:
@@ -96,21 +96,21 @@ def check_augmentations(
 
 
 def _key_of(rng: jax.Array, name: str) -> jax.Array:
-    """The key of an augmentation, the same whichever others are added or used."""
+    """Returns the key of an augmentation, which does not depend on the others."""
     if name in _FIRST:
         return jax.random.fold_in(rng, _FIRST.index(name))
     return jax.random.fold_in(rng, zlib.crc32(name.encode()))
 
 
 def pixel_grid(shape: tuple[int, ...]) -> Points:
-    """Returns the places of the pixels of images of this shape, [B, H, W, ...]."""
+    """Returns where the pixels of images of shape [B, H, W, ...] lie."""
     y = lax.broadcasted_iota(jnp.float32, shape[:3], 1) - (shape[1] - 1) / 2
     x = lax.broadcasted_iota(jnp.float32, shape[:3], 2) - (shape[2] - 1) / 2
     return y, x
 
 
 def resample(images: jax.Array, points: Points) -> jax.Array:
-    """Reads images [B, H, W, 1] at `points`, bilinearly, with 0 outside."""
+    """Reads images [B, H, W, 1] at `points`, bilinearly; 0 outside of an image."""
     height, width = images.shape[1:3]
     y, x = points[0] + (height - 1) / 2, points[1] + (width - 1) / 2
 
@@ -150,7 +150,7 @@ def scale(rng: jax.Array, points: Points, strength: float) -> Points:
 
 
 def elastic(rng: jax.Array, points: Points, strength: float) -> Points:
-    """Moves each pixel by a smooth random field; `strength` pixels is its rms an axis.
+    """Moves each pixel by a smooth random field, of rms `strength` pixels per axis.
 
     The field is that of Simard, Steinkraus and Platt, "Best Practices for
     Convolutional Neural Networks Applied to Visual Document Analysis" (ICDAR 2003):
@@ -170,17 +170,20 @@ def elastic(rng: jax.Array, points: Points, strength: float) -> Points:
 def perspective(rng: jax.Array, points: Points, strength: float) -> Points:
     """Tilts the paper: an edge becomes shorter or longer by up to a share `strength`.
 
-    The share is about that at small strengths; beyond 0.4 a corner could turn over.
+    The share is approximate, for small strengths. Beyond 0.4 a corner could turn over.
     """
     y, x = points
     down, across = strength * _draw(rng, y.shape[0], 2)
-    reach = (y.shape[1] - 1) / 2  # where the share is reached
+    reach = (y.shape[1] - 1) / 2  # pixels from the centre to an edge
     depth = 1 + (down * y + across * x) / reach
     return y / depth, x / depth
 
 
 def _bumps(size: int, sigma: float, nodes: int) -> np.ndarray:
-    """Gaussians at nodes, float32 [size, nodes]; a row's sum of squares is 1."""
+    """Returns Gaussians centred on `nodes` places, as float32 [size, nodes].
+
+    Each row's sum of squares is 1, so that noise at the nodes keeps its variance.
+    """
     places = np.arange(size)[:, None]
     centres = np.linspace(-sigma, size - 1 + sigma, nodes)
     bumps = np.exp(-((places - centres) ** 2) / (2 * sigma**2))
@@ -190,11 +193,12 @@ def _bumps(size: int, sigma: float, nodes: int) -> np.ndarray:
 def thickness(rng: jax.Array, images: jax.Array, strength: float) -> jax.Array:
     """Moves the edges of strokes out or in by up to `strength` pixels.
 
-    A blend of the image with its grey dilation or erosion over the four neighbours,
-    which is what a stroke that much wider would look like, antialiased; beyond one
-    pixel, the same again. (Edges at 45 degrees move 0.7 times as far.) The middle of a
-    stroke stays, however thin: it is what an opening would lose, as in C. Lantuejoul's
-    skeleton (J. Serra, "Image Analysis and Mathematical Morphology", 1982).
+    The image is blended with its grey dilation or erosion over the four neighbours. The
+    result looks like an antialiased stroke that is that much wider or thinner. Beyond
+    one pixel this is repeated. (Edges at 45 degrees move 0.7 times as far.) The middle
+    of a stroke stays, however thin the stroke: these are the pixels that an opening
+    would remove, as in C. Lantuejoul's skeleton (J. Serra, "Image Analysis and
+    Mathematical Morphology", 1982).
     """
     (amount,) = strength * _draw(rng, images.shape[0], 1)[..., None]  # [B, 1, 1, 1]
 
@@ -215,7 +219,7 @@ def thickness(rng: jax.Array, images: jax.Array, strength: float) -> jax.Array:
 def _over_neighbours(
     choose: Callable[[jax.Array, jax.Array], jax.Array], images: jax.Array
 ) -> jax.Array:
-    """Chooses among each pixel and those above, below, left and right of it."""
+    """Applies `choose` to each pixel and those above, below, left and right of it."""
     padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
     upright = choose(padded[:, :-2, 1:-1], padded[:, 2:, 1:-1])
     level = choose(padded[:, 1:-1, :-2], padded[:, 1:-1, 2:])
@@ -223,13 +227,13 @@ def _over_neighbours(
 
 
 def gaps(rng: jax.Array, images: jax.Array, strength: float) -> jax.Array:
-    """Takes ink away in places as wide as a stroke: up to a share `strength` there.
+    """Removes up to a share `strength` of the ink, in places as wide as a stroke.
 
-    As a pen does that runs dry, or a threshold that was too high.
+    This looks like a pen that runs dry, or a threshold that was too high.
     """
     batch, height, width, _ = images.shape
     drawn = _draw(rng, batch, 1 + _GAP_NODES**2)
-    depth = strength * jnp.maximum(drawn[0], 0.0)[..., None]  # half have no gaps
+    depth = strength * jnp.maximum(drawn[0], 0.0)[..., None]  # 0 for half of the images
     nodes = jnp.sqrt(3.0) * drawn[1:, :, 0, 0].T.reshape(batch, _GAP_NODES, _GAP_NODES)
     down, across = (_bumps(n, _GAP_SIGMA, _GAP_NODES) for n in (height, width))
     field = (down @ nodes @ across.T)[..., None]  # of variance 1
@@ -237,10 +241,10 @@ def gaps(rng: jax.Array, images: jax.Array, strength: float) -> jax.Array:
 
 
 def marks(rng: jax.Array, images: jax.Array, strength: float) -> jax.Array:
-    """Adds what is left of ruled paper or a frame, and of dust.
+    """Adds lines, like remains of ruled paper or a frame, and specks, like dust.
 
-    A line down or across and a speck, each in half of the images, as bright as up to
-    `strength` where full ink is 1.
+    Half of the images get a line, down or across, and half get a speck. Their
+    brightness is up to `strength`, where full ink is 1.
     """
     y, x = pixel_grid(images.shape)
     way, slope, place, line, down, across, speck = _draw(rng, images.shape[0], 7)
@@ -258,7 +262,7 @@ def marks(rng: jax.Array, images: jax.Array, strength: float) -> jax.Array:
 def blur(rng: jax.Array, images: jax.Array, strength: float) -> jax.Array:
     """Blurs by a Gaussian whose sigma is up to `strength` pixels.
 
-    The brightest pixel stays as bright, as preparation stretches the contrast.
+    The brightest pixel keeps its brightness, because readers stretch the contrast.
     """
     (sigma,) = strength * jnp.abs(_draw(rng, images.shape[0], 1)[..., 0])  # [B, 1]
     reach = math.ceil(3 * strength)  # pixels
@@ -267,7 +271,7 @@ def blur(rng: jax.Array, images: jax.Array, strength: float) -> jax.Array:
     weights /= weights.sum(-1, keepdims=True)
 
     def along(images: jax.Array, axis: int) -> jax.Array:
-        """Blurs one axis: far cheaper than a convolution with a kernel an image."""
+        """Blurs one axis. A convolution with one kernel per image costs far more."""
         size = images.shape[axis]
         margin = [(reach, reach) if axis == other else (0, 0) for other in range(4)]
         padded = jnp.pad(images, margin)
@@ -284,11 +288,11 @@ def blur(rng: jax.Array, images: jax.Array, strength: float) -> jax.Array:
 
 
 def noise(rng: jax.Array, images: jax.Array, strength: float) -> jax.Array:
-    """Adds grain, uniform, of up to plus or minus `strength` where full ink is 1."""
+    """Adds uniform noise of up to plus or minus `strength`, where full ink is 1."""
     batch, height, width, _ = images.shape
     amount_rng, grain_rng = jax.random.split(rng)
     (amount,) = strength * _draw(amount_rng, batch, 1)[..., None]
-    # Eight bits are enough for grain, and four such numbers cost as much as one of 32.
+    # Eight bits are enough for noise, and one random word of 32 bits has four of them.
     words = jax.random.bits(grain_rng, (batch, -(-height * width // 4)))
     grain = lax.bitcast_convert_type(words, jnp.uint8).reshape(batch, -1)
     grain = grain[:, : height * width].reshape(images.shape).astype(jnp.float32)
@@ -296,10 +300,11 @@ def noise(rng: jax.Array, images: jax.Array, strength: float) -> jax.Array:
 
 
 def levels(rng: jax.Array, images: jax.Array, strength: float) -> jax.Array:
-    """Makes edges harder, as a threshold does: 1 turns all but half ink to 0 or 1.
+    """Makes edges harder, as a threshold does.
 
-    What is below a low level becomes 0 and what is above a high one 1; each level
-    lies up to half of `strength` from its end.
+    Pixels below a low level become 0, and those above a high level 1. The low level is
+    up to `strength / 2`, the high one down to `1 - strength / 2`: at a strength of 1
+    they can meet, which leaves only 0 and 1.
     """
     low, high = strength / 2 * jnp.abs(_draw(rng, images.shape[0], 2)[..., None])
     return jnp.clip((images - low) / jnp.maximum(1 - low - high, 1e-3), 0.0, 1.0)
@@ -307,31 +312,32 @@ def levels(rng: jax.Array, images: jax.Array, strength: float) -> jax.Array:
 
 def _draw(rng: jax.Array, batch: int, count: int) -> jax.Array:
     """Returns `count` numbers in [-1, 1) for each image, [count, B, 1, 1]."""
-    # JAX's (partitionable) threefry makes row i from rng and i alone.
+    # JAX's partitionable threefry makes row i from rng and i alone.
     numbers = jax.random.uniform(rng, (batch, count), minval=-1.0, maxval=1.0)
     return numbers.T[:, :, None, None]
 
 
 def _stored(stage: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.Array:
-    """Returns `stage(images)`, written to memory once, whatever reads it.
+    """Returns `stage(images)`, and makes XLA compute it only once.
 
-    XLA's CPU backend would otherwise fuse the stage into each of its readers: a filter
-    that looks at neighbours, or the gradient of a convolution, would repeat a whole
-    warp for each neighbour, at ten times its cost. An optimization barrier stops that,
-    but XLA of jax 0.10 drops it too early; there a conditional does, though not under
-    `vmap`. Only on the CPU, as a conditional makes a GPU wait for the host.
+    XLA's CPU backend would otherwise fuse the stage into everything that reads it: a
+    filter that looks at neighbours, or the gradient of a convolution, would repeat a
+    whole warp for each neighbour, at ten times the cost. An optimization barrier stops
+    that, but XLA of jax 0.10 drops the barrier too early. There a conditional helps,
+    though not under `vmap`. It is used on the CPU only, because a conditional makes a
+    GPU wait for the host.
     """
 
     def cpu(images: jax.Array) -> jax.Array:
-        always = jnp.isfinite(images[0, 0, 0, 0])  # which XLA can't know
+        always = jnp.isfinite(images[0, 0, 0, 0])  # True, but XLA cannot know it
         return lax.cond(always, stage, lambda images: images, images)
 
     images = lax.platform_dependent(images, cpu=cpu, default=stage)
     return lax.optimization_barrier(images)
 
 
-# Applied in this order. Points are taken back from the output to the input, so the
-# first warp here is the last that the digit goes through.
+# Warps are applied in this order. They map points of the output back to the input, so
+# the digit itself goes through the last warp first.
 WARPS: dict[str, Warp] = {
     "shift": shift,
     "rotation": rotation,
@@ -340,7 +346,7 @@ WARPS: dict[str, Warp] = {
     "elastic": elastic,
     "perspective": perspective,
 }
-# The pen, the paper, the camera, and what preparation leaves of them.
+# Filters are applied in this order: the pen, the paper, the camera, the preparation.
 FILTERS: dict[str, Filter] = {
     "thickness": thickness,
     "gaps": gaps,
@@ -349,8 +355,8 @@ FILTERS: dict[str, Filter] = {
     "noise": noise,
     "levels": levels,
 }
-# The place in this list gives each of these its key. It must not change, so that older
-# configs give the same images; a new augmentation need not be added to it.
+# The place in this list decides each augmentation's key. The list must not change, so
+# that older configs give the same images; a new augmentation need not be added here.
 _FIRST = (
     *("shift", "rotation", "shear", "scale", "elastic", "thickness"),
     *("perspective", "gaps", "marks", "blur", "noise", "levels"),

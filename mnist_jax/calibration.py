@@ -1,4 +1,4 @@
-"""How sure answers are, how sure a figure is, and what is confused; NumPy only."""
+"""Honest confidences, confidence intervals and confusion matrices, in NumPy only."""
 
 import numpy as np
 
@@ -6,15 +6,15 @@ import numpy as np
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """Finds the T for which softmax(logits / T) has the least cross-entropy.
 
-    Temperature scaling (Guo et al. 2017, arXiv:1706.04599): it makes confidences
-    honest and changes no answer.
+    This is temperature scaling (Guo et al. 2017, arXiv:1706.04599). It makes
+    confidences honest and changes no answer.
 
     Args:
       logits: [N, C], of images that were not trained on.
       labels: int [N].
 
     Returns:
-      From 0.1 to 10.
+      T, from 0.1 to 10.
     """
     from scipy import optimize
 
@@ -27,23 +27,28 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Log-probabilities float64 of logits [..., C]: float32 rounds the sure ones."""
+    """Returns the log-probabilities float64 of logits [..., C].
+
+    A float32 would round probabilities close to 1.
+    """
     shifted = logits.astype(np.float64)
     shifted = shifted - shifted.max(-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
 def show_confidence(confidence: float) -> str:
-    """A probability as text, which no rounding makes a certainty."""
+    """Formats a probability; one below 1 is never rounded up to 100 %."""
     return f"{confidence:.2%}" if confidence < 0.99995 else ">99.99%"
 
 
 def wilson_interval(correct: int, count: int) -> tuple[float, float]:
-    """95 % confidence interval of a share; sound at 0 and 1 too (E. B. Wilson, 1927).
+    """Returns the 95 % confidence interval of a share `correct / count`.
+
+    Unlike the normal approximation it holds near 0 and 1 too (E. B. Wilson, 1927).
 
     Args:
-      correct: how many were right.
-      count: of how many, above 0.
+      correct: number of right answers.
+      count: number of all answers, above 0.
     """
     z = 1.959964
     share = correct / count
@@ -56,6 +61,6 @@ def wilson_interval(correct: int, count: int) -> tuple[float, float]:
 def confusion_matrix(
     labels: np.ndarray, answers: np.ndarray, num_classes: int
 ) -> np.ndarray:
-    """Counts int64 [C, C]: row i, column j is how often an i was taken for a j."""
+    """Returns counts int64 [C, C]: [i, j] is how often label i was answered with j."""
     cells = np.bincount(labels * num_classes + answers, minlength=num_classes**2)
     return cells.reshape(num_classes, num_classes)

@@ -1,7 +1,7 @@
 """What a config may hold: its fields, their types and ranges.
 
-Configs are `ml_collections.ConfigDict`s made by `configs/*.py`. Every field must be
-present: no default lives outside the config files.
+Configs are `ml_collections.ConfigDict`s made by `configs/*.py`. A config must set every
+field, but for those that came later, which have a default here.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ class Field(NamedTuple):
     type: type
     is_valid: Callable[[Any], bool]
     what: str  # completes "must be ..."
-    default: Any = None  # of a config from before the field came; None if it has none
+    default: Any = None  # for configs older than the field; None makes it required
 
 
 def _count_up_to(high: int, low: int = 0) -> Field:
@@ -87,7 +87,7 @@ FIELDS: dict[str, Field] = {
 
 
 def check_field(name: str, field: Field, value: Any) -> None:
-    """Raises a `ConfigError` if a value has the wrong type or is out of range."""
+    """Raises a `ConfigError` if the value has the wrong type or is out of range."""
     accepted = (int, float) if field.type is float else field.type
     right_type = isinstance(value, accepted) and not isinstance(value, bool)
     if not right_type or not field.is_valid(value):
@@ -112,7 +112,7 @@ def validate_config(config: ConfigDict) -> None:
     Names of models, optimizers and schedules are checked where they are looked up.
 
     Raises:
-      ConfigError: the first field that is unknown, missing or out of range.
+      ConfigError: a field is unknown, missing or out of range; it names the first one.
     """
     for group in ("model", "optimizer"):
         own = config.get(group)
@@ -134,5 +134,5 @@ def validate_config(config: ConfigDict) -> None:
                 f"config.{name} is missing; start the file from default.get_config()"
             )
     for name in flat.keys() - FIELDS.keys():
-        if name.startswith("augment."):  # one of a user's own
+        if name.startswith("augment."):  # the strength of a user's own augmentation
             check_field(name, _NOT_NEGATIVE, flat[name])

@@ -26,13 +26,13 @@ class Splits(NamedTuple):
     test: Dataset
 
     def first(self, count: int) -> "Splits":
-        """Returns the first `count` examples of each, for a trial."""
+        """Returns the first `count` examples of each split, for a trial run."""
         validation = self.validation and self.validation.first(count)
         train, test = self.train.first(count), self.test.first(count)
         return Splits(self.source, train, validation, test)
 
     def digest(self) -> str:
-        """Returns the SHA-256 (hex) of all arrays; of a stream, of its length."""
+        """Returns a SHA-256 (hex) over all arrays; a stream enters with its length."""
         sha = hashlib.sha256()
         for part in (self.train, self.validation, self.test):
             if isinstance(part, Stream):
@@ -48,7 +48,7 @@ def load_splits(
 ) -> Splits:
     """Loads the data set that the config names, or its offline data set.
 
-    If `config.validation` is not 0, a data set's own validation split is taken. If it
+    If `config.validation` is not 0, the data set's own validation split is used. If it
     has none, that many images are held out of train.
 
     Args:
@@ -57,9 +57,9 @@ def load_splits(
       manual_dir: folder with the original archives, if there is one.
 
     Raises:
-      DataError: the data cannot be had, or is damaged.
-      ConfigError: no such split, more images are to be held out than there are, or
-        some would be both trained on and held out.
+      DataError: the data cannot be found or fetched, or is damaged.
+      ConfigError: a split does not exist, more images would be held out than there are,
+        or some would be both trained on and held out.
     """
     folders = {"data_dir": data_dir, "manual_dir": manual_dir}
     offline = config.offline_dataset
@@ -82,12 +82,12 @@ def load_splits(
 
 
 def normalize(images: Any) -> Any:
-    """Scales pixels from 0..255 to [0, 1]. It takes arrays of NumPy and of JAX.
+    """Scales pixels from 0..255 to [0, 1].
 
     Args:
-      images: uint8 or float, any shape.
+      images: NumPy or JAX array of uint8 or float, any shape.
 
     Returns:
-      float32 of that shape.
+      float32 of the same shape.
     """
     return images.astype(np.float32) / 255

@@ -1,8 +1,8 @@
-"""Errors that a user can cause and mend: one line each, never a traceback. And names
-that a user writes into a config: what they stand for, or the nearest valid one.
+"""Errors that a user can cause and mend, and the look-up of names in a config.
 
-The message says what is wrong, where, and what to do about it. Scripts print it
-and exit with `exit_code` (see `mnist_jax.commands.run_command`).
+An error's message says in one line what is wrong, where, and what to do about it.
+Scripts print it without a traceback and exit with `exit_code` (see
+`mnist_jax.commands.run_command`).
 """
 
 import difflib
@@ -35,7 +35,7 @@ class PictureError(UserError):
     """A picture file that cannot be read."""
 
 
-class Interrupted(UserError):  # noqa: N818  it is no error
+class Interrupted(UserError):  # noqa: N818  because it is not an error
     """Training was asked to stop by a signal, and has saved."""
 
     def __init__(self, message: str, signum: int) -> None:
@@ -45,7 +45,7 @@ class Interrupted(UserError):  # noqa: N818  it is no error
 
 
 def suggest(name: str, valid: Iterable[str]) -> str:
-    """Returns the end of an error line: the nearest valid name, then all of them."""
+    """Returns the end of an error line: the nearest valid name, then all valid ones."""
     valid = sorted(valid)
     near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
@@ -57,13 +57,13 @@ def lookup(name: str, table: Mapping[str, Any], field: str, what: str = "") -> A
 
     Args:
       name: a key of the table; or "my_package.module:name", which is imported, so that
-        users extend every table from a package of their own.
+        users can add to every table from a package of their own.
       table: the names that come with this project.
-      field: where the name was found, "config.model.name" say.
-      what: what to say of a name that is not there, " is no optimizer" say.
+      field: where the name stands, such as "config.model.name", for the message.
+      what: what to say of a name that is not there, such as " is no optimizer".
 
     Raises:
-      ConfigError: neither a key nor something that can be imported.
+      ConfigError: the name is not in the table and cannot be imported.
     """
     if name in table:
         return table[name]
@@ -75,7 +75,7 @@ def lookup(name: str, table: Mapping[str, Any], field: str, what: str = "") -> A
         )
     try:
         return getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # the module is the user's own code: anything goes
+    except Exception as error:  # the module is the user's code and may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(
             f"{field} = {name!r} cannot be imported: {reason[:200]}"

@@ -1,4 +1,4 @@
-"""Evaluation: every image of a split counts, once, for any batch size."""
+"""Evaluation: every image of a split counts once, whatever the batch size."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +18,7 @@ Batch = dict[str, Any]
 EvalStep = Callable[[PyTree, Batch], Metrics]
 
 
-# Task and model are static, so that jit compiles once for each, whoever asks.
+# Task and model are static arguments, so that all callers share what jit compiled.
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def apply_model(task: Task, model: Model, variables: PyTree, images: jax.Array) -> Any:
     """The model's outputs for images as they are stored."""
@@ -42,7 +42,7 @@ def make_eval_step(
     Args:
       model: the linen module, or an ensemble.
       task: has the metrics.
-      placement: of a batch that devices share; None for one device.
+      placement: how devices share a batch; None for one device.
     """
     eval_step = functools.partial(_eval_step, task, model)
     return placement.spread_sums(eval_step) if placement else eval_step
@@ -55,34 +55,34 @@ def evaluate(
     batch_size: int,
     mean: Callable[[Sequence[Metrics]], dict[str, float]] = mean_metrics,
 ) -> dict[str, float]:
-    """Evaluates on the whole data set, the last, short batch included.
+    """Evaluates on the whole data set, including the last, short batch.
 
     Args:
       eval_step: from `make_eval_step`.
       variables: what `model.apply` takes.
       dataset: N > 0 images and labels.
       batch_size: images in each call; any number gives the same counts.
-      mean: `mean_metrics` of the task.
+      mean: the task's `mean_metrics`.
 
     Returns:
       The means over the N images: for digits `loss` (nats) and `accuracy` (0 to 1), and
       the integers `correct` and `count` (N).
     """
-    # Fetched at the end only, so that the device never waits for Python.
+    # Sums are fetched only at the end, so that the device never waits for Python.
     sums = [eval_step(variables, batch) for batch in batches_of(dataset, batch_size)]
     return mean(sums)
 
 
 def batches_of(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
-    """Batches of one size, as each size compiles anew: the last is filled with zeros.
+    """Yields batches of one size, as jit compiles for each: zeros fill up the last one.
 
     Raises:
-      ValueError: there is nothing to make a batch of.
+      ValueError: the data set is empty, or `batch_size` is below 1.
     """
     count = len(dataset.labels)
     if not count or batch_size < 1:
         raise ValueError(f"cannot make batches of {batch_size} of {count} images")
-    # A power of two, so that a program compiled for one number of images serves others.
+    # A small data set gets a power of two, so that similar sizes compile only once.
     batch_size = min(batch_size, 2 ** (count - 1).bit_length())
     for start in range(0, count, batch_size):
         part = [array[start : start + batch_size] for array in dataset]

@@ -22,7 +22,7 @@ def cross_entropy(
 
     Args:
       logits: [B, C].
-      labels: int32 [B]; -1 marks an example of no class, whose target is spread evenly
+      labels: int32 [B]; -1 marks an example of no class. Its target is spread evenly
         over all classes: outlier exposure (Hendrycks et al. 2019, arXiv:1812.04606).
       label_smoothing: share of the target that is spread evenly over all C classes
         (Szegedy et al. 2016, arXiv:1512.00567, section 7).
@@ -35,7 +35,7 @@ def cross_entropy(
     chosen = jnp.maximum(labels, 0)[:, None]
     right = -jnp.take_along_axis(log_probabilities, chosen, axis=-1)[:, 0]
     share = jnp.where(labels < 0, 1.0, label_smoothing)
-    # A weighted sum alone would not do: 0 times an infinite loss is NaN.
+    # Without smoothing `even` is left out, because 0 times an infinite loss is NaN.
     return jnp.where(share == 0, right, (1 - share) * right + share * even)
 
 

@@ -1,4 +1,4 @@
-"""Metrics as sums over examples, so that training and evaluation agree to the digit.
+"""Metrics are summed over examples, so that all count alike in the means of a split.
 
 To add one, write a function `(outputs, batch) -> values [B]` and a line in `METRICS`.
 """
@@ -21,7 +21,7 @@ def negative_log_likelihood(outputs: jax.Array, batch: Batch) -> jax.Array:
 
 
 def is_correct(outputs: jax.Array, batch: Batch) -> jax.Array:
-    """Whether the likeliest class is the label; bool [B]."""
+    """Tells whether the likeliest class is the label; bool [B]."""
     return jnp.argmax(outputs, -1) == batch["label"]
 
 
@@ -37,11 +37,11 @@ def summed_metrics(
       outputs: what the model returns; logits [B, C] for `METRICS`.
       batch: `mask` [B] is 1 where the example counts, 0 where it is padding. An example
         of no class, with label -1, does not count.
-      metrics: by name, with values [B].
+      metrics: functions by name, which return values [B].
 
     Returns:
-      The sum of each metric, float32, or int32 where it says yes or no; and `count`,
-      int32.
+      The sum of each metric, int32 for those of bool values and float32 for others; and
+      `count`, int32, the number of examples that count.
     """
     counts = batch["mask"].astype(bool)
     if batch["label"].ndim == 1:
@@ -55,13 +55,13 @@ def summed_metrics(
 
 
 def mean_metrics(sums: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Means over all examples of any number of `summed_metrics`.
+    """Turns the `summed_metrics` of any number of batches into means over all examples.
 
     Returns:
       The mean of each metric: `loss` (nats) and so on. The mean of `correct` is called
       `accuracy` (0 to 1); `correct` itself and `count` are integers.
     """
-    # Python's floats have 64 bits: sums of many batches outgrow those of a float32.
+    # Adds in 64 bits, because a float32 cannot hold the sums of many batches exactly.
     totals = {name: sum(float(each[name]) for each in sums) for name in sums[0]}
     count = totals.pop("count")
     correct = totals.pop("correct", None)

@@ -1,4 +1,4 @@
-"""Learning-rate schedules and the optax chain that a config asks for."""
+"""Builds the learning-rate schedule and the optax chain that a config asks for."""
 
 import inspect
 from collections.abc import Callable
@@ -28,8 +28,8 @@ def _linear(peak: float, total: int, warmup: int) -> optax.Schedule:
 
 
 def _one_cycle(peak: float, total: int, warmup: int) -> optax.Schedule:
-    # Smith and Topin 2017, arXiv:1708.07120: up for the warm-up, down again, and a
-    # last tenth of the steps to almost nothing.
+    # Smith and Topin 2017, arXiv:1708.07120: the rate rises during the warm-up, falls
+    # back, and drops to almost nothing in the last tenth of the steps.
     start, tail = peak / 25.0, total // 10
     rise = optax.linear_schedule(start, peak, warmup)
     fall = optax.linear_schedule(peak, start, total - tail - warmup)
@@ -53,7 +53,7 @@ def create_schedule(config: ConfigDict, steps_per_epoch: int) -> optax.Schedule:
     then falls as `optimizer.schedule` says until the last step of `num_epochs`.
 
     Raises:
-      ConfigError: unknown schedule, or a warm-up that leaves no step to fall in.
+      ConfigError: the schedule is unknown, or the warm-up leaves no step after it.
     """
     name = config.optimizer.schedule
     schedule = lookup(name, SCHEDULES, "config.optimizer.schedule")
@@ -69,12 +69,12 @@ def create_schedule(config: ConfigDict, steps_per_epoch: int) -> optax.Schedule:
 
 
 def _optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
-    """All of optax that is an optimizer: what takes a `learning_rate`."""
+    """Returns optax's optimizers by name: its functions that take a `learning_rate`."""
     found: dict[str, Any] = {}
     for module in (contrib, optax):
         for name, value in vars(module).items():
-            # schedule_free_* evaluate other weights than they train, scale_by_* are
-            # parts of optimizers, and sm3 takes no schedule.
+            # schedule_free_* need other weights for evaluation than for training,
+            # scale_by_* are only parts of optimizers, and sm3 takes no schedule.
             no = ("_", "schedule_free", "scale_by", "sm3")
             if name.startswith(no) or not inspect.isfunction(value):
                 continue
@@ -88,15 +88,15 @@ def create_optimizer(
 ) -> optax.GradientTransformation:
     """Builds the optax chain: clip, then decay weights and update by the schedule.
 
-    Weight decay acts on kernels only, not on biases and scales. Where the optimizer
-    has a `weight_decay` of its own, with a mask (adamw, lion, ...), it is decoupled
-    from the gradient (Loshchilov and Hutter 2017, arXiv:1711.05101); elsewhere it is
-    added to the gradient, as L2 regularisation. `muon` acts on the kernels of
-    convolutions too, and its updates are as large as Adam's, which has the biases, so
-    that one learning rate is right for both (Liu et al. 2025, arXiv:2502.16982).
+    Weight decay acts on kernels only, not on biases and scales. If the optimizer has a
+    `weight_decay` with a mask of its own (adamw, lion, ...), that one is used, which is
+    decoupled from the gradient (Loshchilov and Hutter 2017, arXiv:1711.05101).
+    Otherwise the decay is added to the gradient, as L2 regularisation. `muon` trains
+    all kernels, and Adam the biases; Muon's updates are scaled to the size of Adam's,
+    so that one learning rate is right for both (Liu et al. 2025, arXiv:2502.16982).
 
     Raises:
-      ConfigError: unknown optimizer or schedule, or arguments it does not take.
+      ConfigError: the optimizer or schedule is unknown, or does not take the arguments.
     """
     name, kwargs = config.optimizer.name, config.optimizer.kwargs.to_dict()
     optimizer = lookup(name, _optimizers(), "config.optimizer.name", _NOT_OPTAX)
@@ -106,7 +106,7 @@ def create_optimizer(
     if config.optimizer.clip_norm:
         parts.append(optax.clip_by_global_norm(config.optimizer.clip_norm))
     mask = next((m for m in ("mask", "weight_decay_mask") if m in takes), None)
-    if "weight_decay" in takes:  # its own default is not zero everywhere
+    if "weight_decay" in takes:  # set even to 0, because some defaults are not 0
         kwargs["weight_decay"] = weight_decay if mask else 0.0
     if mask and "weight_decay" in takes:
         kwargs[mask] = _is_kernel
@@ -120,7 +120,7 @@ def create_optimizer(
         parts.append(optimizer(learning_rate=schedule, **kwargs))
         tx = optax.chain(*parts)
         _try_out(tx)
-    except Exception as error:  # whatever a wrong argument makes optax raise
+    except Exception as error:  # a wrong argument can make optax raise anything
         reason = " ".join(str(error).split())
         shown = name if ":" in name else f"optax.{name}"
         raise ConfigError(
@@ -134,9 +134,9 @@ def _is_kernel(params: Any) -> Any:
 
 
 def _as_matrices(params: Any) -> Any:
-    """How Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) sees
-    each kernel as a matrix from inputs to outputs, a convolution's [H, W, C, D] as
-    [H W C, D]; None for biases, which are Adam's. optax alone takes [C, D] only.
+    """Makes Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) see a
+    kernel [H, W, C, D] as a matrix [H W C, D]; optax's default takes only [C, D].
+    Biases get None, so that Adam trains them.
     """
     numbers = contrib.MuonDimensionNumbers
 
@@ -148,8 +148,8 @@ def _as_matrices(params: Any) -> Any:
 
 
 def _try_out(tx: optax.GradientTransformation) -> None:
-    """Traces one update of a tiny tree: some transformations need more than gradients,
-    a loss function say, and this is the place to find out.
+    """Traces one update of a tiny tree, to fail early: some transformations need more
+    than gradients (a loss function, say), or have a state that cannot be saved.
     """
     params = {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(2)}
     _, state = jax.eval_shape(lambda p: tx.update(p, tx.init(p), p), params)

@@ -1,7 +1,7 @@
 """What is learned: a task is data, model, loss and metrics in one record.
 
-`TASKS` has them by name. Reading 28x28 digits is the first and the default. To add
-one, write a `Task` and a line in `TASKS`; or name your own by
+`TASKS` has the tasks by name. Reading 28x28 digits is the default. To add one, write a
+`Task` and a line in `TASKS`; or name one of your own with
 `config.task = "my_package.task:TASK"`.
 """
 
@@ -26,42 +26,42 @@ from mnist_jax.models.ensemble import for_prediction
 
 
 class BestMetric(NamedTuple):
-    """The metric on validation that the best checkpoint has the best value of."""
+    """Says which metric on validation decides which checkpoint is the best."""
 
-    name: str  # among the means of the task
+    name: str  # a key of what the task's `mean_metrics` returns
     short_name: str  # for a narrow column of the console
     format: str = ".2%"
     lower_is_better: bool = False
 
     def score(self, metrics: Mapping[str, float]) -> float | None:
-        """What is highest in the best checkpoint; None without such a metric."""
+        """Returns a number that is higher for better metrics, or None without any."""
         value = metrics.get(self.name)
         return -value if value is not None and self.lower_is_better else value
 
 
-@dataclass(frozen=True, eq=False)  # hashed by identity, as jit's static arguments are
+@dataclass(frozen=True, eq=False)  # hashed by identity, so that jit takes it as static
 class Task:
-    """All that training and evaluation know of what is learned.
+    """All that training and evaluation know about what is learned.
 
-    Batches are dicts with a leading axis [B]: `image`, `label`, `mask` (False for
-    padding), and whatever else the task's loss, metrics or model read.
+    Batches are dicts of arrays with a leading axis [B]: `image`, `label`, `mask` (False
+    for padding), and whatever else the task's loss, metrics or model read.
 
     Attributes:
       load_splits: maps (config, data_dir, manual_dir) to `Splits`, whose `train` is a
-        `Dataset` that lives on the device, or a `Stream` that is made as it is needed.
+        `Dataset` that lives on the device, or a `Stream` that workers make ahead.
       create_model: maps (config, number of classes) to a linen module.
-      image_shape: of one image, such as (28, 28, 1); models are initialised with zeros.
-      prepare: brings stored images to what the model sees; runs on the device.
-      augment: maps (rng, batch, config) to a batch of prepared images, at random.
+      image_shape: shape of one image, such as (28, 28, 1), to initialise the model.
+      prepare: turns stored images into the model's input; runs on the device.
+      augment: maps (rng, batch of prepared images, config) to a randomly changed batch.
       loss: maps (outputs, batch, config) to float32 [B].
-      metrics: maps (outputs, batch) to values [B], by name; "loss" must be among them.
-      mean_metrics: turns sums over batches into what is reported.
-      best: chooses the best checkpoint.
-      describe: says in one line how a model did, from the result of `mean_metrics`.
-      predictor: maps (trained model, config) to what predicts; averaged views, say.
-      check: raises a `ConfigError` for fields of the task that cannot be used.
+      metrics: functions by name that map (outputs, batch) to values [B]; one is "loss".
+      mean_metrics: turns the metrics' sums over batches into the reported means.
+      best: says which checkpoint is the best.
+      describe: turns the result of `mean_metrics` into one line for the user.
+      predictor: wraps (trained model, config) for prediction, to average views, say.
+      check: raises a `ConfigError` if fields that the task reads cannot be used.
       fit_temperature: maps outputs and labels of validation to what outputs are divided
-        by, so that confidences are honest; None for outputs that are no logits.
+        by, so that confidences are honest; None if outputs are not logits.
       images_per_call: about how many images one call of `train_steps` takes: enough
         that Python costs nothing, few enough that a run ends soon after a signal.
     """
@@ -86,10 +86,10 @@ def find_task(name: str) -> Task:
     """Returns the task that `config.task` names.
 
     Raises:
-      ConfigError: there is no such task, or what was found is none.
+      ConfigError: there is no such task, or the name stands for something else.
     """
     task = lookup(name, TASKS, "config.task")
-    if isinstance(task, str):  # imported now, as tasks stand above this file
+    if isinstance(task, str):  # imported only now, because tasks may import this file
         task = lookup(task, {}, "config.task")
     if not isinstance(task, Task):
         raise ConfigError(f"config.task = {name!r} is no mnist_jax.tasks.Task")
@@ -104,7 +104,7 @@ def _create_classifier(config: ConfigDict, num_classes: int) -> nn.Module:
 
 
 def _augment_images(rng: jax.Array, batch: Batch, config: ConfigDict) -> Batch:
-    own = config.get("augment_with", ())  # which older configs lack
+    own = config.get("augment_with", ())  # older configs lack this field
     images = augment(rng, batch["image"], config.augment, own)
     return {**batch, "image": images}
 

@@ -1,4 +1,4 @@
-"""A whole run: train by a config, save into a folder, and evaluate once on test."""
+"""A whole run: trains by a config, saves into a folder, and evaluates once on test."""
 
 import time
 from collections.abc import Callable
@@ -50,23 +50,23 @@ def train_and_evaluate(
     Args:
       config: see `configs/default.py`.
       workdir: folder for `config.json`, `metrics.jsonl`, events and checkpoints.
-      task: what is learned; None for the one that the config names.
+      task: what is learned; None for the task that the config names.
       data_dir: folder of prepared tfds data sets; None for tfds's own default.
       manual_dir: folder of the original archives, if there is one.
       resume: go on with the run in `workdir`, if there is one.
       overwrite: delete the run in `workdir`, if there is one.
       dry_run: do a few steps of everything, and write nothing into `workdir`.
-      read_test: False if a choice will depend on the result: test is not looked at.
-      console: is told what a person wants to see; nothing is printed unless given.
+      read_test: False evaluates on validation only, for choosing between configs.
+      console: prints the run's progress; by default nothing is printed.
 
     Returns:
       Mean metrics on test, or on validation where `read_test` is False: for digits
       `loss` (nats), `accuracy` (0 to 1), `correct` and `count`; see `over_seeds`.
 
     Raises:
-      ConfigError, DataError, CheckpointError: before training, and nothing is lost.
+      ConfigError, DataError, CheckpointError: the run cannot begin, or cannot be saved.
       Interrupted: a signal asked to stop; the state is saved.
-      UserError: weights became infinite or NaN, or something could not be saved.
+      UserError: weights became infinite or NaN, or a file could not be written.
     """
     config, workdir = resolve_config(config), Path(workdir)
     task = task or find_task(config.task)
@@ -101,7 +101,7 @@ def _run(
     folder: Path,
     read_test: bool,
 ) -> dict[str, float]:
-    """Does the run in a folder that is empty or holds this very run."""
+    """Does the run in its folder, which holds no other run."""
     program = compile_ahead.create_program_for(splits, config, task)
     with (
         console.running(),
@@ -122,13 +122,13 @@ def _run(
         if read_test:
             console.summary(splits.source, over_seeds(results), folder)
         elif signum := agreed(stop.signum):
-            # All is done here, but the caller would begin with the next trial.
+            # This run is complete, but the caller must not start the next trial.
             raise Interrupted(f"at its end, which is saved in {folder}", signum)
     return over_seeds(results)
 
 
 def _check_names(config: ConfigDict, task: Task, read_test: bool) -> None:
-    """Builds what the config names, for its errors, before any data is touched."""
+    """Builds what the config names, so that its errors come before data is loaded."""
     task.create_model(config, 10)
     task.check(config)
     create_optimizer(config, steps_per_epoch=1000)
@@ -143,7 +143,7 @@ def _load_data(
     manual_dir: str | None,
     dry_run: bool,
 ) -> tuple[ConfigDict, Splits]:
-    """Loads the same data in all processes; for a dry run a few steps of one epoch."""
+    """Loads the data, the same in all processes. A dry run gets three steps of it."""
     splits = task.load_splits(config, data_dir, manual_dir)
     check_same("data", splits.digest, f"here, {splits.source.description}")
     if dry_run:
@@ -160,8 +160,9 @@ def _begin(
     checkpointer: Checkpointer,
     data: Dataset | OpenStream,
 ) -> tuple[TrainState, Totals, Program]:
-    """Creates the state, or restores the newest with the sums of the epoch that it is
-    in; and compiles what is left to do.
+    """Creates or restores the state, and compiles the program if steps are left to do.
+
+    Returns the state, the sums of its unfinished epoch ({} for none), and the program.
     """
     totals: Totals = {}
     if checkpointer.latest_step() is None:
@@ -182,10 +183,9 @@ def _begin(
 def _train_epochs(
     run: Run, data: Dataset | OpenStream, state: TrainState, totals: Totals
 ) -> tuple[TrainState, Results]:
-    """Trains until the last step or a signal; evaluates, reports and saves.
+    """Trains until the last step or a signal; evaluates, reports and saves each epoch.
 
-    Returns the state, which is saved, and what it reached on validation; that is empty
-    if it was not measured.
+    Returns the state, which is saved, and its results on validation, if there are any.
     """
     program, validation, step = run.program, Results(), steps_done_by(state)
     while step < program.last_step and not agreed(run.stop.signum):
@@ -214,7 +214,7 @@ def _train_epochs(
             _save(run, state, totals, validation)
     run.console.trained()
     if step < program.last_step:
-        # A signal may come anywhere in the loop. What is saved already stays as it is.
+        # If the signal came after this epoch was saved, this leaves that save alone.
         _save(run, state, totals, validation)
     return state, validation
 
@@ -227,15 +227,15 @@ def train_epoch(
     stop: StopFlag,
     steps_done: Callable[[int], None],
 ) -> tuple[TrainState, Totals]:
-    """Runs the steps that are left of the epoch that `state.step` is in.
+    """Runs the steps that are left of the current epoch.
 
     Args:
       program: see `create_program`.
-      state: the state before; it is donated.
+      state: the state before, whose `step` tells the epoch; it is donated.
       data: the training data, on the device; or a stream.
-      totals: what was summed so far in this epoch; {} for nothing.
-      stop: ends the epoch after the call that is under way.
-      steps_done: is told how many steps each call did.
+      totals: the sums so far in this epoch; {} at its start.
+      stop: when set, the epoch ends after the call of `train_steps` in progress.
+      steps_done: called with the number of steps that each call did.
 
     Returns:
       The state and the sums at the end of the epoch, or where it was stopped.
@@ -248,7 +248,7 @@ def train_epoch(
     for arrays, indices, num_steps in program.calls(data, step):
         state, metrics = program.train_steps(state, arrays, indices, program.rng)
         pending.append(metrics)
-        if len(pending) > 1:  # fetched one call late, so that the device stays busy
+        if len(pending) > 1:  # fetch one call late, so that the device stays busy
             totals = add_metrics(totals, pending.pop(0), step, state)
         step += num_steps
         steps_done(num_steps)
@@ -260,7 +260,7 @@ def train_epoch(
 
 
 def steps_done_by(state: TrainState) -> int:
-    """The number of steps that a state has behind it, the same for all seeds."""
+    """Returns the number of steps that a state has done, the same for all seeds."""
     return int(np.max(state.step))
 
 
@@ -270,11 +270,11 @@ def add_metrics(
     """Adds the sums of one call of `train_steps`, which ended at step `end`.
 
     Raises:
-      UserError: the state or the loss became infinite or NaN, where and when.
+      UserError: the state or the loss became infinite or NaN; says which and when.
     """
     finite_checks.check_steps(metrics, end, state)
     sums = {k: m for k, m in metrics.items() if k not in ("finite", "finite_state")}
-    # In 64 bits: sums of many batches outgrow the digits of a float32.
+    # Adds in 64 bits, because a float32 cannot hold the sums of many batches exactly.
     return {k: totals.get(k, 0) + np.asarray(sums[k], np.float64) for k in sums}
 
 
@@ -290,7 +290,7 @@ def _measure(run: Run, state: TrainState, split: Dataset) -> Results:
 
 
 def _fit_temperature(run: Run, state: TrainState) -> float | None:
-    """What logits are divided by for honest confidences, if that can be known."""
+    """Fits the divisor of logits that makes confidences honest; None if it cannot."""
     if run.splits.validation is None or run.task.fit_temperature is None:
         return None
     images, labels = run.splits.validation
@@ -308,7 +308,7 @@ def _save(
     validation: Results,
     temperature: float | None = None,
 ) -> None:
-    """Starts to save the state, with all that is needed to use it or to go on."""
+    """Starts to save the state, with what is needed to use it or to resume the run."""
     run.program.placement.check_replicas(state)
     metadata = {
         "config": run.config.to_dict(),
@@ -325,9 +325,9 @@ def _save(
 def _finish(
     run: Run, state: TrainState, validation: Results, read_test: bool
 ) -> Results:
-    """Reads back what was saved, and evaluates on test: the one time that it is read.
+    """Verifies the saved state and evaluates on test, which is used nowhere else.
 
-    Returns what each seed reached there; on validation where `read_test` is False.
+    Returns each seed's results; those on validation where `read_test` is False.
     """
     step, last_step = steps_done_by(state), run.program.last_step
     run.checkpointer.verify(step)

@@ -1,5 +1,5 @@
-"""The state of training: arrays only, so that it can be jitted, scanned, vmapped,
-donated, sharded and saved as it is.
+"""The state of training. It holds arrays only, so that it can be jitted, scanned,
+vmapped, donated, sharded and saved as it is.
 """
 
 from typing import Any
@@ -35,7 +35,7 @@ class TrainState:
     def variables(self) -> PyTree:
         """What evaluation and prediction give to `model.apply`.
 
-        The running statistics of batch norm are an average already, of their own.
+        `batch_stats` has no second average, because it is a moving average itself.
         """
         params = self.params if self.ema_params is None else self.ema_params
         return {"params": params, "batch_stats": self.batch_stats}
@@ -47,12 +47,12 @@ class TrainState:
         tx: optax.GradientTransformation,
         ema_decay: float,
     ) -> "TrainState":
-        """Returns the state after one step of the optimizer that made `opt_state`.
+        """Returns the state after one optimizer step.
 
         Args:
-          grads: as `params`.
+          grads: gradients, in the structure of `params`.
           batch_stats: the new running statistics.
-          tx: the optimizer.
+          tx: the optimizer that made `opt_state`.
           ema_decay: share of the old average that is kept; early on it is only
             (1 + step) / (10 + step), so that the first weights are soon forgotten.
         """
@@ -79,7 +79,7 @@ def create_train_state(
     image_shape: tuple[int, ...],
     ema_decay: float,
 ) -> TrainState:
-    """Initialises the weights by `rng`, and the optimizer's state.
+    """Initialises the weights from the key `rng`, and the optimizer's state.
 
     The model's input is float32 [B, *image_shape]; `ema_decay` 0 keeps no average.
     """
@@ -90,6 +90,6 @@ def create_train_state(
         params=params,
         batch_stats=variables.get("batch_stats", {}),
         opt_state=tx.init(params),
-        # A copy: the state is donated, and no buffer may be donated twice.
+        # Copies, because the state is donated and no buffer may be donated twice.
         ema_params=jax.tree.map(jnp.copy, params) if ema_decay else None,
     )

@@ -1,9 +1,9 @@
 """The core of training: pure functions of arrays, to be compiled.
 
-`train_step` is loss, gradient, update. `train_steps` is the program that runs: a scan
-of it over some of the batches of an epoch. Micro-batches, shards and the watch for
-infinities are wrappers around these functions: see `parallel.gradients` and
-`run.finite_checks`.
+`train_step` computes loss and gradient and updates the state. `train_steps` is what a
+run compiles and calls: it scans `train_step` over several batches. Micro-batches,
+shards and the watch for infinities are wrappers around these functions: see
+`parallel.gradients` and `run.finite_checks`.
 """
 
 import inspect
@@ -37,10 +37,10 @@ def train_step(
     tx: optax.GradientTransformation,
     ema_decay: float,
 ) -> tuple[TrainState, Metrics]:
-    """One optimizer step: a pure function, to be jitted with its keywords closed over.
+    """Does one optimizer step. It is pure; bind its keywords before jitting it.
 
     Args:
-      state: the state before.
+      state: the state before the step.
       batch: for digits `image` uint8 [B, 28, 28, 1], `label` int32 [B] and `mask`
         bool [B], which is False for padding.
       rng: key of the run; the step's own randomness is `fold_in(rng, state.step)`.
@@ -49,8 +49,8 @@ def train_step(
       ema_decay: see `TrainState.apply_gradients`.
 
     Returns:
-      The state after, and the sums of `summed_metrics` on the batch as it was trained
-      on, with augmentation and dropout.
+      The state after the step, and the sums of `summed_metrics` on the batch as it was
+      trained on, with augmentation and dropout.
     """
     rng = jax.random.fold_in(rng, state.step)
     total = jnp.sum(batch["mask"], dtype=jnp.float32)
@@ -71,7 +71,7 @@ def batch_gradients(
     """Augments a batch, or a shard of one; then computes its gradients and metrics.
 
     Args:
-      state: the state before.
+      state: the state before the step.
       batch: as in `train_step`.
       rng: key of the augmentation and the dropout.
       total: see the function `loss_gradients` below.
@@ -103,12 +103,12 @@ def loss_gradients(
     """Differentiates the loss of a batch of prepared images, or of a piece of one.
 
     Args:
-      state: the state before.
-      batch: `image` float32, and what else the loss and the model read: a model gets
-        whatever its `__call__` names, `mask` say.
+      state: the state before the step.
+      batch: `image` float32, and whatever else the loss and the model read. The model
+        receives the entries that its `__call__` names, such as `mask`.
       rng: key of the dropout.
-      total: how many examples count in the whole batch, so that gradients of its parts
-        add up to those of its mean loss.
+      total: number of examples that count in the whole batch. The loss is divided by
+        it, so that the gradients of pieces add up to that of the batch's mean loss.
       task: has the loss.
       model: the linen module.
       config: for the loss.
@@ -145,20 +145,20 @@ def train_steps(
     step_fn: TrainStep,
     take: Callable[[Any, jax.Array], Batch],
 ) -> tuple[TrainState, Metrics]:
-    """K optimizer steps in one `lax.scan` over data that is on the device.
+    """Does K optimizer steps in one `lax.scan` over data that is on the device.
 
     Args:
-      state: the state before; callers donate it.
+      state: the state before the first step; callers donate it.
       data: a `Dataset`, or K batches of a stream.
-      indices: int32 [K, B], the examples of each step, where -1 is padding; or int32
-        [K], the places of the batches of a stream.
+      indices: int32 [K, B], the examples of each step, where -1 is padding; or, for a
+        stream, int32 [K], the place of each step's batch in `data`.
       rng: key of the run.
       step_fn: `train_step` with its keywords bound.
       take: maps (data, indices of a step) to its batch.
 
     Returns:
-      The state after K steps, and the metrics summed over them. Metrics that are no
-      scalars are stacked [K, ...], not summed.
+      The state after K steps, and the metrics summed over the steps. Metrics that are
+      not scalars are stacked [K, ...] instead.
     """
 
     def body(state: TrainState, chosen: jax.Array) -> tuple[TrainState, Metrics]:

@@ -2,7 +2,7 @@ import os
 import shutil
 from pathlib import Path
 
-os.environ["JAX_PLATFORMS"] = "cpu"  # for subprocesses too; before jax is imported
+os.environ["JAX_PLATFORMS"] = "cpu"  # for subprocesses too; set before jax is imported
 
 import jax
 import pytest
@@ -20,7 +20,7 @@ from mnist_jax.run.config_files import CONFIGS, load_config
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory):
-    """One cache folder for all tests, and none of the user's."""
+    """Gives all tests one cache folder, so that they do not use that of the user."""
     folder = tmp_path_factory.mktemp("cache")
     os.environ["MNIST_JAX_CACHE_DIR"] = str(folder)
     from mnist_jax.parallel import devices
@@ -30,7 +30,7 @@ def _cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def fork_server(_cache, tmp_path_factory):
-    """Runs scripts as processes, quickly."""
+    """A server that runs scripts as processes quickly: see `faults.client`."""
     with Server(tmp_path_factory.mktemp("server")) as server:
         yield server
 
@@ -39,8 +39,8 @@ def fork_server(_cache, tmp_path_factory):
 def quickly_compiled():
     """Compiles with few optimizations, in half the time.
 
-    For what is compiled to run once and has a jit of its own: others would go on with
-    what was compiled here.
+    Use it only where a test jits functions of its own and runs them once. Other tests
+    would otherwise reuse the slow programs that were compiled here.
     """
     jax.config.update("jax_disable_most_optimizations", True)
     yield
@@ -49,19 +49,19 @@ def quickly_compiled():
 
 @pytest.fixture
 def default_config():
-    """configs/default.py, free to be changed."""
+    """An unlocked copy of configs/default.py."""
     return load_config(CONFIGS / "default.py").unlock()
 
 
 @pytest.fixture
 def seed_config():
-    """configs/seed.py, free to be changed."""
+    """An unlocked copy of configs/seed.py."""
     return load_config(CONFIGS / "seed.py").unlock()
 
 
 @pytest.fixture
 def tiny_config():
-    """A net that trains two epochs of 10 steps on the embedded digits in no time."""
+    """A config that trains a small net on embedded digits: two epochs of 10 steps."""
     return make_tiny_config()
 
 
@@ -76,5 +76,5 @@ def _trained(tmp_path_factory):
 
 @pytest.fixture
 def trained_workdir(_trained, tmp_path) -> Path:
-    """A copy of the folder of a run of `tiny_config` that is finished."""
+    """A copy of the folder of a finished run of `tiny_config`."""
     return Path(shutil.copytree(_trained, tmp_path / "trained"))

@@ -1,4 +1,4 @@
-"""What tests of several rooms use."""
+"""Helpers that the tests of several rooms share."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ def make_tiny_config():
     config.model.kwargs.dense = (16,)
     config.optimizer.learning_rate = 1e-2
     config.ema_decay = 0.99
-    for name in config.augment:  # a warp takes longer to compile than all the rest
+    for name in config.augment:  # off: a warp takes longer to compile than all else
         config.augment[name] = 0.0
     return config
 
@@ -42,7 +42,7 @@ def run_python(code, timeout, **env):
 
 
 def made_dataset(count, seed=0):
-    """Images of noise whose brightest of ten rows tells the label."""
+    """Makes images of noise, in which the place of a white row tells the label."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 10, count).astype(np.int32)
     images = rng.integers(0, 60, (count, 28, 28, 1), np.uint8)
@@ -51,7 +51,9 @@ def made_dataset(count, seed=0):
 
 
 def current_config(saved: dict) -> ConfigDict:
-    """A config of today's fields with the saved values; what came later is off."""
+    """Returns a config with all of today's fields: the saved values, where there are
+    any, and newer augmentations off.
+    """
     config = load_config("smoke").unlock()
     old = flatten_config(config_from_dict(saved))
     config.model.kwargs = config.optimizer.kwargs = {}

@@ -1,4 +1,4 @@
-"""Writes files that are whole or absent, whatever happens meanwhile."""
+"""Writes files so that they are whole or absent, even after a crash or a kill."""
 
 import contextlib
 import errno
@@ -8,23 +8,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-# Some network file systems refuse to sync a folder, and keep it in order anyway.
+# Some network file systems refuse to sync a folder with these errors; ignoring that is
+# safe, because they keep folders in order by themselves.
 _NOT_FOR_FOLDERS = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Opens a file that becomes `path` if the block ends well, and else is removed.
+    """Opens a temporary file, which becomes `path` if the block ends without an error.
 
-    It is not synced to the disk, so a power cut may lose it. It is for files that can
-    be made again.
+    After an error it is removed. It is not synced to the disk, so a power cut may lose
+    it: use it for files that can be made again.
 
     Raises:
-      OSError: it cannot be written.
+      OSError: the file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with open(temporary, "xb") as file:  # not tempfile, which others may not read
+        # Not by `tempfile`, whose files other users may not read.
+        with open(temporary, "xb") as file:
             yield file
         os.replace(temporary, path)
     except BaseException:
@@ -34,12 +36,12 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Writes a text file so that either the old one or the new one is there.
+    """Writes a text file so that at any time the old or the new one is there, whole.
 
     That holds after a power cut too, because the file is synced to the disk.
 
     Raises:
-      OSError: it cannot be written; the old one is left.
+      OSError: the new file cannot be written; the old one stays.
     """
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.write_text(text)
@@ -49,13 +51,13 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def sync(path: Path) -> None:
-    """Waits until a file's content, or the list of a folder's files, is on the disk.
+    """Waits until a file's content, or a folder's list of files, is on the disk.
 
     Raises:
-      OSError: the disk reports that it is not.
+      OSError: it cannot be written to the disk.
     """
     is_folder = path.is_dir()
-    if is_folder and os.name == "nt":  # which can neither do it nor needs it
+    if is_folder and os.name == "nt":  # Windows cannot sync folders and need not
         return
     descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
     try:

@@ -1,8 +1,8 @@
-"""What is written beside the weights, so that none is ever read that was not saved.
+"""Computes what is saved beside the weights, so that damaged ones are never loaded.
 
-Orbax loads flipped bits without a word. So each array's SHA-256 stands in the metadata
-of its checkpoint, and the metadata has one of its own: a seal. Arrays are those of the
-host's memory, as a checkpoint depends on no kind or number of devices.
+Orbax loads flipped bits without an error. So the metadata of a checkpoint has the
+SHA-256 of each array, and a SHA-256 of the metadata itself: its seal. Digests are of
+arrays in the host's memory, so that they do not depend on kind or number of devices.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 def tree_digest(tree: PyTree) -> str:
     """Returns one SHA-256 (hex) over path, dtype, shape and bytes of every leaf.
 
-    The same for equal arrays on any devices, in dicts or dataclasses.
+    It is the same for equal arrays on any devices, and for dicts and dataclasses.
     """
     digests = {path: digest(to_host(leaf)) for path, leaf in flatten(tree).items()}
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
@@ -42,12 +42,15 @@ def flatten(tree: PyTree) -> dict[str, Any]:
 
 
 def to_host(leaf: jax.Array) -> np.ndarray:
-    """Returns a copy, which donation of `leaf` cannot change; of a key, its data."""
+    """Returns a copy on the host, which donating `leaf` cannot change.
+
+    Of a random key it returns the data, an array of integers.
+    """
     return np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
 
 def describe(leaf: jax.Array, host: np.ndarray) -> dict[str, Any]:
-    """What the metadata says of a leaf; `host` is `to_host(leaf)`."""
+    """Returns what the metadata says about a leaf; `host` is `to_host(leaf)`."""
     entry = {"type": _type(leaf), "sha256": digest(host)}
     if _is_key(leaf):
         entry["key_impl"] = str(jax.random.key_impl(leaf))
@@ -55,8 +58,9 @@ def describe(leaf: jax.Array, host: np.ndarray) -> dict[str, Any]:
 
 
 def place(host: np.ndarray, leaf: Any, entry: dict[str, Any]) -> jax.Array:
-    """Puts a restored array where the template's leaf is."""
-    # An array that is bound to no device stays so: else jit would compile once more.
+    """Puts a restored array onto the devices of the template's `leaf`."""
+    # If the leaf is not committed to a device, the array must not be either, because
+    # jit would compile once more for it.
     bound = getattr(leaf, "committed", True)
     array = jax.device_put(host, getattr(leaf, "sharding", None) if bound else None)
     if "key_impl" in entry:
@@ -83,13 +87,13 @@ def digest(host: np.ndarray) -> str:
 
 
 def seal(metadata: Metadata) -> Metadata:
-    """Returns metadata as JSON gives it back, with a SHA-256 of all the rest."""
+    """Returns metadata as it is after a round trip through JSON, with its SHA-256."""
     text = json.dumps(metadata, sort_keys=True)
     return {**json.loads(text), "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of what made a checkpoint."""
+    """Returns the versions of Python and the packages that make a checkpoint."""
     packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
     own = {"python": platform.python_version(), "mnist_jax": mnist_jax.__version__}
     return packages | own

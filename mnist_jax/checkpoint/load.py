@@ -1,4 +1,4 @@
-"""Loads a trained model: all that evaluation and prediction need of a run."""
+"""Loads a trained model from the folder of a run, for evaluation and prediction."""
 
 import math
 import sys
@@ -34,18 +34,18 @@ PyTree = Any
 class Loaded(NamedTuple):
     """A trained model: `model.apply(variables, images)` gives logits.
 
-    Of a run with several seeds, an `Ensemble` of them all.
+    If the run has several seeds, the model is an `Ensemble` of them all.
     """
 
     config: ConfigDict
     model: Model
-    variables: PyTree  # {"params", "batch_stats"}; the averaged params if there are
+    variables: PyTree  # {"params", "batch_stats"}; averaged params, if there are any
     metadata: Metadata
     step: int
 
     @property
     def temperature(self) -> float:
-        """What to divide logits by for honest confidences: see `fit_temperature`."""
+        """Divisor of logits that makes confidences honest: see `fit_temperature`."""
         return float(self.metadata.get("temperature", 1.0))
 
 
@@ -56,13 +56,14 @@ def load_model(
 
     Args:
       workdir: folder of a run.
-      which: "latest" or "best", by the score on validation. A damaged step is passed
-        over, with one warning, for the next latest or next best.
+      which: "latest" or "best", by the score on validation. If that step is damaged,
+        the next latest or next best is loaded, with a warning.
       trust_code: import code that the checkpoint names, such as "my_package.net:Net",
-        from a package that is installed here. A stranger's checkpoint may name any.
+        from a package that is installed here. Importing runs code, and a stranger's
+        checkpoint may name any package.
 
     Raises:
-      CheckpointError: there is no checkpoint, or none that can be used.
+      CheckpointError: there is no checkpoint, or none can be used.
     """
     steps = select_steps(workdir, None)
     if which == "best":
@@ -74,7 +75,7 @@ def load_model(
         return [p for p in metadata["leaves"] if p.startswith((params, "batch_stats/"))]
 
     metadata, host, _ = read_intact(workdir, steps, weights)
-    # Half precision is for storage only.
+    # Exported weights are float16 to save space; models compute in float32.
     host = {
         path: array.astype(np.float32) if array.dtype == np.float16 else array
         for path, array in host.items()
@@ -93,7 +94,7 @@ def load_model(
         net = task.create_model(config, metadata["dataset"]["num_classes"])
         member = task.predictor(net, config)
         num_seeds = config.get("num_seeds", 1)
-    except Exception as error:  # a stranger's may hold anything
+    except Exception as error:  # a stranger's checkpoint may hold anything
         kind = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "
         raise CheckpointError(
             f"the checkpoint in {str(workdir)!r} does not fit this mnist_jax "
@@ -114,9 +115,9 @@ def load_model(
 
 
 def _best_first(workdir: str | Path, steps: list[int]) -> list[int]:
-    """The steps that have a score, in its order."""
+    """Returns the steps that have a score, the best first."""
     folder = checkpoints_folder(workdir)
-    # A damaged step comes first: it might be the best, so that its loss is told.
+    # A damaged step might be the best. It comes first, so that a warning tells of it.
     scores = {s: read_score(folder / str(s), damaged=math.inf) for s in steps}
     ranked = [s for s in steps if scores[s] is not None]
     if not ranked:
@@ -128,7 +129,7 @@ def _best_first(workdir: str | Path, steps: list[int]) -> list[int]:
 
 
 def _check_trusted(config: ConfigDict, dataset: str, trust_code: bool) -> None:
-    """Refuses to import what is not imported yet, unless the user trusts it."""
+    """Raises an error if a module would be imported that the user does not trust."""
     fields = (config.get(name, "") for name in ("task", "offline_dataset"))
     names = (config.model.name, dataset, *fields)
     for name in names:
@@ -140,7 +141,7 @@ def _check_trusted(config: ConfigDict, dataset: str, trust_code: bool) -> None:
 
 
 def _check_dataset(dataset: dict[str, Any], temperature: Any) -> None:
-    """Checks what is read of a sealed metadata, but which another may have sealed."""
+    """Checks values of metadata that has a seal, but which anyone may have made."""
     count = dataset["num_classes"]
     if not (type(count) is int and 2 <= count <= 1000):
         raise ValueError(f"num_classes is {count!r:.30}")

@@ -1,9 +1,9 @@
-"""Reads checkpoints from the disk, and only what is bit by bit as it was saved.
+"""Reads checkpoints from the disk, and refuses what is not bit by bit as it was saved.
 
     WORKDIR/checkpoints/STEP/state      the arrays, as nested dicts
     WORKDIR/checkpoints/STEP/metadata   JSON: config, data set, versions, digests ...
 
-Both are written by Orbax: see `checkpoint`.
+Orbax writes both: see `save.py`.
 """
 
 import json
@@ -20,21 +20,26 @@ import mnist_jax
 from mnist_jax.checkpoint.format import FORMAT_VERSION, Metadata, digest, seal
 from mnist_jax.errors import CheckpointError
 
-DELETED = "deleted"  # old steps are renamed into it, which is atomic, and then removed
+# Steps are deleted in two parts: a rename into this folder, which is atomic, and later
+# the removal of its content.
+DELETED = "deleted"
 
 
 class _DamagedError(Exception):
-    """A step that is not what was saved; the message is only the reason."""
+    """A step is not as it was saved; the message gives only the reason."""
 
 
 def checkpoints_folder(workdir: str | Path) -> Path:
-    """Where the steps of a run are."""
-    # Orbax refuses relative paths, and TensorStore those with "..".
+    """Returns the folder that has a folder for each saved step of a run."""
+    # Resolved, as Orbax refuses relative paths, and TensorStore those with "..".
     return Path(workdir).resolve() / "checkpoints"
 
 
 def saved_steps(directory: Path) -> list[int]:
-    """Returns the complete steps, newest first; Orbax names others otherwise."""
+    """Returns the complete steps, newest first.
+
+    Their folders' names are plain numbers; Orbax gives incomplete ones other names.
+    """
     if not directory.is_dir():
         return []
     names = [path.name for path in directory.iterdir() if path.is_dir()]
@@ -42,7 +47,11 @@ def saved_steps(directory: Path) -> list[int]:
 
 
 def select_steps(workdir: str | Path, step: int | None) -> list[int]:
-    """Returns `step`, or else all steps, newest first; raises if there are none."""
+    """Returns all steps, newest first; or only `step`, if that is given.
+
+    Raises:
+      CheckpointError: there are none, or `step` is not among them.
+    """
     shown = repr(str(workdir))
     if not Path(workdir).is_dir():
         raise CheckpointError(
@@ -66,15 +75,18 @@ def select_steps(workdir: str | Path, step: int | None) -> list[int]:
 def read_intact(
     workdir: str | Path, steps: list[int], choose: Callable[[Metadata], Iterable[str]]
 ) -> tuple[Metadata, dict[str, np.ndarray], list[int]]:
-    """Reads the first step that is not damaged, with a warning if it is not `steps[0]`.
+    """Reads the first step that is not damaged; warns if that is not `steps[0]`.
 
     Args:
       workdir: folder of the run.
-      steps: which to try.
-      choose: returns the paths of the leaves to be read.
+      steps: the steps to try, in this order.
+      choose: maps the metadata to the paths of the leaves to read.
 
     Returns:
-      Metadata, leaves by path, and the damaged steps.
+      The metadata, the leaves by path, and the steps that were found damaged.
+
+    Raises:
+      CheckpointError: all steps are damaged, or one was saved by a newer version.
     """
     reasons: dict[int, str] = {}
     for step in steps:
@@ -99,7 +111,10 @@ def read_intact(
 
 
 def read_score(step_dir: Path, damaged: float | None = None) -> float | None:
-    """What is highest in the best step, None without any; or else `damaged`."""
+    """Returns a step's score, which is highest in the best step.
+
+    It is None if the step has no score, and `damaged` if the step is damaged.
+    """
     try:
         return _score(_read_metadata(step_dir))
     except _DamagedError:
@@ -109,11 +124,11 @@ def read_score(step_dir: Path, damaged: float | None = None) -> float | None:
 def _read_metadata(step_dir: Path) -> Metadata:
     """Reads and checks a step's metadata; raises if it is damaged or too new.
 
-    What every format has, whatever else it changes: the seal, `step` and
-    `format_version`.
+    Every format, also one of a newer version, has the seal, `step` and
+    `format_version`; other entries may change.
     """
     try:
-        # Orbax's JSON item is this one file.
+        # This one file is what Orbax makes of a JSON item called "metadata".
         path = step_dir / "metadata" / "metadata"
         if path.exists() and not path.is_file():  # a pipe would hang
             raise OSError("it is not a file")
@@ -124,7 +139,8 @@ def _read_metadata(step_dir: Path) -> Metadata:
         raise _DamagedError("it has no metadata of mnist_jax") from error
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise _DamagedError(f"unreadable metadata: {reason(error)}") from error
-    # First of all: a flipped bit in its number does not make a format a newer one.
+    # The seal is checked before the version, because a flipped bit in the version must
+    # not look like a newer format.
     intact = seal(rest)["sha256"] == metadata.get("sha256")
     if not intact or str(step) != step_dir.name:
         raise _DamagedError("its metadata does not match its SHA-256")
@@ -147,7 +163,7 @@ def _read_metadata(step_dir: Path) -> Metadata:
 
 
 def _score(metadata: Metadata) -> float | None:
-    # Checkpoints from before there was a score were ranked by accuracy.
+    # Older checkpoints have no score; they were ranked by accuracy.
     score: float | None = metadata.get("score", metadata["metrics"].get("accuracy"))
     return score
 
@@ -157,8 +173,9 @@ def _read_arrays(
 ) -> dict[str, np.ndarray]:
     """Reads the leaves of these paths and checks the SHA-256 of each.
 
-    TensorStore, under Orbax, does it alone: on a damaged file Orbax leaves reads
-    behind that print tracebacks later, and to import Orbax takes a quarter of a second.
+    It reads with TensorStore, on which Orbax is built. After reading a damaged file,
+    Orbax itself would print tracebacks from the background; and importing it takes a
+    quarter of a second.
     """
     import tensorstore as ts
 
@@ -167,7 +184,7 @@ def _read_arrays(
     try:
         opening = {}
         for path in paths:
-            name = path.replace("/", ".") + "/"  # as Orbax names it
+            name = path.replace("/", ".") + "/"  # Orbax's name of the array
             kvstore = {"driver": "ocdbt", "base": file, "path": name}
             spec = {"driver": "zarr", "kvstore": kvstore}
             opening[path] = ts.open(spec, read=True, context=context)
@@ -184,7 +201,11 @@ def _read_arrays(
 def check_types(
     expected: dict[str, str], found: dict[str, str], workdir: str | Path
 ) -> None:
-    """Raises an error that names the first leaf that differs."""
+    """Compares the types of leaves by path, as `format.types` returns them.
+
+    Raises:
+      CheckpointError: a leaf differs; the error names the first one.
+    """
     for path in (*expected, *found):
         here, there = expected.get(path, "nothing"), found.get(path, "nothing")
         if here != there:
@@ -195,9 +216,10 @@ def check_types(
 
 
 def reason(error: Exception) -> str:
-    """The part of an error of Orbax, TensorStore or JSON that fits into a line."""
+    """Shortens an error of Orbax, TensorStore or JSON so that it fits into a line."""
     text = " ".join(str(error).split())
-    if number := re.search(r"os_error_code='(\d+)'", text):  # after 500 characters
+    # TensorStore tells the cause only after some 500 characters.
+    if number := re.search(r"os_error_code='(\d+)'", text):
         return os.strerror(int(number[1]))
     return text[:200] or type(error).__name__
 

@@ -1,9 +1,9 @@
 """Saves and restores the state of training, through Orbax.
 
-Orbax writes a step under a temporary name and renames it when it is complete. Only the
-arrays in it would outlast a power cut, so that the rest is synced here. Arrays are
-saved from the host's memory (they are a few MB): what is hashed is then what is
-written, and donated buffers may change during a save.
+Orbax writes a step under a temporary name and renames it when it is complete. It syncs
+only the arrays to the disk, so the rest is synced here, to outlast a power cut. Arrays
+(a few MB) are first copied to the host. So what is hashed is what is written, and the
+state may be donated while it is being saved.
 """
 
 import functools
@@ -47,11 +47,11 @@ from mnist_jax.errors import CheckpointError
 
 PyTree = Any
 
-_CENTURY = 100 * 365 * 86400  # in seconds
+_CENTURY = 100 * 365 * 86400  # seconds
 
 
 class Restored(NamedTuple):
-    """A state as it was saved, in the structure and on the devices of the template."""
+    """A saved state, in the structure and on the devices of the template."""
 
     state: PyTree
     step: int
@@ -61,17 +61,17 @@ class Restored(NamedTuple):
 class Checkpointer:
     """Saves and restores the training state of one run, in `workdir/checkpoints`.
 
-    Keeps the newest `max_to_keep` steps, and the best one by its score on validation.
-    Hold `workdir.lock_workdir` first: two of them in one folder would fight.
-    A context manager: leaving it waits for the save in progress, so that a failed
-    save is raised there at the latest.
+    It keeps the newest `max_to_keep` steps, and the best one by score on validation.
+    Hold `workdir.lock_workdir` first, because two Checkpointers in one folder would
+    delete each other's files. It is a context manager: leaving it waits for the save in
+    progress, and raises the error if that failed.
 
     Raises:
       CheckpointError: the folder cannot be created or written.
     """
 
     def __init__(self, workdir: str | Path, *, max_to_keep: int) -> None:
-        if max_to_keep < 2:  # nothing would be left if the newest were damaged
+        if max_to_keep < 2:  # if the newest step is damaged, another must be left
             raise ValueError(f"max_to_keep must be 2 or more, got {max_to_keep}")
         ocp = import_orbax()
         self._workdir = workdir
@@ -86,16 +86,18 @@ class Checkpointer:
                 self._directory,
                 options=ocp.CheckpointManagerOptions(
                     todelete_subdir=DELETED,
-                    lightweight_initialize=True,  # else a damaged step stops it
+                    # Otherwise Orbax fails here if a step is damaged.
+                    lightweight_initialize=True,
                     async_options=ocp.AsyncOptions(
-                        # It goes by the time of day, which may jump; of several
-                        # processes, where one may hang, the usual limit.
+                        # Orbax measures this by the time of day, which may jump, so a
+                        # single process gets no limit. Several processes keep the usual
+                        # limit, because one of them may hang.
                         timeout_secs=_CENTURY if jax.process_count() == 1 else 1200,
-                        # Else a save that fails leaves threads waiting for minutes.
+                        # Otherwise a failed save leaves threads waiting for minutes.
                         create_directories_asynchronously=False,
                     ),
                 ),
-                # The format that `checkpoint_files` reads, whatever Orbax's default.
+                # `read.py` reads this format, which may not stay Orbax's default.
                 item_handlers={
                     "state": ocp.PyTreeCheckpointHandler(
                         use_ocdbt=True, use_zarr3=False
@@ -126,10 +128,10 @@ class Checkpointer:
             self.wait()
             self._manager.close()
         except CheckpointError as error:
-            # The disk that failed here has failed there too: this says more of it.
+            # An OSError of the block has the same cause, the disk, and says less.
             if exc is None or isinstance(exc, OSError):
                 raise
-            if not isinstance(exc, CheckpointError):  # which says it already
+            if not isinstance(exc, CheckpointError):  # that one says the same already
                 print(f"warning: {error}", file=sys.stderr)
         finally:
             self._purge()
@@ -144,16 +146,16 @@ class Checkpointer:
     ) -> None:
         """Starts to save `state` as step `state.step`; does not wait for the disk.
 
-        A step that is there already is left as it is: the same step of the same run
-        is the same state.
+        If the step is saved already, nothing is done: the same step of the same run is
+        the same state.
 
         Args:
-          state: arrays, with a leaf `step`; may be donated right afterwards.
-          metadata: what else is needed to use the weights, JSON-able: `config` and
-            `dataset`. Versions, device, metrics and digests are added here.
-          metrics: on validation. A value that is not finite is stored as null.
-          score: what is highest in the best step; None, or what is not finite, is
-            never the best.
+          state: arrays, with a leaf `step`; may be donated as soon as this returns.
+          metadata: what else is needed to use the weights, such as `config` and
+            `dataset`, as JSON values. Versions, device, metrics and digests are added.
+          metrics: means on validation. A value that is not finite is stored as null.
+          score: the best step is the one with the highest score. A step whose score is
+            None or not finite is never the best.
 
         Raises:
           CheckpointError: this save, or the one before it, failed; or the state holds
@@ -184,7 +186,7 @@ class Checkpointer:
             }
         )
         try:
-            for damaged in self._damaged:  # which the step resumed from replaces
+            for damaged in self._damaged:  # the run will save these steps again
                 self._manager.delete(damaged)
             self._damaged = []
             if step in saved_steps(self._directory):
@@ -199,11 +201,11 @@ class Checkpointer:
                 ),
                 force=True,  # Orbax's own rules skip some saves, silently
             )
-        except Exception as error:  # a full disk raises many kinds
+        except Exception as error:  # a full disk can raise errors of many kinds
             raise self._not_saved(error) from error
 
     def wait(self) -> None:
-        """Waits until what was saved is on disk.
+        """Waits until the last save is on the disk.
 
         Raises:
           CheckpointError: it could not be written.
@@ -211,7 +213,8 @@ class Checkpointer:
         unsynced, self._unsynced = self._unsynced, None
         try:
             self._manager.wait_until_finished()
-            if self._is_gone():  # Orbax has made it anew, with half of the run's files
+            # If the folder was moved away, Orbax has made a new one, without old steps.
+            if self._is_gone():
                 raise FileNotFoundError
             if unsynced is not None and jax.process_index() == 0:
                 _sync(self._directory / str(unsynced))
@@ -223,14 +226,14 @@ class Checkpointer:
         """Reads a step back, checked against its SHA-256s and against `template`.
 
         Args:
-          template: arrays or `jax.ShapeDtypeStruct`s: what structure, shapes and
-            dtypes are expected, and on which devices (`sharding`) they shall be.
-          step: which one; None takes the newest that is not damaged, with one
-            warning where that is not the newest.
+          template: arrays or `jax.ShapeDtypeStruct`s with the expected structure,
+            shapes and dtypes, and with the devices (`sharding`) to restore to.
+          step: the step to read. None takes the newest that is not damaged, and warns
+            if newer ones are damaged.
 
         Raises:
-          CheckpointError: there is none, it is damaged or foreign, written by a newer
-            version, or its leaves are not those of the template.
+          CheckpointError: there is no such step; it is damaged, or was written by a
+            newer version; or its leaves are not those of the template.
         """
         self.wait()
         expected = types(template)
@@ -262,14 +265,14 @@ class Checkpointer:
         A run has succeeded when its last checkpoint has passed this.
 
         Raises:
-          CheckpointError: it is not there, or not as it was saved.
+          CheckpointError: the step is missing, or not as it was saved.
         """
         self.wait()
         read_intact(
             self._workdir, select_steps(self._workdir, step), lambda m: m["leaves"]
         )
         try:
-            self._delete_old()  # left where a run was killed before it did so
+            self._delete_old()  # a run that was killed may have left old steps
         except OSError as error:
             raise self._not_saved(error) from error
 
@@ -288,9 +291,10 @@ class Checkpointer:
         return max(((a, s) for a, s in ranked if a is not None), default=(0, None))[1]
 
     def _delete_old(self) -> None:
-        """Deletes all steps but those to keep, once the newest is known to be good.
+        """Deletes all steps but those to keep; called when the newest is on the disk.
 
-        Each is renamed first, which is atomic: half of one would still look like one.
+        Each step is renamed first, which is atomic, because a step that is deleted by
+        half would still look like a step.
         """
         if jax.process_index() > 0:
             return
@@ -304,8 +308,8 @@ class Checkpointer:
             (self._directory / str(step)).rename(deleted / str(step))
 
     def _purge(self) -> None:
-        """Removes deleted steps, and what a save left that was killed or failed."""
-        # Orbax's own option goes on with it in the background.
+        """Removes deleted steps, and what killed or failed saves have left."""
+        # Orbax's own clean-up would run on in the background.
         if jax.process_index() == 0:
             for path in self._directory.glob("*.orbax-checkpoint-tmp*"):
                 shutil.rmtree(path, ignore_errors=True)
@@ -330,7 +334,7 @@ class Checkpointer:
 
 
 def _sync(step_dir: Path) -> None:
-    """Puts onto the disk what TensorStore has not: the metadata and the folders."""
+    """Syncs to the disk what TensorStore does not: the metadata and the folders."""
     for path in (
         step_dir / "metadata" / "metadata",
         step_dir / "metadata",
@@ -343,17 +347,18 @@ def _sync(step_dir: Path) -> None:
 
 @functools.cache
 def import_orbax() -> Any:
-    """Imports Orbax where it is needed, as that takes a while, and quietens it."""
+    """Imports Orbax, only when it is needed because that takes a while; silences it."""
     import orbax.checkpoint as ocp
 
     def is_worth_showing(record: logging.LogRecord) -> bool:
-        # Not 68 INFO lines a save, nor warnings and tracebacks of what is raised here.
+        # Hides 68 INFO lines per save, and warnings and tracebacks of errors that are
+        # raised here anyway.
         from_orbax = "orbax" in Path(record.pathname).parts
         serious = record.levelno >= logging.ERROR and not record.exc_info
         return serious or not from_orbax
 
     def unraisablehook(unraisable: "sys.UnraisableHookArgs") -> None:
-        # One failed write ends Orbax's event loop; the others then complain of that.
+        # After one failed write, Orbax's other writes complain of a closed event loop.
         if str(unraisable.exc_value) != "Event loop is closed":
             show(unraisable)
 

@@ -12,13 +12,13 @@ Batch = dict[str, jax.Array]
 
 
 def take_examples(dataset: Dataset, chosen: jax.Array) -> Batch:
-    """The batch of the examples at int32 [B]; -1 is padding."""
+    """Returns the batch of the chosen examples, int32 [B]; -1 stands for padding."""
     images, labels = dataset.images[chosen], dataset.labels[chosen]
     return {"image": images, "label": labels, "mask": chosen >= 0}
 
 
 def take_batch(batches: Batch, place: jax.Array) -> Batch:
-    """The batch at a place, int32 [], among K batches of a stream."""
+    """Returns one of K batches of a stream, that at `place`, int32 []."""
     return jax.tree.map(lambda leaf: leaf[place], batches)
 
 
@@ -26,7 +26,7 @@ def take_batch(batches: Batch, place: jax.Array) -> Batch:
 def epoch_indices(
     rng: jax.Array, epoch: jax.Array, *, num_examples: int, batch_size: int
 ) -> jax.Array:
-    """The data order of one epoch, a pure function of `(rng, epoch)`.
+    """Returns the data order of one epoch, a pure function of `(rng, epoch)`.
 
     Returns:
       int32 [steps, batch_size]: every example once; the last, short batch is filled

@@ -1,7 +1,7 @@
-"""Data that is made as it is needed, by worker processes ahead of the training loop.
+"""Makes training data in worker processes, a little ahead of the training loop.
 
-A batch is a pure function of seed and step, so that a run that was killed goes on with
-the batches that an unbroken one would have seen, on any number of workers.
+A batch is a pure function of seed and step. So a run that was killed and resumed sees
+the same batches as an unbroken run, with any number of workers.
 """
 
 import contextlib
@@ -28,9 +28,9 @@ class Stream(NamedTuple):
     Attributes:
       make_batch: maps (seed, step, batch_size) to arrays with a leading axis
         [batch_size]: `image`, `label`, `mask` and so on, of the same shapes and dtypes
-        at every step. Pure; workers import it by its name.
-      num_examples: how many make an epoch.
-      num_workers: processes that make batches; None for one a core.
+        at every step. It must be pure, and workers must be able to import it.
+      num_examples: number of examples in an epoch.
+      num_workers: number of processes that make batches; None for one per core.
     """
 
     make_batch: Callable[[int, int, int], Batch]
@@ -38,7 +38,7 @@ class Stream(NamedTuple):
     num_workers: int | None = None
 
     def first(self, count: int) -> "Stream":
-        """A stream with epochs of `count` examples."""
+        """Returns this stream with epochs of at most `count` examples."""
         return self._replace(num_examples=min(count, self.num_examples))
 
 
@@ -50,16 +50,16 @@ class OpenStream:
     ) -> None:
         self._stream, self._pool = stream, pool
         self._arguments = (seed, batch_size)
-        self._next = 0  # the first step that nobody was asked for
+        self._next = 0  # the first step that the workers were not asked for yet
         self._waiting: deque[tuple[int, Future[Batch]]] = deque()
         self._example: Batch | None = None
-        # Enough that no worker waits, few enough that memory stays bounded.
+        # So many batches keep all workers busy, and bound the memory.
         self._ahead = 2 * _count_workers(stream)
 
     def batches(self, first: int, count: int) -> Batch:
-        """The batches of the steps from `first` on, stacked [count, batch_size, ...].
+        """Returns the batches of steps `first`, `first + 1` ... as [count, B, ...].
 
-        Waits for the workers, and asks them for the next ones.
+        Waits for the workers to make them, and asks for the batches that come next.
 
         Raises:
           UserError: a batch could not be made, or a worker was killed.
@@ -71,7 +71,7 @@ class OpenStream:
         return {name: np.stack([each[name] for each in made]) for name in made[0]}
 
     def zeros(self, count: int) -> Batch:
-        """As `batches`, with zeros: to compile for."""
+        """Returns zeros in the shapes of `batches`, to compile with."""
         if self._example is None:
             if not self._waiting:
                 self._ask(self._next + 1)
@@ -103,7 +103,7 @@ class OpenStream:
                 return future.result()
             except (UserError, BrokenProcessPool):
                 raise
-            except Exception as error:  # of whatever makes the batch
+            except Exception as error:  # `make_batch` may raise anything
                 reason = " ".join(str(error).split())[:200]
                 raise DataError(
                     f"the batch of step {step} could not be made: "
@@ -116,11 +116,11 @@ def open_stream(stream: Stream, seed: int, batch_size: int) -> Iterator[OpenStre
     """Starts the workers of a stream, and ends them with the block.
 
     Args:
-      stream: what to make.
-      seed: of the run.
+      stream: says which batches to make.
+      seed: the run's seed.
       batch_size: examples in a batch.
     """
-    # A process that has started threads, as JAX does, must not be forked.
+    # Workers are spawned, because a process with threads, like JAX's, must not fork.
     pool = ProcessPoolExecutor(
         _count_workers(stream), multiprocessing.get_context("spawn"), _start_worker
     )
@@ -146,11 +146,11 @@ def _broken_pool_as_error() -> Iterator[None]:
 
 
 def _start_worker() -> None:
-    # Signals may reach all processes of a group: the one that trains saves, and then
-    # ends the others.
+    # Ctrl-C reaches all processes of a group. The training process saves and then ends
+    # the workers, so that these must ignore the signal.
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)
-    # A worker would wait for work for ever once the one that trains was killed.
+    # Otherwise a worker would wait for work for ever if the training process is killed.
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

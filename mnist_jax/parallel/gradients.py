@@ -1,5 +1,6 @@
-"""How the gradients of a batch are computed in parts: shards, and pieces that fit into
-a processor's cache. Both wrap a function of `train_step` in one of the same signature.
+"""Computes the gradients of a batch in parts: shards, and pieces that fit into a cache.
+
+Each wraps a function of `train_step.py` and keeps its signature.
 """
 
 from collections.abc import Callable
@@ -17,13 +18,13 @@ PyTree = Any
 
 
 def over_shards(gradients: Gradients, num_shards: int) -> Gradients:
-    """Wraps `batch_gradients`: sums over the shards of a batch, which devices share.
+    """Wraps `batch_gradients` to sum over the shards of a batch, which devices share.
 
     Each shard has a key of its own. Statistics of batch norm are averaged.
 
     Args:
       gradients: `batch_gradients` with its keywords bound.
-      num_shards: more than one needs `shards.jit_over_shards`.
+      num_shards: if above 1, the caller must jit with `shards.jit_over_shards`.
     """
     if num_shards == 1:
         return gradients
@@ -45,14 +46,14 @@ def over_shards(gradients: Gradients, num_shards: int) -> Gradients:
 
 
 def in_pieces(gradients: Gradients, size_of: Callable[[int], int]) -> Gradients:
-    """Wraps `loss_gradients`: adds up the gradients of pieces of a batch.
+    """Wraps `loss_gradients` to add up the gradients of pieces of a batch.
 
-    Each piece has a key of its own. Batch norm takes the batch in one piece, as it
-    needs the statistics of all of it.
+    Each piece has a key of its own. A model with batch norm gets the whole batch as one
+    piece, because it needs the statistics of the whole batch.
 
     Args:
       gradients: `loss_gradients` with its keywords bound.
-      size_of: maps the number of examples B to that in a piece, a divisor of B.
+      size_of: maps the size B of a batch to the size of a piece, which divides B.
     """
 
     def wrapped(

@@ -1,4 +1,4 @@
-"""Where the arrays of a run live, and how its functions are jitted for that."""
+"""Puts the arrays of a run onto devices, and jits its functions for that."""
 
 import functools
 from collections.abc import Callable
@@ -18,20 +18,25 @@ PyTree = Any
 
 
 class Placement:
-    """One model on one device; or S models of different seeds, which devices share; or
-    one model on all devices, whose batches are cut into shards that they share.
+    """Where the arrays of a run live, and how its functions are jitted for that.
+
+    There are three cases:
+
+    - one model on one device;
+    - S models of different seeds, split over the devices;
+    - one model with a copy on each device, and batches split into shards over them.
 
     With S > 1 seeds, states, indices, rngs and metrics have a leading axis [S].
 
     Attributes:
       num_seeds: S.
-      num_shards: parts of a batch.
-      is_alone: whether it is one model on one device of one process.
-      sharding: of what all devices have a copy of. It is None where there are no
-        shards: arrays that are committed to one device compile once more.
+      num_shards: number of shards of a batch.
+      is_alone: True for one model on one device of one process.
+      sharding: the sharding of arrays that every device has a copy of. Without shards
+        it is None, because arrays that are committed to a device compile once more.
 
     Raises:
-      ConfigError: the shards do not spread over the devices of several processes.
+      ConfigError: the shards cannot be split evenly over the devices of all processes.
     """
 
     def __init__(self, num_seeds: int = 1, num_shards: int = 1) -> None:
@@ -41,14 +46,14 @@ class Placement:
         self.sharding = shards.replicated(self._mesh) if num_shards > 1 else None
 
     def put(self, tree: PyTree) -> PyTree:
-        """Puts arrays onto the devices."""
+        """Puts arrays onto the devices; with shards, a copy onto each."""
         return jax.device_put(tree, self.sharding)
 
     def check_replicas(self, state: TrainState) -> None:
         """Checks that all processes hold the same state.
 
         Raises:
-          UserError: they do not.
+          UserError: the states differ.
         """
         shards.check_same(
             "weights",
@@ -58,7 +63,7 @@ class Placement:
         )
 
     def rngs(self, seed: int, **jit_options: Any) -> jax.Array:
-        """Keys [3, (S)] for initial weights, data order and steps, of each seed."""
+        """Returns keys [3, (S)]: of initial weights, data order and steps, by seed."""
 
         def make() -> jax.Array:
             seeds = range(seed, seed + self.num_seeds)
@@ -87,7 +92,7 @@ class Placement:
     def spread_sums(self, fn: Callable[[PyTree, PyTree], PyTree]) -> Any:
         """Jits `(variables, batch) -> sums` so that devices share a batch's shards.
 
-        Without shards it returns `fn` as it is, which the caller has jitted.
+        Without shards it returns `fn` unchanged, so the caller should pass it jitted.
         """
         if self.num_shards == 1:
             return fn
@@ -101,7 +106,7 @@ class Placement:
         return shards.jit_over_shards(spread, self._mesh)
 
     def spread_rows(self, fn: Callable[[PyTree, jax.Array], jax.Array]) -> Any:
-        """The same for `(variables, images) -> outputs` [B, ...]."""
+        """Like `spread_sums`, but for `(variables, images) -> outputs [B, ...]`."""
         if self.num_shards == 1:
             return fn
 
@@ -115,10 +120,10 @@ class Placement:
 
 
 def check_parallel(config: ConfigDict) -> None:
-    """Checks that seeds, shards and batch norm go together.
+    """Checks that the config's seeds, shards and batch norm can be combined.
 
     Raises:
-      ConfigError: they do not.
+      ConfigError: they cannot, or several processes have no shards.
     """
     if config.num_shards > 1 and config.num_seeds > 1:
         raise ConfigError(

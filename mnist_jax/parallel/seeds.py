@@ -1,9 +1,9 @@
-"""Many seeds in one program: the training of S independent models side by side.
+"""Trains S independent models, of different seeds, side by side in one program.
 
-Everything of theirs has a leading axis of seeds [S, ...]. It is cut over the devices,
-which need not talk to each other. On each, `vmap` would join the models' convolutions
-into grouped ones: right for a GPU, which one small model leaves idle, and slow on the
-CPU, where the models take turns instead and the devices are its cores.
+All arrays of the models have a leading axis of seeds [S, ...], which is split over the
+devices. Devices need not communicate. Within a device, `vmap` joins the models'
+convolutions into grouped ones. That is right for a GPU, which one small model leaves
+idle. It is slow on the CPU, so there the models take turns, and each core is a device.
 """
 
 import functools
@@ -29,15 +29,15 @@ def jit_for_each_seed(
     """Jits a function of one seed for S seeds, spread over the devices.
 
     Args:
-      fn: pure; of one seed.
-      in_axes: for each argument 0, where its leaves have a leading axis [S], or None,
-        where the seeds share it.
-      num_seeds: S. The largest number of devices that divides it takes part.
+      fn: a pure function of one seed's arguments.
+      in_axes: for each argument, 0 if its leaves have a leading axis [S], or None if
+        the seeds share it.
+      num_seeds: S. The largest number of devices that divides S is used.
       donate_argnums: as for `jax.jit`.
 
     Returns:
-      The jitted function, whose results' leaves have the leading axis. With one seed
-      there is no such axis anywhere: it is `jax.jit(fn)`.
+      The jitted function. The leaves of its results have a leading axis [S]. With one
+      seed there is no such axis, and it is `jax.jit(fn)`.
     """
     if num_seeds == 1:
         options = ops.compiler_options() if donate_argnums else None
@@ -60,7 +60,8 @@ def jit_for_each_seed(
         out_specs=PartitionSpec("seeds"),
         check_vma=False,
     )
-    # Not of what only makes a state: `jax.eval_shape` would refuse the options.
+    # Only training donates and gets the options. A function that creates a state gets
+    # none, because `jax.eval_shape` would refuse them.
     one_core = len(devices) > 1
     options = ops.compiler_options(one_core) if donate_argnums else None
     return jax.jit(sharded, donate_argnums=donate_argnums, compiler_options=options)
@@ -79,7 +80,7 @@ def _bind(
 
 
 def unstack(tree: PyTree, num_seeds: int) -> list[PyTree]:
-    """Each seed's own tree, on the host; of one seed, the tree as it is."""
+    """Returns each seed's own tree, on the host; for one seed the tree as it is."""
     if num_seeds == 1:
         return [tree]
     host = jax.device_get(tree)
@@ -87,14 +88,14 @@ def unstack(tree: PyTree, num_seeds: int) -> list[PyTree]:
 
 
 def over_seeds(metrics: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Mean and sample standard deviation of each metric.
+    """Computes mean and sample standard deviation of each metric over seeds.
 
     Args:
-      metrics: of each seed.
+      metrics: the mean metrics of each seed.
 
     Returns:
-      For several seeds `name` and `name_sd`, and `num_seeds`; for one, its own; for
-      none, nothing.
+      For several seeds, each metric's mean as `name` and standard deviation as
+      `name_sd`, and `num_seeds`. For one seed, its metrics; for no seeds, {}.
     """
     if len(metrics) < 2:
         return dict(metrics[0]) if metrics else {}

@@ -1,11 +1,11 @@
 """Data parallelism whose result does not depend on the devices.
 
-A batch is cut into `config.num_shards` logical shards. Each has randomness of its own,
-a device takes one or more of them in turn, and their gradients are added in the order
-of one tree, whose lower branches a device may add by itself. So the number of devices
-and of processes decides only where arrays live: the weights are the same, bit for bit.
-(A plain mean over devices adds in another order on another number of them, and after
-some hundred steps nothing agrees any more.)
+A batch is split into `config.num_shards` logical shards, each with its own random key.
+A device computes one or more shards in turn. The gradients of all shards are then added
+in the order of one fixed tree; a device adds the branches of its own shards. So the
+numbers of devices and processes decide only where arrays live, and the weights are
+the same, bit for bit. (A plain mean over devices would add in an order that depends on
+their number, and after some hundred steps the weights would differ visibly.)
 """
 
 import functools
@@ -29,12 +29,14 @@ _AXIS = "data"
 
 
 def make_mesh(num_shards: int) -> Mesh:
-    """The devices that take part, in one axis `data`.
+    """Returns the mesh of the devices that are used, with one axis `data`.
 
-    All of them, over all processes; of one process so many as divide `num_shards`.
+    One process uses the largest number of its devices that divides `num_shards`.
+    Several processes use all their devices.
 
     Raises:
-      ConfigError: several processes have devices that the shards do not spread over.
+      ConfigError: there are several processes, whose devices do not divide
+        `num_shards`.
     """
     devices = jax.devices()
     count = len(devices)
@@ -54,7 +56,7 @@ def make_mesh(num_shards: int) -> Mesh:
 
 
 def spread(num_parts: int, num_devices: int) -> int:
-    """How many of the devices take part where each gets equally many parts."""
+    """Returns how many devices can be used if each must get equally many parts."""
     return max(n for n in _divisors(num_parts) if n <= num_devices)
 
 
@@ -63,14 +65,14 @@ def _divisors(number: int, above: int = 0) -> list[int]:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The sharding of what every device has a copy of: state, data set, metrics."""
+    """Returns the sharding of what every device has a copy of, such as the state."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def jit_over_shards(
     fn: Callable[..., PyTree], mesh: Mesh, donate_argnums: tuple[int, ...] = ()
 ) -> Any:
-    """Jits a function that calls `sum_over_shards`.
+    """Jits a function that calls `sum_over_shards` or `map_over_shards`.
 
     Args:
       fn: pure; its arguments and results are replicated.
@@ -88,21 +90,24 @@ def jit_over_shards(
 def sum_over_shards(
     fn: Callable[[PyTree, jax.Array], PyTree], num_shards: int, batch: PyTree
 ) -> PyTree:
-    """Sums a function of shards over all of a batch; within `jit_over_shards`.
+    """Applies a function to each shard of a batch and adds up the results.
+
+    It must be called within `jit_over_shards`.
 
     Args:
       fn: maps (shard, index), a batch of ceil(B / num_shards) and an int32 [], to a
         tree of sums.
-      num_shards: V, a multiple of the devices.
-      batch: leaves [B, ...]. Zeros are added where V does not divide B: a `mask` in it
-        must make them count for nothing.
+      num_shards: V, a multiple of the number of devices.
+      batch: leaves [B, ...]. If V does not divide B, zeros are appended; `fn` must
+        ignore them, by a `mask` in the batch.
 
     Returns:
-      As `fn`: the sum over the V shards, bit-equal on any number of devices.
+      The sum of the results of `fn` over the V shards, bit-equal on any number of
+      devices.
     """
     own = num_shards // jax.lax.axis_size(_AXIS)
-    # As often as all shards can be added in pairs. Two or more rows are left for the
-    # end, which is then the same program on any number of devices.
+    # Neighbours are added in pairs as often as V can be halved. At least two rows are
+    # left for the final sum, which is then the same on any number of devices.
     times = _times_even(num_shards)
     if times and num_shards == 1 << times:
         times -= 1
@@ -115,16 +120,16 @@ def sum_over_shards(
 
 
 def _times_even(number: int) -> int:
-    """How often 2 divides it."""
+    """Returns how often a number can be halved without a remainder."""
     return (number & -number).bit_length() - 1
 
 
 def _add_pairs(rows: jax.Array, times: int) -> jax.Array:
-    """Adds neighbours of [n, size] so many times: [n / 2^times, size].
+    """Adds neighbouring rows of [n, size] `times` times: [n / 2^times, size].
 
-    In a loop, each time around for one half of the columns: XLA compiles loops apart
-    from what comes before and after. Together it would round otherwise, where a device
-    has other numbers of rows to add.
+    A loop does this, over the two halves of the columns, only because XLA compiles a
+    loop apart from the code around it. Compiled together, the code would round
+    differently for different numbers of rows, that is, of devices.
     """
     if not times:
         return rows
@@ -145,11 +150,13 @@ def _add_pairs(rows: jax.Array, times: int) -> jax.Array:
 def map_over_shards(
     fn: Callable[[PyTree], jax.Array], num_shards: int, batch: jax.Array
 ) -> jax.Array:
-    """Applies a function to the shards of a batch; within `jit_over_shards`.
+    """Applies a function to each shard of a batch and concatenates the results.
+
+    It must be called within `jit_over_shards`.
 
     Args:
-      fn: maps a shard [ceil(B / num_shards), ...] to as many rows.
-      num_shards: V, a multiple of the devices.
+      fn: maps a shard [ceil(B / num_shards), ...] to the same number of rows.
+      num_shards: V, a multiple of the number of devices.
       batch: [B, ...].
 
     Returns:
@@ -163,7 +170,7 @@ def map_over_shards(
 def _of_own_shards(
     fn: Callable[[PyTree, jax.Array], PyTree], num_shards: int, batch: PyTree
 ) -> PyTree:
-    """`fn(shard, index)` for each shard that is this device's, stacked [V / D, ...]."""
+    """Returns `fn(shard, index)` for this device's shards, stacked [V / D, ...]."""
 
     def cut(leaf: jax.Array) -> jax.Array:  # [V, ceil(B / V), ...]
         padding = -len(leaf) % num_shards
@@ -183,17 +190,18 @@ def _of_own_shards(
     first = jax.lax.axis_index(_AXIS).astype(jnp.int32) * own
     shapes = jax.eval_shape(one, first)
     parts = jax.tree.map(lambda x: jnp.zeros((own, *x.shape), x.dtype), shapes)
-    # The bounds are not constants: XLA would take a loop of one shard apart, compile
-    # its body together with what surrounds it, and round otherwise than in a loop.
+    # The bounds must not be constants: XLA would unroll a loop over one shard, and its
+    # body, compiled together with the code around it, would round differently.
     return jax.lax.fori_loop(first, first + own, add, parts)
 
 
 def _join(
     parts: PyTree,
 ) -> tuple[list[jax.Array], Callable[[list[jax.Array]], PyTree]]:
-    """Leaves [n, ...] as one array [n, size] of each dtype, and back from [size].
+    """Joins leaves [n, ...] into one array [n, size] for each dtype.
 
-    As devices wait for each other once for each array.
+    Fewer arrays are faster, because devices wait for each other once for each array.
+    Returns the arrays, and a function that splits arrays [size] into leaves again.
     """
     leaves, treedef = jax.tree.flatten(parts)
     dtypes = sorted({leaf.dtype.name for leaf in leaves})
@@ -218,14 +226,14 @@ def _join(
 
 
 def is_primary() -> bool:
-    """Whether this process is the one that prints and writes."""
+    """Tells whether this process is the first, which alone prints and writes."""
     return jax.process_index() == 0
 
 
 def agreed(signum: int) -> int:
-    """The largest of a number over all processes, which must all ask at that point.
+    """Returns the largest `signum` of all processes, which must all call this.
 
-    A signal reaches processes at different steps: they must stop at one.
+    A signal reaches processes at different steps, but they must stop at the same one.
     """
     if jax.process_count() == 1:
         return signum
@@ -233,15 +241,15 @@ def agreed(signum: int) -> int:
 
 
 def check_same(what: str, digest: Callable[[], str], then: str) -> None:
-    """Checks that all processes hold the same; of one, it does nothing.
+    """Checks that all processes hold the same; does nothing if there is only one.
 
     Args:
-      what: is checked, "weights" say.
-      digest: of it.
-      then: what to do about a difference.
+      what: name of what is checked, such as "weights".
+      digest: returns a text that is the same for equal contents.
+      then: end of the error line, which says what to do about a difference.
 
     Raises:
-      UserError: the first process that differs from process 0.
+      UserError: a process differs from process 0; the error names the first such one.
     """
     if jax.process_count() == 1:
         return
@@ -255,6 +263,6 @@ def check_same(what: str, digest: Callable[[], str], then: str) -> None:
 
 
 def wait_for_all(name: str) -> None:
-    """Returns when all processes have come to the point of that name."""
+    """Waits until all processes have reached the point of that name."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)

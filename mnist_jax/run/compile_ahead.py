@@ -1,5 +1,7 @@
-"""What a run compiles, for the seeds, shards and devices of its config, before it
-begins: the first step then takes no longer than the others.
+"""Builds and compiles what a run calls, for the seeds and shards of its config.
+
+All is compiled before training begins, so that the first step takes no longer than the
+others.
 """
 
 import contextlib
@@ -38,9 +40,9 @@ from mnist_jax.train_step import (
 
 PyTree = Any
 
-# A run ends in a second after a signal, which has to wait for the call of `train_steps`
-# that is under way. With many seeds it may take longer: in fewer steps than these, what
-# a call costs would be a third of its time.
+# A signal has to wait for the call of `train_steps` in progress, so calls are short
+# enough to end within a second. With many seeds a call may take longer, because with
+# fewer steps than these the overhead of a call would be a third of its time.
 _LEAST_STEPS_PER_CALL = 4
 
 
@@ -51,9 +53,9 @@ class Program(NamedTuple):
     """
 
     train_steps: Any  # jitted, or compiled: (state, data, indices, rng) -> ...
-    model: Model  # that predicts; with several seeds an Ensemble
+    model: Model  # for prediction; an Ensemble if there are several seeds
     eval_step: Callable[..., Metrics]
-    create_state: functools.partial[TrainState]  # of a jitted function
+    create_state: functools.partial[TrainState]  # a jitted function and its argument
     indices: Callable[[int], np.ndarray]  # epoch -> int32 [(S,) steps_per_epoch, B]
     rng: jax.Array
     placement: Placement
@@ -65,11 +67,11 @@ class Program(NamedTuple):
     def calls(
         self, data: Dataset | OpenStream, step: int
     ) -> Iterator[tuple[Any, jax.Array, int]]:
-        """Yields data, indices and number of steps of each call in an epoch.
+        """Yields data, indices and number of steps for each call of `train_steps`.
 
         Args:
           data: a data set on the device; or a stream.
-          step: the number of steps done; what is left of its epoch is yielded.
+          step: the number of steps done; calls for the rest of its epoch are yielded.
         """
         epoch, done = divmod(step, self.steps_per_epoch)
         order = None if isinstance(data, OpenStream) else self.indices(epoch)
@@ -96,7 +98,7 @@ class Program(NamedTuple):
                 yield data, self.placement.put(np.zeros(shape, np.int32))
 
     def _lengths(self, done: int) -> Iterator[tuple[int, int]]:
-        """First step and number of steps of each call in an epoch."""
+        """Yields first step and number of steps of each call, after `done` steps."""
         size = steps_per_call(self)
         for start in range(done, self.steps_per_epoch, size):
             yield start, min(size, self.steps_per_epoch - start)
@@ -124,7 +126,7 @@ def create_program(
       is_stream: whether the training data is a stream.
 
     Raises:
-      ConfigError: a name or an argument that cannot be used.
+      ConfigError: a name or an argument in the config cannot be used.
     """
     steps_per_epoch = math.ceil(num_examples / config.batch_size)
     model = task.create_model(config, num_classes)
@@ -176,7 +178,7 @@ def open_data(
 
 
 def create_program_for(splits: Splits, config: ConfigDict, task: Task) -> Program:
-    """As `create_program`, for the training data of these splits."""
+    """Calls `create_program` for the training data of these splits."""
     train, num_classes = splits.train, splits.source.num_classes
     is_stream = isinstance(train, Stream)
     return create_program(config, train.num_examples, num_classes, task, is_stream)
@@ -188,9 +190,9 @@ def make_train_step(
     tx: optax.GradientTransformation,
     task: Task = DIGITS,
 ) -> TrainStep:
-    """Binds `train_step` to a config, with its shards and pieces that fit a cache."""
-    # The size depends on the config only, so that the number of seeds does not change
-    # dropout: each piece has its own key.
+    """Binds `train_step` to a config, and wraps its gradients in shards and pieces."""
+    # The size of a piece depends on the config only, so that the number of seeds does
+    # not change dropout: each piece has a key of its own.
     one_core = config.num_shards > 1
     size_of = functools.partial(ops.micro_batch_size, one_core=one_core)
     of_piece = functools.partial(loss_gradients, task=task, model=model, config=config)
@@ -209,10 +211,10 @@ def make_train_step(
 
 
 def state_shapes(program: Program) -> Any:
-    """The state as `jax.ShapeDtypeStruct`s, bound to no device.
+    """Returns the state's shapes as `jax.ShapeDtypeStruct`s, bound to no device.
 
-    `jax.eval_shape` would refuse a jitted function with compiler options of its own,
-    as several seeds have.
+    It calls the method `eval_shape` of the jitted function, because `jax.eval_shape`
+    refuses functions with compiler options, such as those of several seeds.
     """
     jitted: Any = program.create_state.func
     shapes = jitted.eval_shape(*program.create_state.args)
@@ -220,9 +222,10 @@ def state_shapes(program: Program) -> Any:
 
 
 def steps_per_call(program: Program) -> int:
-    """Chooses K of `train_steps`: near `program.images_per_call`, and such that the
-    calls of an epoch are of one length where that is possible: each length compiles
-    anew.
+    """Chooses K, the number of steps in a call of `train_steps`.
+
+    A call takes about `program.images_per_call` images. If possible, K divides the
+    steps of an epoch, because a shorter last call has to be compiled as well.
     """
     target = max(1, program.images_per_call // program.batch_size)
     least = min(target, _LEAST_STEPS_PER_CALL)
@@ -237,11 +240,11 @@ def steps_per_call(program: Program) -> int:
 def compile_train_steps(
     program: Program, state: TrainState, data: Dataset | OpenStream
 ) -> Program:
-    """Compiles `train_steps` ahead of time, for the lengths that an epoch needs.
+    """Compiles `train_steps` ahead of time, for all lengths of calls in an epoch.
 
     Args:
       program: see `create_program`.
-      state: the state, or its shapes if there is one model on one device.
+      state: the state; or only its shapes, if there is one model on one device.
       data: the training data, on the device; or a stream.
 
     Returns:
@@ -256,7 +259,8 @@ def compile_train_steps(
     def train_steps(
         state: TrainState, data: Any, indices: jax.Array, rng: jax.Array
     ) -> tuple[TrainState, Metrics]:
-        # A length that is not there: the run was saved by a version with other calls.
+        # Another length comes up if the run was saved by a version with other calls;
+        # then jit compiles it.
         call = compiled.get(indices.shape, program.train_steps)
         return call(state, data, indices, rng)
 
@@ -268,14 +272,15 @@ def create_and_compile(
 ) -> tuple[TrainState, Program]:
     """Creates the state and compiles all that a new run needs.
 
-    One model on one device needs no state to be compiled for, so that two things are
-    done at a time. Where arrays are spread, the program depends on where they are.
+    For one model on one device, the state is created while the program is compiled from
+    its shapes. Otherwise the state comes first, because compilation depends on where
+    its arrays are.
 
     Args:
       program: see `create_program`.
       data: the training data, on the device; or a stream.
-      test: for the shapes of its batches.
-      eval_batch_size: images in each of them.
+      test: data set whose batches have the shapes to compile evaluation for.
+      eval_batch_size: images in each of these batches.
 
     Returns:
       The state, and the program with `train_steps` compiled.
@@ -288,7 +293,8 @@ def create_and_compile(
         jitted: Any = program.create_state.func
         args = program.create_state.args
         state: TrainState = jitted.lower(*args).compile(_quickly_compiled())(*args)
-        return jax.block_until_ready(state)  # or out of memory, before a file is made
+        # Waits, so that a lack of memory shows before any file is written.
+        return jax.block_until_ready(state)
 
     shapes = state_shapes(program)
     with ThreadPoolExecutor(1) as beside:
@@ -305,7 +311,7 @@ def create_and_compile(
 def compile_eval_step(
     eval_step: Any, variables: PyTree, dataset: Dataset, batch_size: int
 ) -> None:
-    """Compiles what `evaluate` of such arguments will need, by running it on zeros.
+    """Compiles what `evaluate` will call with such arguments, by running it on zeros.
 
     Args:
       eval_step: from `make_eval_step`.
@@ -318,6 +324,6 @@ def compile_eval_step(
 
 
 def _quickly_compiled() -> dict[str, Any] | None:
-    """Compiler options for what runs once: it takes longer to compile than to run."""
+    """Returns options to compile fast, for functions that run only once."""
     on_cpu = jax.default_backend() == "cpu"
     return {"xla_backend_optimization_level": 0} if on_cpu else None

@@ -1,4 +1,4 @@
-"""Finds and runs config files: those that come along, and a user's own."""
+"""Finds and runs config files, both this project's and a user's own."""
 
 import contextlib
 import importlib.util
@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def _find_folder(installed: str, in_checkout: str) -> Path:
-    """Where an installed package has a folder, else where a checkout has it."""
+    """Returns a folder of the installed package, or else that of the checkout."""
     folder = PACKAGE / installed
     return folder if folder.is_dir() else PACKAGE.parent / in_checkout
 
@@ -29,10 +29,10 @@ def find_config(path: str | Path) -> Path:
     """Returns `path` if it is a file, else the file of that name in `configs/`.
 
     Args:
-      path: a file; or "smoke" or "configs/smoke.py", from any folder.
+      path: a file; or a config of this project, as "smoke" or "configs/smoke.py".
 
     Raises:
-      ConfigError: no such file.
+      ConfigError: there is no such file.
     """
     if Path(path).is_file():
         return Path(path)
@@ -51,7 +51,7 @@ def load_config(path: str | Path) -> ConfigDict:
       path: see `find_config`.
 
     Raises:
-      ConfigError: no such file, or it cannot be run, or has no `get_config`.
+      ConfigError: the file does not exist, cannot be run, or has no `get_config`.
     """
     path = find_config(path)
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
@@ -63,7 +63,8 @@ def load_config(path: str | Path) -> ConfigDict:
             spec.loader.exec_module(module)
             config = module.get_config()
         if isinstance(config, ConfigDict):
-            flatten_config(config)  # never ends if the config holds itself
+            # Fails here, as a RecursionError, if the config contains itself.
+            flatten_config(config)
     except ConfigError:
         raise
     except BaseException as error:  # a user's own code may raise anything
@@ -80,17 +81,17 @@ def load_config(path: str | Path) -> ConfigDict:
 
 @contextlib.contextmanager
 def configs_importable() -> Iterator[None]:
-    """Inside it, `from configs import default` imports the configs that come along.
+    """Makes `from configs import default` import this project's configs in its block.
 
-    Config files say that, wherever they lie. Outside it, the name `configs` is left to
-    the calling program, which may have a package of that name.
+    Config files in any folder use this import. Outside of the block the name `configs`
+    is left to the calling program, which may have a package of that name.
     """
     others = _forget_configs()
     spec = importlib.util.spec_from_file_location(
         "configs", CONFIGS / "__init__.py", submodule_search_locations=[str(CONFIGS)]
     )
     assert spec is not None
-    # Its __init__.py is not run: it only sets what is set here.
+    # Its __init__.py is not run, because all it does is to set this entry.
     sys.modules["configs"] = importlib.util.module_from_spec(spec)
     try:
         yield
@@ -109,7 +110,7 @@ def check_field_names(names: Iterable[str]) -> None:
     """Checks the names of overrides such as `optimizer.learning_rate`.
 
     Raises:
-      ConfigError: the first that is no field, with the nearest valid name.
+      ConfigError: a name is not a field; the error shows the nearest valid name.
     """
     for name in names:
         if name not in FIELDS and not name.startswith(FREE_GROUPS):
@@ -118,10 +119,10 @@ def check_field_names(names: Iterable[str]) -> None:
 
 
 def find_field(name: str) -> str:
-    """Returns a field's full name: of `learning_rate`, `optimizer.learning_rate`.
+    """Returns a field's full name: `optimizer.learning_rate` for `learning_rate`.
 
     Raises:
-      ConfigError: it is no field's name, nor the last part of just one.
+      ConfigError: the name is not a field, and not the last part of exactly one.
     """
     known = [field for field in FIELDS if field.endswith(f".{name}")]
     if name in FIELDS or name.startswith(FREE_GROUPS) or len(known) != 1:

@@ -1,5 +1,7 @@
-"""What a training run prints: 80 columns wide, the same in a terminal and in a file,
-but for a progress bar, which only a terminal gets.
+"""Prints the progress of a training run, 80 columns wide.
+
+The output is the same in a terminal and in a file; only a terminal gets a progress bar
+as well.
 """
 
 import contextlib
@@ -24,7 +26,7 @@ _WIDTH = 80
 
 
 class Console:
-    """Prints a run as it goes, and keeps the time."""
+    """Prints what a run does, in the order of the methods below, and measures times."""
 
     def __init__(self, *, is_silent: bool = False) -> None:
         """A silent console prints nothing."""
@@ -32,7 +34,7 @@ class Console:
         self._bar: tqdm | None = None
 
     def begin(self, task: Task, config: ConfigDict, *, dry_run: bool = False) -> None:
-        """Says which devices there are; the wall time counts from here."""
+        """Prints the devices, and starts the clock of the whole run."""
         self._task, self._dry_run = task, dry_run
         self._started = time.perf_counter()
         self._training_started = self._training_ended = self._started
@@ -43,7 +45,7 @@ class Console:
         self._print("device", devices.describe_devices(num_parts))
 
     def data(self, splits: Splits) -> None:
-        """Says where the data came from and how many images there are of each."""
+        """Prints where the data came from and how many images each split has."""
         self._print("data", splits.source.description)
         parts = {
             name: getattr(splits, name) for name in ("train", "validation", "test")
@@ -53,14 +55,14 @@ class Console:
         self._warn_of_fallback(splits.source)
 
     def model(self, name: str, params: Any, num_seeds: int = 1) -> None:
-        """Says how large the model is, and how many of it are trained."""
+        """Prints the size of the model, and starts the clock of compilation."""
         count = sum(p.size for p in jax.tree.leaves(params)) // num_seeds
         times = f", times {num_seeds} seeds" if num_seeds > 1 else ""
         self._print("model", f"{name}, {count:,} parameters{times}")
         self._compile_started = time.perf_counter()
 
     def start(self, step: int, last_step: int, steps_per_epoch: int) -> None:
-        """Says that all is compiled and training begins, or goes on, at `step`."""
+        """Prints that all is compiled and that training begins or resumes at `step`."""
         now = time.perf_counter()
         self._print("compile", f"{now - self._compile_started:.1f} s")
         if step:
@@ -86,7 +88,7 @@ class Console:
         self._training_started = now
 
     def steps_done(self, count: int) -> None:
-        """Moves the progress bar."""
+        """Moves the progress bar on by `count` steps."""
         assert self._bar is not None
         self._bar.update(count)
 
@@ -114,7 +116,7 @@ class Console:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Removes the progress bar at the end of the block, however that ends."""
+        """Removes the progress bar at the end of the block, after an error too."""
         try:
             yield
         finally:
@@ -128,7 +130,7 @@ class Console:
         now = time.perf_counter()
         self._write("")
         self._print("test", self._task.describe(test))
-        # It may have been read then, or the run was killed on the way to it.
+        # A run that was killed at its end may have read test before: not "once" then.
         once = "read once, at the end"
         when = "training had ended before" if self._had_ended else once
         self._print("", f"{when}: make choices by validation, not by this")
@@ -146,16 +148,16 @@ class Console:
         self._print("next", f"python scripts/predict.py --workdir={shown}")
 
     def _print(self, label: str, text: str) -> None:
+        # Paths longer than a line are left whole, so that they can be copied.
         lines = textwrap.wrap(
             text, _WIDTH - 9, break_long_words=False, break_on_hyphens=False
         ) or [""]
-        # Paths longer than a line are left whole, so that they can be copied.
         self._write(f"{label:9}" + ("\n" + " " * 9).join(lines))
 
     def _write(self, line: str) -> None:
         if self._is_silent:
             return
-        # Above the progress bar, where there is one.
+        # `tqdm.write` keeps the line above the progress bar.
         (tqdm.write if self._bar else print)(line, file=sys.stdout)
         sys.stdout.flush()
 

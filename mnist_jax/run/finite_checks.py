@@ -1,7 +1,8 @@
-"""The watch for infinities and NaN: found inside the program, told outside of it.
+"""Looks for infinities and NaN during training.
 
-`watch_step` and `watch_steps` wrap functions of `train_step` in ones of the same
-signature, whose metrics also say what was finite; `check_steps` reads that.
+Inside the compiled program, `watch_step` and `watch_steps` add metrics that say what
+was finite. They wrap functions of `train_step.py` and keep their signatures. Outside
+of it, `check_steps` reads these metrics and raises an error.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,15 +21,17 @@ from mnist_jax.train_step import TrainStep
 
 
 def watch_step(train_step: TrainStep) -> TrainStep:
-    """Wraps `train_step`: adds the metric `finite`, bool [L + 1], for each of the L
-    arrays of weights after the step, and for its loss.
+    """Wraps `train_step` to add the metric `finite`, bool [L + 1].
+
+    It has one entry for each of the L arrays of weights after the step, and a last one
+    for the step's loss.
     """
 
     def watched(
         state: TrainState, batch: Batch, rng: jax.Array
     ) -> tuple[TrainState, Metrics]:
         state, metrics = train_step(state, batch, rng)
-        # A loss can stay finite when weights are not: relu and pooling may drop NaN.
+        # The loss alone is not enough, because relu and pooling may hide a NaN weight.
         finite = sums_are_finite([*jax.tree.leaves(state.params), metrics["loss"]])
         return state, {**metrics, "finite": finite}
 
@@ -36,11 +39,12 @@ def watch_step(train_step: TrainStep) -> TrainStep:
 
 
 def watch_steps(train_steps: Any) -> Any:
-    """Wraps `train_steps`: adds the metric `finite_state`, bool [2, M], for each array
-    of the whole state before the first step and after the last.
+    """Wraps `train_steps` to add the metric `finite_state`, bool [2, M].
 
-    To look at all of the state at every step would cost 2 % of its time. An infinity or
-    NaN outside of the weights stays, so that it is found at the end of the call.
+    It has one entry for each of the M arrays of the whole state, before the first step
+    and after the last. Looking at the whole state at every step would cost 2 % of the
+    time, and is not needed: an infinity or NaN outside of the weights does not go away,
+    so it is found at the end of the call.
     """
 
     def watched(
@@ -55,24 +59,26 @@ def watch_steps(train_steps: Any) -> Any:
 
 
 def sums_are_finite(leaves: Iterable[jax.Array]) -> jax.Array:
-    """Whether each array is free of infinities and NaN; bool [number of arrays].
+    """Tells which arrays are free of infinities and NaN; bool [number of arrays].
 
-    Judges by the sum of magnitudes, which is cheap: it is infinite or NaN if one of the
-    terms is.
+    It looks only at the sum of magnitudes, which is cheap, and which is infinite or NaN
+    if one of the terms is.
     """
     return jnp.stack([jnp.isfinite(jnp.sum(jnp.abs(leaf))) for leaf in leaves])
 
 
 def elements_are_finite(state: TrainState) -> jax.Array:
-    """The same for all `float_leaves`, element by element: faster to compile, slower to
-    run.
+    """Tells which of the `float_leaves` are free of infinities and NaN; bool [M].
+
+    It looks at each element. That compiles faster than `sums_are_finite` and runs
+    slower.
     """
     leaves = float_leaves(state).values()
     return jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves])
 
 
 def float_leaves(state: TrainState) -> dict[str, jax.Array]:
-    """The leaves that can be infinite or NaN, by path: "params/Dense_0/bias"."""
+    """Returns the leaves of float dtypes by path, such as "params/Dense_0/bias"."""
     return {
         path: leaf
         for path, leaf in flatten(state).items()
@@ -81,7 +87,7 @@ def float_leaves(state: TrainState) -> dict[str, jax.Array]:
 
 
 def check_steps(metrics: Metrics, end: int, state: TrainState) -> None:
-    """Checks what one call of `train_steps` found.
+    """Checks the metrics of one call of `train_steps` for infinities and NaN.
 
     Args:
       metrics: from `train_steps`; with S seeds its leaves have a leading axis [S].
@@ -89,7 +95,7 @@ def check_steps(metrics: Metrics, end: int, state: TrainState) -> None:
       state: for the names of its leaves; its values are not read.
 
     Raises:
-      UserError: the state or the loss became infinite or NaN, where and when.
+      UserError: the state or the loss became infinite or NaN; says which and when.
     """
     steps, (before, after) = map(
         _of_all_seeds, (metrics["finite"], metrics["finite_state"])
@@ -111,7 +117,7 @@ def check(names: Sequence[str], finite: np.ndarray, what: str) -> None:
     Args:
       names: of L arrays.
       finite: bool [L].
-      what: what to say of those that are not: "became infinite or NaN at step 5".
+      what: what the error says of them, such as "became infinite or NaN at step 5".
     """
     if finite.all():
         return
@@ -124,11 +130,11 @@ def check(names: Sequence[str], finite: np.ndarray, what: str) -> None:
 
 
 def check_losses(losses: Sequence[float], what: str) -> None:
-    """The same for losses on images that were held out, of each seed."""
+    """Raises a `UserError` if the loss of a seed on held-out images is not finite."""
     check(["the loss on images held out"], np.isfinite([losses]).all(axis=1), what)
 
 
 def _of_all_seeds(finite: jax.Array) -> np.ndarray:  # [(S,) K, L] to [K, L]
     each = np.asarray(finite)
     each = each.reshape(-1, *each.shape[-2:])
-    return np.logical_and.reduce(each)  # whose type is an array on every NumPy
+    return np.logical_and.reduce(each)  # typed as an array by every NumPy, unlike all()

@@ -28,10 +28,10 @@ def predict_logits(
     Args:
       model: the linen module, or an ensemble.
       variables: what `model.apply` takes.
-      images: as they are stored, N > 0: for digits uint8 [N, 28, 28, 1], white on
-        black.
+      images: N > 0 stored images: for digits uint8 [N, 28, 28, 1], white on black.
       batch_size: images in each call.
-      num_shards: parts of a batch, which the devices share; enters the last digits.
+      num_shards: parts of a batch, which the devices share; it may change the last
+        digits of the logits.
       task: says how images are prepared.
 
     Returns:

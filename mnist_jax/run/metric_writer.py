@@ -1,4 +1,4 @@
-"""Where numbers are kept while training: `metrics.jsonl` and TensorBoard."""
+"""Keeps the numbers of a training run, in `metrics.jsonl` and for TensorBoard."""
 
 import json
 import os
@@ -16,26 +16,26 @@ Scalars = dict[str, float]
 
 
 class MetricWriter:
-    """Writes each record to `metrics.jsonl` and to TensorBoard's event files; on the
-    first process only.
+    """Writes each record to `metrics.jsonl` and to TensorBoard's event files.
 
-    `metrics.jsonl` holds only what a rerun reproduces, one JSON object a line:
-    `{"step": 860, "train/loss": 0.12, ...}`. Times and rates, which no rerun
-    reproduces, go to TensorBoard alone.
+    Only the first process writes. `metrics.jsonl` holds what a rerun reproduces, one
+    JSON object a line: `{"step": 860, "train/loss": 0.12, ...}`. Times and rates, which
+    no rerun reproduces, go to TensorBoard alone.
 
     Raises:
-      OSError: something cannot be written, here or later.
+      OSError: something cannot be written, here or in `write`.
     """
 
     def __init__(self, workdir: Path, first_step: int = 0) -> None:
-        """Opens the files; drops the records after `first_step`, which a resumed run
-        will write again.
+        """Opens the files. Drops records that a resumed run will write again: those
+        after `first_step`, and the one on test.
         """
         self._is_open = is_primary()
         if not self._is_open:
             return
-        # tensorboardX writes TensorBoard's format with no TensorFlow. Its usual writer
-        # has a thread, which prints a traceback when the disk is full: this has none.
+        # tensorboardX writes TensorBoard's format without TensorFlow. `EventsWriter` is
+        # used because the usual writer has a thread, which prints a traceback when the
+        # disk is full.
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto import event_pb2, summary_pb2
 
@@ -48,9 +48,9 @@ class MetricWriter:
         (workdir / "tensorboard").mkdir(exist_ok=True)
         self._events = EventsWriter(
             str(workdir / "tensorboard" / "events"),
-            f".{os.getpid()}",  # else two starts within a second share a file
+            f".{os.getpid()}",  # or else two starts within a second share a file
         )
-        # Tells TensorBoard to forget what came after a checkpoint and is done again.
+        # Tells TensorBoard to forget later records, which the resumed run will repeat.
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         self._write_event(first_step + 1, session_log=start)
 
@@ -59,14 +59,14 @@ class MetricWriter:
 
         Args:
           step: optimizer steps done.
-          scalars: what a rerun reproduces.
-          rates: what it does not, such as images per second.
+          scalars: numbers that a rerun reproduces.
+          rates: numbers that it does not reproduce, such as images per second.
         """
         if not self._is_open:
             return
         self._file.write(json.dumps({"step": step, **scalars}) + "\n")
         self._file.flush()
-        # A checkpoint that is saved next must not outlive it.
+        # After a power cut, a checkpoint that is saved next must not lack this record.
         os.fsync(self._file.fileno())
         values = [
             self._summary.Value(tag=name, simple_value=value)
@@ -99,7 +99,9 @@ class MetricWriter:
 def named_scalars(
     split: str, results: Sequence[dict[str, float]], first_seed: int
 ) -> Scalars:
-    """What the log says of a split: over the seeds and, of several, of each."""
+    """Names the metrics of a split for the log: over all seeds and, if there are
+    several, of each seed too.
+    """
     scalars = {f"{split}/{k}": v for k, v in over_seeds(results).items()}
     for seed, own in enumerate(results if len(results) > 1 else [], first_seed):
         scalars |= {f"{split}/{k}/seed_{seed}": v for k, v in own.items()}
@@ -107,9 +109,9 @@ def named_scalars(
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """Returns the records of `metrics.jsonl`, without lines that are none.
+    """Returns the records of `metrics.jsonl`; an empty list if there is no such file.
 
-    A kill may cut a line short. Where there is no such file the list is empty.
+    Lines that are not records are skipped, because a kill may cut a line short.
     """
     path = Path(workdir) / "metrics.jsonl"
     records = []

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a flag that a loop reads, so that it can save and leave."""
+"""Turns SIGINT and SIGTERM into a flag, so that a loop can save before it ends."""
 
 import os
 import signal
@@ -8,16 +8,16 @@ from types import FrameType
 
 
 class StopFlag:
-    """Holds the number of the signal that asked to stop; 0 where none did."""
+    """Holds the number of the signal that asked to stop, or 0."""
 
     signum: int = 0
 
 
 @contextmanager
 def catch_signals() -> Iterator[StopFlag]:
-    """Catches SIGINT (Ctrl-C) and SIGTERM; a second one leaves at once.
+    """Catches SIGINT (Ctrl-C) and SIGTERM; a second signal ends the process at once.
 
-    Only the main thread of a process can do this; elsewhere the flag stays 0.
+    Python allows this in the main thread only; in other threads the flag stays 0.
     """
     flag = StopFlag()
 

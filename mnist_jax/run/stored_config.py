@@ -1,4 +1,4 @@
-"""Configs as runs store them: with every field, as JSON, and read back."""
+"""Writes the config of a run as JSON, with every field, and reads it back."""
 
 import json
 from typing import Any
@@ -16,17 +16,17 @@ _READ_WITH_WEIGHTS = (
 
 
 def resolve_config(config: ConfigDict) -> ConfigDict:
-    """Returns a checked config as it will be saved, with every field.
+    """Checks a config and returns it as it will be saved, with every field.
 
     Raises:
-      ConfigError: see `validate_config`; or a value that JSON cannot hold.
+      ConfigError: see `validate_config`; or JSON cannot hold a value.
     """
     validate_config(config)
     return with_defaults(config_from_dict(json.loads(config_to_json(config))))
 
 
 def with_defaults(config: ConfigDict) -> ConfigDict:
-    """Adds the fields that came after a config was written, with what held before."""
+    """Adds the fields that an older config lacks, with values that change nothing."""
     complete = ConfigDict(config.to_dict())
     for name, field in FIELDS.items():
         if field.default is not None and name not in complete:
@@ -37,10 +37,10 @@ def with_defaults(config: ConfigDict) -> ConfigDict:
 def check_stored_config(config: ConfigDict) -> None:
     """Checks the fields of a trained model's config that are read with its weights.
 
-    Other fields may be of another version, or missing.
+    Other fields may come from another version, or be missing.
 
     Raises:
-      ConfigError: a value that cannot be used.
+      ConfigError: a value cannot be used.
     """
     for name in _READ_WITH_WEIGHTS:
         if name in config:
@@ -51,7 +51,7 @@ def config_to_json(config: ConfigDict) -> str:
     """Returns the config as indented JSON text.
 
     Raises:
-      ConfigError: a keyword argument is nothing that JSON can hold.
+      ConfigError: JSON cannot hold a value.
     """
     try:
         return json.dumps(config.to_dict(), indent=2) + "\n"
@@ -60,10 +60,9 @@ def config_to_json(config: ConfigDict) -> str:
 
 
 def config_from_dict(fields: dict[str, Any]) -> ConfigDict:
-    """Makes a locked config of a dict that came from JSON.
+    """Makes a locked config from a dict that came from JSON.
 
-    It is not validated: a config that was saved before a field came into being must
-    still say what its weights are.
+    It is not validated, so that older configs, which lack some fields, can be read.
     """
 
     def restore(value: Any) -> Any:

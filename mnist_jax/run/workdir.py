@@ -1,4 +1,4 @@
-"""The folder of a run: what is in it, and whether a run may use it."""
+"""The folder of a run: checks whether a run may use it, locks it and clears it."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from mnist_jax.errors import CheckpointError, ConfigError, UserError
 from mnist_jax.parallel.shards import is_primary, wait_for_all
 from mnist_jax.run.stored_config import config_from_dict, config_to_json, with_defaults
 
-_RUN_FILES = (  # in the order in which they are deleted: what is left can be resumed
+_RUN_FILES = (  # in the order of deletion, so that what a kill leaves can be resumed
     "checkpoints/*",
     "figures/*.png",
     "report.html",
@@ -31,23 +31,23 @@ _RUN_FILES = (  # in the order in which they are deleted: what is left can be re
     "config.json",
 )
 
-# Fields that a resumed run may change: they do not enter the computation.
+# A resumed run may change these fields, because the weights do not depend on them.
 _MAY_CHANGE = ("eval_batch_size", "checkpoint_every_epochs", "max_to_keep")
 
 
 def check_run(
     workdir: Path, config: ConfigDict, *, resume: bool, overwrite: bool, dry_run: bool
 ) -> None:
-    """Checks whether a run may begin, or go on, in a folder; changes nothing.
+    """Checks whether a run may begin or resume in a folder; changes nothing.
 
     Raises:
-      ConfigError: it holds a run, and nothing was said of that; or it was trained by
-        another config.
-      CheckpointError: its config cannot be read.
+      ConfigError: the folder holds a run, and neither `resume` nor `overwrite` is set;
+        or both are set; or the run to resume has another config.
+      CheckpointError: the config of the run to resume cannot be read.
     """
     if resume and overwrite:
         raise ConfigError("--resume and --overwrite exclude each other: give one")
-    if not is_primary():  # the first process says what is in the folder, for all
+    if not is_primary():  # only the first process looks into the folder, for all
         return
     if has_run(workdir) and not (resume or overwrite or dry_run):
         raise ConfigError(
@@ -60,11 +60,13 @@ def check_run(
 
 @contextmanager
 def open_run(workdir: Path, *, overwrite: bool, dry_run: bool) -> Iterator[Path]:
-    """Gives a run its folder: locked, cleared where it is to be overwritten, and ready
-    for all processes. A dry run gets a temporary one.
+    """Prepares the folder of a run and yields it to all processes at once.
+
+    It locks the folder for the length of the block, and first clears it if `overwrite`
+    is set. A dry run gets a temporary folder.
 
     Raises:
-      CheckpointError: another run is in it, or it cannot be cleared.
+      CheckpointError: another run uses the folder, or it cannot be cleared.
       UserError: something in the block could not be written, or memory ran out.
     """
     scratch = tempfile.TemporaryDirectory() if dry_run else nullcontext(workdir)
@@ -78,7 +80,7 @@ def open_run(workdir: Path, *, overwrite: bool, dry_run: bool) -> Iterator[Path]
                 wait_for_all("the folder is ready")
                 yield folder
     except BrokenPipeError:
-        raise  # it is the terminal that was closed, and no file of the run
+        raise  # the terminal was closed, which is no error of the folder
     except jax.errors.JaxRuntimeError as error:
         if not re.search("RESOURCE_EXHAUSTED|Out of memory", str(error)):
             raise
@@ -94,7 +96,7 @@ def open_run(workdir: Path, *, overwrite: bool, dry_run: bool) -> Iterator[Path]
 
 
 def has_run(workdir: str | Path) -> bool:
-    """Says whether `workdir` holds what a run would resume or overwrite."""
+    """Tells whether `workdir` holds what a run would resume or overwrite."""
     return bool(_run_files(Path(workdir)))
 
 
@@ -102,7 +104,8 @@ def clear_run(workdir: str | Path) -> None:
     """Deletes what a run wrote into `workdir`, and no other file there or elsewhere.
 
     Raises:
-      CheckpointError: something in the way is not a run's, or cannot be deleted.
+      CheckpointError: a path with a name of a run's files was not written by a run, or
+        something cannot be deleted.
     """
     workdir = Path(workdir)
     paths = _run_files(workdir)
@@ -119,7 +122,8 @@ def clear_run(workdir: str | Path) -> None:
         steps = [path for path in paths if path.name.isdigit()]
         for path in (p for p in paths if p not in steps and p.parent == deleted.parent):
             _delete(path)
-        # Each at once and the newest first: a kill leaves a run of fewer steps.
+        # A rename removes a step at once. The newest goes first, so that a kill leaves
+        # a run of fewer steps, which can be resumed.
         for path in sorted(steps, key=lambda path: -int(path.name)):
             deleted.mkdir(exist_ok=True)
             path.rename(deleted / path.name)
@@ -143,7 +147,7 @@ def _delete(path: Path) -> None:
 
 def _run_files(workdir: Path) -> list[Path]:
     paths = [path for pattern in _RUN_FILES for path in workdir.glob(pattern)]
-    # A folder `checkpoints` may also hold whole runs: its own are named by Orbax.
+    # A folder `checkpoints` may also hold other runs; only names by Orbax are a run's.
     ours = re.compile(rf"[0-9]+(\.orbax-checkpoint-tmp.*)?|{DELETED}")
     return [
         p for p in paths if p.parent.name != "checkpoints" or ours.fullmatch(p.name)
@@ -151,7 +155,7 @@ def _run_files(workdir: Path) -> list[Path]:
 
 
 def write_config(workdir: Path, config: ConfigDict) -> None:
-    """Writes `config.json`, whole or not at all; on the first process only.
+    """Writes `config.json`, whole or not at all, on the first process only.
 
     Raises:
       OSError: it cannot be written.
@@ -161,7 +165,7 @@ def write_config(workdir: Path, config: ConfigDict) -> None:
 
 
 def check_resumable(workdir: Path, config: ConfigDict) -> None:
-    """Checks `config.json` against `config`; a folder without one passes.
+    """Checks `config.json` against `config`; a folder without that file passes.
 
     Raises:
       ConfigError: a field differs that the result depends on.
@@ -220,7 +224,8 @@ def check_same_run(
     Raises:
       ConfigError: a field of the config differs, or the data does.
     """
-    check_same_config(metadata["config"], config)  # `config.json` may be lost
+    # The config in the checkpoint is checked too, because `config.json` may be lost.
+    check_same_config(metadata["config"], config)
     saved, found = metadata["dataset"], source.to_dict()
     if (saved["name"], saved["splits"]) != (found["name"], found["splits"]):
         why = f" ({source.fallback_reason})" if source.fallback_for else ""
@@ -235,12 +240,12 @@ def check_same_run(
 def lock_workdir(workdir: Path) -> Iterator[None]:
     """Creates the folder and keeps other runs out of it until the block ends.
 
-    The lock is the operating system's, so that it ends with the process, however that
-    ends. On systems without `fcntl` (Windows) there is none.
+    The operating system holds the lock, so that it ends with the process, even if that
+    is killed. Systems without `fcntl` (Windows) have no such lock.
 
     Raises:
-      CheckpointError: another run is in it.
-      OSError: it cannot be created.
+      CheckpointError: another run uses the folder.
+      OSError: the folder cannot be created.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     try:

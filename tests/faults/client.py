@@ -1,5 +1,7 @@
-"""Runs scripts as processes of their own, in a tenth of the time that it would take to
-start them, and with faults: killed at an instant, file operations that fail, limits.
+"""Runs scripts as processes, with faults: kills, failing file operations, limits.
+
+The processes are forked from a server that has imported everything, which takes a tenth
+of the time that starting Python would take.
 
     with Server(folder) as server:
         done = server.run("train.py", "--workdir=somewhere", "--resume")
@@ -22,16 +24,17 @@ from typing import Any, NamedTuple
 
 FAULTS = Path(__file__).resolve().parent
 
-# What a fault does: see shim.c.
+# The modes of a fault: shim.c says what each does.
 COUNT, KILL, TEAR, FAIL, FAIL_ON, SIGNAL, JUMP = range(7)
 
 
 class Fault(NamedTuple):
-    """What happens to a process at its `number`-th operation that changes `folder`.
+    """A fault that hits a process at its `number`-th operation that changes `folder`.
 
-    Counted are those whose name and path there fit `operation`, as `fnmatch` has it.
-    `number` 0 is the start. With KILL, `seconds` of its processor time later; with JUMP
-    the time of day becomes so much later.
+    Only operations are counted that match the pattern `operation` (of `fnmatch`), which
+    is compared with name and path, such as "mkdir checkpoints". `number` 0 means the
+    start of the process. KILL comes `seconds` of processor time after that; JUMP moves
+    the time of day forward by `seconds`.
     """
 
     folder: Path
@@ -44,9 +47,9 @@ class Fault(NamedTuple):
 
 
 class Done(NamedTuple):
-    """What a process left behind."""
+    """The result of a process that has ended."""
 
-    returncode: int  # as `subprocess` has it: -9 where it was killed
+    returncode: int  # as in `subprocess`: -9 if it was killed
     output: str
     errors: str
     memory: float  # the most it used, in MiB
@@ -65,7 +68,7 @@ class Process:
         os.kill(self.pid, signum)
 
     def has_ended(self) -> bool:
-        return "State:\tZ" in self._status()  # it is kept until `wait`
+        return "State:\tZ" in self._status()  # a zombie stays until `wait`
 
     def _status(self) -> str:
         return Path(f"/proc/{self.pid}/status").read_text()
@@ -73,10 +76,10 @@ class Process:
     def wait_until_stopped(
         self, is_there: Callable[[], bool], timeout: float = 300
     ) -> None:
-        """Waits until it is stopped, as by SIGSTOP, where it should be.
+        """Waits until `is_there()` is true and the process is stopped, as by SIGSTOP.
 
         Raises:
-          TimeoutError: it did not come to that.
+          TimeoutError: that did not happen, or the process ended.
         """
         deadline = time.monotonic() + timeout
         while not (is_there() and "State:\tT" in self._status()):
@@ -85,10 +88,10 @@ class Process:
             time.sleep(0.01)
 
     def wait(self, timeout: float = 300) -> Done:
-        """Waits for its end.
+        """Waits until the process has ended.
 
         Raises:
-          TimeoutError: it did not end; it is killed then.
+          TimeoutError: it did not end in time, and was killed.
         """
         hung = False
         self._server.send({"wait": self.pid})
@@ -106,9 +109,9 @@ class Process:
 
 
 class Server:
-    """A process that has imported everything, and forks for each script to be run.
+    """A process that has imported everything, and forks for each script to run.
 
-    Several may run at once. What they print is kept in files in `folder`.
+    Several scripts may run at once. What they print is kept in files in `folder`.
     """
 
     def __init__(self, folder: Path, env: dict[str, str] | None = None) -> None:
@@ -125,7 +128,7 @@ class Server:
                 **os.environ,
                 "PYTHONPATH": str(FAULTS.parents[1]),
                 "JAX_PLATFORMS": "cpu",
-                # Its threads would be lost by the fork.
+                # OpenBLAS must not start threads, because a fork would lose them.
                 "OPENBLAS_NUM_THREADS": "1",
                 **preload,
                 **(env or {}),
@@ -148,13 +151,14 @@ class Server:
         """Starts a script.
 
         Args:
-          script: its name in scripts/.
-          arguments: of the command line.
-          cwd: the current folder; by default the repository's.
-          env: is added to the environment, too late for what is read at an import.
-          input: a file for its standard input; by default that is empty.
-          limits: of `resource.setrlimit`, such as {"RLIMIT_FSIZE": 100_000}.
-          fault: needs `has_shim`.
+          script: file name in scripts/.
+          arguments: the arguments of the command line.
+          cwd: the current folder; by default the repository.
+          env: variables to add to the environment. They come too late for modules that
+            read them when they are imported.
+          input: a file for the standard input, which is empty by default.
+          limits: limits for `resource.setrlimit`, such as {"RLIMIT_FSIZE": 100_000}.
+          fault: what shall happen to the process; only possible if `has_shim`.
         """
         number = next(self._numbers)
         output = self._folder / f"{number}.out"
@@ -202,7 +206,7 @@ class Server:
 
 
 def compile_shim(folder: Path) -> Path | None:
-    """Compiles shim.c; None where that cannot be: not on Linux, or no C compiler."""
+    """Compiles shim.c; returns None without Linux or without a C compiler."""
     compiler = shutil.which("cc")
     if compiler is None or sys.platform != "linux":
         return None

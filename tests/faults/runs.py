@@ -8,8 +8,8 @@ from faults.client import COUNT, Done, Fault, Server
 
 from mnist_jax.checkpoint.read import checkpoints_folder, read_intact, saved_steps
 
-# With random steps, Adam's state, an average of the weights and a best step; an MLP is
-# traced in half the time of a CNN.
+# These runs have all that could be lost: random steps (dropout), Adam's state, averaged
+# weights and a best step. They train an MLP, which traces twice as fast as a CNN.
 _FLAGS = (
     "--config=configs/mlp.py",
     "--config.dataset=digits",
@@ -28,16 +28,16 @@ STEPS_PER_EPOCH = 10
 
 
 class Left(NamedTuple):
-    """All that a run leaves behind, but for the times in TensorBoard's events."""
+    """What a run leaves behind, apart from TensorBoard's events, which hold times."""
 
-    steps: dict[int, str]  # SHA-256 of each step's metadata, which has those of leaves
+    steps: dict[int, str]  # SHA-256 of each step's metadata, which holds the leaves'
     files: set[str]
     metrics: bytes
     config: bytes
 
 
 class Run(NamedTuple):
-    """A run that is to be started in `workdir`, for so many epochs."""
+    """A run that can be started in `workdir`."""
 
     server: Server
     workdir: Path
@@ -48,7 +48,7 @@ class Run(NamedTuple):
         return ("train.py", *_FLAGS, epochs, f"--workdir={self.workdir}", *flags)
 
     def resume(self, fault: Fault | None = None, **options: Any) -> Done:
-        """Starts or resumes it; it must go on from the newest step."""
+        """Starts or resumes the run, and checks that it begins at the newest step."""
         step = self.newest_step()
         done = self.server.run(*self.command("--resume"), fault=fault, **options)
         if "images/s\n" in done.output or done.returncode == 0:
@@ -57,19 +57,19 @@ class Run(NamedTuple):
         return done
 
     def operations(self, log: Path) -> list[str]:
-        """Resumes it, and tells what it did to files: "mkdir checkpoints", and so on.
+        """Resumes the run and returns its file operations, such as "mkdir checkpoints".
 
-        The number of an operation is its place in the list, from 1.
+        The number of an operation, as `Fault` counts, is its place in the list, from 1.
         """
         assert self.resume(Fault(self.workdir, mode=COUNT, log=log)).returncode == 0
         return read_log(log, self.workdir)
 
     def newest_step(self) -> int:
-        """The newest step that is complete; 0 where there is none."""
+        """Returns the newest complete step, or 0 if there is none."""
         return max(saved_steps(checkpoints_folder(self.workdir)), default=0)
 
     def left(self) -> Left:
-        """What it left; every step is read, and its SHA-256s are checked."""
+        """Returns what the run left; reads every step and checks its SHA-256s."""
         directory = checkpoints_folder(self.workdir)
         digests = {}
         for step in saved_steps(directory):

@@ -1,15 +1,16 @@
 """Runs the scripts in forked processes, so that none has to import anything.
 
-Orders come on stdin, one JSON object a line, and each is answered by one on stdout:
+Orders come on stdin, one JSON object a line. Each is answered by a line on stdout:
 
-    {"start": {...}}  forks and runs a script, as `faults.client.Server.start` says; the
-                      answer is the process's id
-    {"wait": ID}      when that process has ended: its return code, as `subprocess` has
-                      it, the most memory it used (MiB) and its processor time (seconds)
+    {"start": {...}}  forks and runs a script, with the arguments of
+                      `faults.client.Server.start`; the answer is the process's id
+    {"wait": ID}      waits until that process has ended; the answer has its return code
+                      (as in `subprocess`), memory (the most it used, MiB) and processor
+                      time (seconds)
 
-Only imports have happened before the fork: no backend of JAX has been started, so that
-this process has one thread. What a script reads while it is imported, JAX the
-environment for example, is the server's.
+Before the fork this process only imports. It starts no backend of JAX, so that it has
+one thread, as a process that forks must. A module that reads the environment when it is
+imported, such as JAX, sees the server's environment, not that of the script.
 """
 
 import atexit
@@ -53,12 +54,12 @@ MODULES = (
 
 
 def run(order: dict[str, Any]) -> None:
-    """Becomes the script, in the child."""
+    """Turns this process, a forked child, into the script."""
     write = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     os.dup2(os.open(order["input"] or os.devnull, os.O_RDONLY), 0)
     os.dup2(os.open(order["output"], write), 1)
     os.dup2(os.open(order["errors"], write), 2)
-    sys.stdin = open(0, closefd=False)  # noqa: SIM115  as long as the process
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115  it stays open to the end
     os.chdir(order["cwd"] or REPOSITORY)
     os.environ.update(order["env"])
     for name, limit in order["limits"].items():
@@ -78,7 +79,7 @@ def run(order: dict[str, Any]) -> None:
 
 
 def leave(code: Any) -> None:
-    """Ends the child as Python would, but frees nothing, which would take a second."""
+    """Ends the child as Python would, without freeing memory, which takes a second."""
     threading._shutdown()
     atexit._run_exitfuncs()
     if isinstance(code, str):
@@ -100,7 +101,7 @@ def main() -> None:
     if threads > 1:
         sys.exit(f"{threads} threads before the fork")
     gc.collect()
-    gc.freeze()  # else each child's first collection copies all of it
+    gc.freeze()  # otherwise each child's first collection would copy all memory
     print("null", flush=True)
     for line in sys.stdin:
         order = json.loads(line)

@@ -1,4 +1,4 @@
-"""Starts one run on any numbers of devices and processes."""
+"""Starts the same run with any numbers of devices and processes."""
 
 import socket
 
@@ -9,7 +9,7 @@ from mnist_jax.run.config_files import CONFIGS
 FLAGS = (
     f"--config={CONFIGS / 'smoke.py'}",
     "--config.num_shards=8",
-    "--config.batch_size=300",  # which 8 does not divide, and sums are long
+    "--config.batch_size=300",  # 8 does not divide it, and its sums are long
     "--config.augment.scale=0",
     "--config.augment.rotation=0",
     "--config.augment.shear=0",
@@ -18,7 +18,7 @@ FLAGS = (
     "--config.model.kwargs.dropout=0.2",
 )
 
-# Of a net that compiles in no time, where the result does not matter.
+# These flags train a net that compiles fast, for tests that do not look at its result.
 LIGHT = (
     f"--config={CONFIGS / 'mlp.py'}",
     "--config.dataset=digits",
@@ -35,14 +35,14 @@ LIGHT = (
 
 
 class Runs:
-    """Starts runs of one command on any devices and processes."""
+    """Starts runs of one command with any numbers of devices and processes."""
 
     def __init__(self, server):
         self.server = server
-        self.port = 0  # of the last coordinator
+        self.port = 0  # port of the coordinator that was started last
 
     def start(self, workdir, num_devices, num_processes=1, *flags):
-        """The processes of a run of so many devices each, started."""
+        """Starts the processes of a run, with `num_devices` each, and returns them."""
         flags = (*FLAGS, f"--workdir={workdir}", "--data_dir=/none", *flags)
         return self.start_script("train.py", num_devices, num_processes, *flags)
 
@@ -57,7 +57,7 @@ class Runs:
         ]
 
     def meeting(self, num_processes):
-        """The flags by which so many processes find each other."""
+        """Returns the flags for each process by which they find each other."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -66,7 +66,7 @@ class Runs:
         return [(*flags, f"--process_id={i}") for i in range(num_processes)]
 
     def finish(self, *arguments):
-        """What the first process of a run printed, once all have ended well."""
+        """Runs `start` and checks that all succeed; returns what the first printed."""
         done = [process.wait() for process in self.start(*arguments)]
         assert [each.returncode for each in done] == [0] * len(done), done
         for other in done[1:]:  # only the first has anything to say
@@ -76,7 +76,7 @@ class Runs:
 
 
 def result(workdir):
-    """All that a run leaves: weights, log, and what stands beside the weights."""
+    """Returns what a run has made: digest of the weights, log, and metadata."""
     loaded = load_model(workdir)
     facts = [loaded.metadata[name] for name in ("step", "metrics", "temperature")]
     log = (workdir / "metrics.jsonl").read_bytes()
