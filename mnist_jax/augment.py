@@ -22,6 +22,7 @@ import numpy as np
 from jax import lax
 from jax.scipy.ndimage import map_coordinates
 
+from mnist_jax import ops
 from mnist_jax.errors import ConfigError, lookup, suggest
 
 Points = tuple[jax.Array, jax.Array]  # y, x: [B, H, W] each, pixels from the centre
@@ -70,11 +71,15 @@ def augment(
     if used.keys() & WARPS.keys():
         images = _stored(warp, images)
     filters = [(name, used[name]) for name in FILTERS if name in used]
-    for name, strength in (*filters, *own_filters):
+    filters += [(name, strength) for name, strength in own_filters if strength]
+    for name, strength in filters:
         change = lookup(name, FILTERS, "config.augment_with")
-        own_rng = _key_of(rng, name)
-        images = _stored(lambda x: change(own_rng, x, strength), images)  # noqa: B023
+        images = _stored(_bind(change, _key_of(rng, name), strength), images)
     return images
+
+
+def _bind(change: Filter, rng: jax.Array, strength: float) -> Callable[..., jax.Array]:
+    return lambda images: change(rng, images, strength)
 
 
 def check_augmentations(
@@ -91,8 +96,16 @@ def check_augmentations(
                 f"config.augment.{name}: no such augmentation; "
                 f"{suggest(name, AUGMENTATIONS)}"
             )
-    for name, _ in own_filters:
+    own_names = [name for name, _ in own_filters]
+    for name, strength in own_filters:
         lookup(name, FILTERS, "config.augment_with")
+        if not 0 <= strength < math.inf:
+            raise ConfigError(
+                f"config.augment_with: the strength of {name!r} must be a number of 0 "
+                f"or more, got {strength!r}"
+            )
+        if own_names.count(name) > 1:  # both would have the same random numbers
+            raise ConfigError(f"config.augment_with names {name!r} twice")
 
 
 def _key_of(rng: jax.Array, name: str) -> jax.Array:
@@ -330,10 +343,11 @@ def _stored(stage: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.A
 
     def cpu(images: jax.Array) -> jax.Array:
         always = jnp.isfinite(images[0, 0, 0, 0])  # True, but XLA cannot know it
-        return lax.cond(always, stage, lambda images: images, images)
+        return ops.compute_in_branch(
+            stage, images, always=always, otherwise=lambda images: images
+        )
 
-    images = lax.platform_dependent(images, cpu=cpu, default=stage)
-    return lax.optimization_barrier(images)
+    return ops.compute_once(lax.platform_dependent(images, cpu=cpu, default=stage))
 
 
 # Warps are applied in this order. They map points of the output back to the input, so

@@ -44,7 +44,7 @@ def summed_metrics(
       `count`, int32, the number of examples that count.
     """
     counts = batch["mask"].astype(bool)
-    if batch["label"].ndim == 1:
+    if batch["label"].ndim == 1 and jnp.issubdtype(batch["label"].dtype, jnp.integer):
         counts &= batch["label"] >= 0
     sums = {"count": jnp.sum(counts, dtype=jnp.int32)}
     for name, metric in metrics.items():

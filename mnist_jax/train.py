@@ -64,7 +64,7 @@ def train_and_evaluate(
       `loss` (nats), `accuracy` (0 to 1), `correct` and `count`; see `over_seeds`.
 
     Raises:
-      ConfigError, DataError, CheckpointError: the run cannot begin, or cannot be saved.
+      ConfigError, DataError, CheckpointError: before training, and nothing is lost.
       Interrupted: a signal asked to stop; the state is saved.
       UserError: weights became infinite or NaN, or a file could not be written.
     """
@@ -75,8 +75,9 @@ def train_and_evaluate(
     console.begin(task, config, dry_run=dry_run)
     config, splits = _load_data(config, task, data_dir, manual_dir, dry_run)
     console.data(splits)
+    program = compile_ahead.create_program_for(splits, config, task)  # or an error
     with open_run(workdir, overwrite=overwrite, dry_run=dry_run) as folder:
-        return _run(task, config, splits, console, folder, read_test)
+        return _run(task, config, splits, console, folder, program, read_test)
 
 
 class Run(NamedTuple):
@@ -99,10 +100,10 @@ def _run(
     splits: Splits,
     console: Console,
     folder: Path,
+    program: Program,
     read_test: bool,
 ) -> dict[str, float]:
     """Does the run in its folder, which holds no other run."""
-    program = compile_ahead.create_program_for(splits, config, task)
     with (
         console.running(),
         Checkpointer(folder, max_to_keep=config.max_to_keep) as checkpointer,

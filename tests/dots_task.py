@@ -42,7 +42,8 @@ def make_batch(seed, step, batch_size):
     rng = np.random.default_rng((seed, step))
     images = rng.integers(0, 128, (batch_size, *SHAPE, 1), np.uint8)
     labels = np.zeros((batch_size, *SHAPE), np.float32)
-    row, column = rng.integers(0, SHAPE[0], batch_size), rng.integers(0, SHAPE[1])
+    row = rng.integers(0, SHAPE[0], batch_size)
+    column = rng.integers(0, SHAPE[1], batch_size)
     images[np.arange(batch_size), row, column] = 255
     labels[np.arange(batch_size), row, column] = 1
     return {"image": images, "label": labels, "mask": np.ones(batch_size, bool)}

@@ -1,4 +1,6 @@
 import functools
+import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -340,3 +342,33 @@ def test_lowers_for_gpu_and_tpu():
 def test_an_unknown_name_is_answered_with_the_nearest():
     with pytest.raises(ConfigError, match=r"augment\.rotat: .*mean 'rotation'"):
         augment(RNG, digits(), {"rotat": 1.0})
+
+
+def grow(rng, images, strength):
+    return images + strength * jax.random.uniform(rng)
+
+
+def test_filters_of_ones_own_come_last_and_are_off_at_0(monkeypatch):
+    module = types.ModuleType("my_filters")
+    module.grow = grow
+    monkeypatch.setitem(sys.modules, "my_filters", module)
+    plain = augment(RNG, digits(), {})
+    np.testing.assert_array_equal(
+        augment(RNG, digits(), {}, [("my_filters:grow", 0)]), plain
+    )
+    grown = augment(RNG, digits(), {}, [("my_filters:grow", 2.0)]) - plain
+    assert 0 < float(grown.min()) == pytest.approx(float(grown.max()), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("own", "says"),
+    [
+        ([("blr", 1.0)], "config.augment_with = 'blr': did you mean 'blur'"),
+        ([("blur", 1.0), ("blur", 0.5)], "names 'blur' twice"),
+        ([("blur", float("nan"))], "the strength of 'blur' must be a number of 0 or"),
+        ([("no_such_package:f", 1.0)], "cannot be imported"),
+    ],
+)
+def test_bad_filters_of_ones_own_are_refused(own, says):
+    with pytest.raises(ConfigError, match=says):
+        augment(RNG, digits(), {}, own)

@@ -51,6 +51,13 @@ def test_sums_count_only_what_the_mask_lets_through():
         np.testing.assert_allclose(first[key] + rest[key], value, rtol=1e-6)
 
 
+def test_targets_below_zero_that_are_no_classes_count():
+    batch = {"label": jnp.array([-1.0, 2.0]), "mask": jnp.ones(2)}
+    metrics = {"loss": lambda outputs, batch: (outputs - batch["label"]) ** 2}
+    sums = sum_over_batch(jnp.zeros(2), batch, metrics)
+    assert mean_metrics([sums]) == {"loss": 2.5, "count": 2}
+
+
 def test_padding_may_hold_anything():
     logits = LOGITS.at[2].set(jnp.nan)
     sums = summed_metrics(logits, LABELS, jnp.array([1, 1, 0]))

@@ -341,6 +341,22 @@ def test_overwrite_with_a_bad_config_loses_nothing(tiny_config, trained_workdir)
     assert len(read_metrics(trained_workdir)) == 3
 
 
+@pytest.mark.parametrize("late", ["parallel", "schedule"])
+def test_what_is_refused_once_data_is_there_loses_nothing(
+    tiny_config, trained_workdir, late
+):
+    if late == "parallel":
+        tiny_config.num_seeds = tiny_config.num_shards = 2
+    else:  # of 10 steps an epoch the warm-up leaves none, of 1,000 it would
+        tiny_config.num_epochs = 1
+        tiny_config.optimizer.schedule = "cosine"
+        tiny_config.optimizer.warmup_epochs = 0.96
+    with pytest.raises(ConfigError):
+        train.train_and_evaluate(tiny_config, trained_workdir, overwrite=True)
+    assert len(read_metrics(trained_workdir)) == 3
+    assert list(trained_workdir.glob("checkpoints/[0-9]*"))
+
+
 def test_dry_run_writes_nothing(tiny_config, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     train.train_and_evaluate(tiny_config, Path("run"), dry_run=True, console=Console())

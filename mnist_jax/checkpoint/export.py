@@ -45,7 +45,7 @@ def export_model(loaded: Loaded, source: Path, workdir: Path) -> None:
         checkpointer.save(state, metadata=metadata, metrics=metrics, score=score)
         checkpointer.verify(loaded.step)
     # Orbax writes the folder's path into this file, which is private as well.
-    for note in workdir.rglob("commit_success.txt"):
+    for note in (workdir / "checkpoints").rglob("commit_success.txt"):
         note.write_text("Checkpoint commit was successful\n")
     write_config(workdir, loaded.config)
     if (source / "metrics.jsonl").exists():

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
@@ -46,9 +46,14 @@ class OpenStream:
     """A stream whose workers make the next batches; see `open_stream`."""
 
     def __init__(
-        self, stream: Stream, seed: int, batch_size: int, pool: ProcessPoolExecutor
+        self,
+        stream: Stream,
+        seed: int,
+        batch_size: int,
+        last_step: int,
+        pool: ProcessPoolExecutor,
     ) -> None:
-        self._stream, self._pool = stream, pool
+        self._stream, self._pool, self._last_step = stream, pool, last_step
         self._arguments = (seed, batch_size)
         self._next = 0  # the first step that the workers were not asked for yet
         self._waiting: deque[tuple[int, Future[Batch]]] = deque()
@@ -68,6 +73,12 @@ class OpenStream:
             self._restart(first)
         self._ask(first + count + self._ahead)
         made = [self._wait(*self._waiting.popleft()) for _ in range(count)]
+        shapes = [{k: (v.shape, v.dtype) for k, v in each.items()} for each in made]
+        if any(each != shapes[0] for each in shapes):
+            raise DataError(
+                f"the batches of steps {first} to {first + count - 1} differ in names, "
+                "shapes or dtypes: a stream must make them alike"
+            )
         return {name: np.stack([each[name] for each in made]) for name in made[0]}
 
     def zeros(self, count: int) -> Batch:
@@ -84,12 +95,12 @@ class OpenStream:
     def _ask(self, end: int) -> None:
         seed, batch_size = self._arguments
         with _broken_pool_as_error():
-            for step in range(self._next, end):
+            for step in range(self._next, min(end, self._last_step)):
                 future = self._pool.submit(
                     self._stream.make_batch, seed, step, batch_size
                 )
                 self._waiting.append((step, future))
-        self._next = max(self._next, end)
+        self._next = max(self._next, min(end, self._last_step))
 
     def _restart(self, first: int) -> None:
         for _, future in self._waiting:
@@ -112,20 +123,23 @@ class OpenStream:
 
 
 @contextlib.contextmanager
-def open_stream(stream: Stream, seed: int, batch_size: int) -> Iterator[OpenStream]:
+def open_stream(
+    stream: Stream, seed: int, batch_size: int, last_step: int
+) -> Iterator[OpenStream]:
     """Starts the workers of a stream, and ends them with the block.
 
     Args:
       stream: says which batches to make.
       seed: the run's seed.
       batch_size: examples in a batch.
+      last_step: the number of steps of the run; no batch is made beyond it.
     """
     # Workers are spawned, because a process with threads, like JAX's, must not fork.
     pool = ProcessPoolExecutor(
         _count_workers(stream), multiprocessing.get_context("spawn"), _start_worker
     )
     try:
-        yield OpenStream(stream, seed, batch_size, pool)
+        yield OpenStream(stream, seed, batch_size, last_step, pool)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -154,7 +168,7 @@ def _start_worker() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> Any:
+def _end_with_parent() -> NoReturn:
     parent = multiprocessing.parent_process()
     assert parent
     parent.join()

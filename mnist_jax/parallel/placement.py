@@ -106,9 +106,7 @@ class Placement:
         return shards.jit_over_shards(spread, self._mesh)
 
     def spread_rows(self, fn: Callable[[PyTree, jax.Array], jax.Array]) -> Any:
-        """Like `spread_sums`, but for `(variables, images) -> outputs [B, ...]`."""
-        if self.num_shards == 1:
-            return fn
+        """Likewise jits `(variables, images) -> outputs [B, ...]`, for shards only."""
 
         def spread(variables: PyTree, images: jax.Array) -> jax.Array:
             def of_shard(shard: jax.Array) -> jax.Array:

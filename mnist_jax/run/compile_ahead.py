@@ -89,7 +89,7 @@ class Program(NamedTuple):
         self, data: Dataset | OpenStream
     ) -> Iterator[tuple[Any, jax.Array]]:
         """Yields arguments as `calls` does, but with zeros for indices and batches."""
-        for _, count in self._lengths(0):
+        for count in dict.fromkeys(count for _, count in self._lengths(0)):
             if isinstance(data, OpenStream):
                 batches = self.placement.put(data.zeros(count))
                 yield batches, self.placement.put(self._places(count))
@@ -171,7 +171,8 @@ def open_data(
 ) -> Iterator[Dataset | OpenStream]:
     """Puts the training data onto the devices, or starts the workers of a stream."""
     if isinstance(train, Stream):
-        with open_stream(train, seed, program.batch_size) as opened:
+        last_step = program.last_step
+        with open_stream(train, seed, program.batch_size, last_step) as opened:
             yield opened
     else:
         yield program.placement.put(train)
@@ -299,7 +300,8 @@ def create_and_compile(
     shapes = state_shapes(program)
     with ThreadPoolExecutor(1) as beside:
         creating = beside.submit(create)
-        beside.submit(program.indices, 0)
+        if not isinstance(data, OpenStream):
+            beside.submit(program.indices, 0)
         beside.submit(
             compile_eval_step,
             *(program.eval_step, shapes.variables, test, eval_batch_size),

@@ -6,7 +6,7 @@ import pytest
 from dots_task import make_batch
 
 from mnist_jax.datasets.stream import Stream, open_stream
-from mnist_jax.errors import UserError
+from mnist_jax.errors import DataError, UserError
 
 
 def kill_oneself(seed, step, batch_size):
@@ -14,7 +14,7 @@ def kill_oneself(seed, step, batch_size):
 
 
 def test_batches_are_those_of_the_function_in_any_order_of_asking():
-    with open_stream(Stream(make_batch, 100, num_workers=2), 5, 4) as opened:
+    with open_stream(Stream(make_batch, 100, num_workers=2), 5, 4, 100) as opened:
         for first, count in [(0, 3), (3, 1), (4, 2), (90, 2), (1, 1)]:
             got = opened.batches(first, count)
             for i in range(count):
@@ -27,7 +27,7 @@ def test_batches_are_those_of_the_function_in_any_order_of_asking():
 def test_workers_stay_ahead_but_not_far(tmp_path, monkeypatch):
     """Memory is bounded, however slowly batches are taken."""
     monkeypatch.setenv("DOTS_FOLDER", str(tmp_path))
-    with open_stream(Stream(make_batch, 100, num_workers=2), 0, 4) as opened:
+    with open_stream(Stream(make_batch, 100, num_workers=2), 0, 4, 100) as opened:
         opened.batches(0, 3)
         deadline = time.monotonic() + 30
         while len(list(tmp_path.iterdir())) < 3 + 4 and time.monotonic() < deadline:
@@ -36,8 +36,30 @@ def test_workers_stay_ahead_but_not_far(tmp_path, monkeypatch):
         assert sorted(int(p.name) for p in tmp_path.iterdir()) == list(range(3 + 4))
 
 
+def test_nothing_is_made_beyond_the_last_step(tmp_path, monkeypatch):
+    monkeypatch.setenv("DOTS_FOLDER", str(tmp_path))
+    with open_stream(Stream(make_batch, 100, num_workers=2), 0, 4, 5) as opened:
+        opened.batches(0, 5)
+    assert sorted(int(p.name) for p in tmp_path.iterdir()) == list(range(5))
+
+
+def make_growing_batch(seed, step, batch_size):
+    return {"image": np.zeros((batch_size, 2 + step))}
+
+
+def test_batches_that_differ_are_one_line():
+    stream = Stream(make_growing_batch, 100, num_workers=1)
+    with (
+        open_stream(stream, 0, 4, 100) as opened,
+        pytest.raises(
+            DataError, match="steps 0 to 1 differ in names, shapes or dtypes"
+        ),
+    ):
+        opened.batches(0, 2)
+
+
 def test_zeros_have_the_shapes_of_batches():
-    with open_stream(Stream(make_batch, 100, num_workers=1), 0, 4) as opened:
+    with open_stream(Stream(make_batch, 100, num_workers=1), 0, 4, 100) as opened:
         zeros = opened.zeros(3)
         batches = opened.batches(0, 3)
     assert {k: (v.shape, v.dtype) for k, v in zeros.items()} == {
@@ -49,7 +71,7 @@ def test_zeros_have_the_shapes_of_batches():
 def test_a_worker_that_is_killed_is_one_line():
     stream = Stream(kill_oneself, 100, num_workers=1)
     with (
-        open_stream(stream, 0, 4) as opened,
+        open_stream(stream, 0, 4, 100) as opened,
         pytest.raises(UserError, match="was killed: it may need more memory"),
     ):
         opened.batches(0, 1)
