@@ -130,7 +130,8 @@ def _best_first(workdir: str | Path, steps: list[int]) -> list[int]:
 
 def _check_trusted(config: ConfigDict, dataset: str, trust_code: bool) -> None:
     """Raises an error if a module would be imported that the user does not trust."""
-    names = (config.model.name, config.get("task", ""), dataset)
+    fields = (config.get(name, "") for name in ("task", "offline_dataset"))
+    names = (config.model.name, dataset, *fields)
     for name in names:
         module, colon, _ = str(name).partition(":")
         if colon and not trust_code and module not in sys.modules:

@@ -171,8 +171,8 @@ def _why_not(error: OSError) -> str:
         return "the address is in use; name another port in --coordinator_address"
     if error.errno == errno.EADDRNOTAVAIL:
         return (
-            "it is no address of this machine, where process 0 is; see README, "
-            "'Scaling out'"
+            "it is no address of this machine, where process 0 is; see "
+            "docs/scaling-out.md"
         )
     if isinstance(error, socket.gaierror):
         return "there is no host of that name"

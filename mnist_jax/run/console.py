@@ -169,7 +169,7 @@ class Console:
             instead = f"but {source.name} in its place"
             self._print("WARNING", f"this is NOT {wanted}, {instead}")
             self._print("", f"why: {source.fallback_reason}")
-            hint = "README, 'Where the data comes from', says how to get"
+            hint = "docs/data.md, 'Where the data comes from', says how to get"
             self._print("", f"{hint} {wanted}")
             self._write("")
 

@@ -67,6 +67,7 @@ def test_a_fallback_is_announced_at_the_start_and_at_the_end(console, splits, ca
     end = capsys.readouterr().out
     for out in (start, end):
         assert "WARNING  this is NOT mnist, but digits in its place" in out
+        assert "docs/data.md, 'Where the data comes from', says how to get mnist" in out
         assert max(map(len, out.splitlines())) <= 80
 
 

@@ -12,6 +12,7 @@ comment before it:
 import ast
 import itertools
 import re
+import runpy
 import shlex
 import shutil
 import textwrap
@@ -21,7 +22,7 @@ from typing import NamedTuple
 
 import pytest
 from faults.client import Server
-from mnist_fixture import make_dataset, make_splits, write_archives
+from mnist_fixture import make_dataset
 from PIL import Image
 
 from mnist_jax.config import FIELDS
@@ -42,12 +43,8 @@ PARSED_ONLY = {
 }
 
 # What makes the others small: the first pattern that fits the command's line.
-DATA = (
-    "--config.dataset=digits",
-    "--config.offline_dataset=",
-    "--config.train_split=train[:256]",
-    "--config.test_split=test[:200]",
-)
+SPLITS = ("--config.train_split=train[:256]", "--config.test_split=test[:200]")
+DATA = ("--config.dataset=digits", "--config.offline_dataset=", *SPLITS)
 LOOP = (
     "--config.validation=56",
     "--config.num_epochs=1",
@@ -63,8 +60,10 @@ NET = (
 )
 SMALL = {
     r"^train\.py .*configs/net\.py": (*DATA, *LOOP),
-    r"^train\.py .*data:DATASET": ("--data_dir=data", *LOOP, *NET),
+    r"^train\.py .*data:DATASET": (*SPLITS, *LOOP, *NET),
+    r"^train\.py .*dots\.py": (*LOOP, "--config.batch_size=2500"),
     r"^train\.py": (*DATA, *LOOP, *NET),
+    r"^evaluate\.py .*--trust_code": ("--nofigures",),
     r"^sweep\.py": ("--num_seeds=1", *DATA, *LOOP, *NET),
     r"^benchmark\.py": ("--only=inference", "--repeats=1", "--seconds=0.01", *NET),
     "": (),
@@ -170,6 +169,41 @@ def test_files_of_the_repository_that_are_named_are_there(page):
         assert (ROOT / path).exists(), path
 
 
+def test_pages_that_the_package_points_to_are_there():
+    """As docs/data.md, or docs/data.md, 'Where the data comes from'."""
+    named = re.compile(r"(?:docs|README)[\w/-]*\.md(?:, '(.+?)')?")
+    found = set()
+    for path in (ROOT / "mnist_jax").rglob("*.py"):
+        for match in named.finditer(path.read_text("utf-8")):
+            page, heading = match[0].split(",")[0], match[1]
+            found.add(page)
+            text = (ROOT / page).read_text("utf-8")
+            assert not heading or f"\n## {heading}\n" in text, f"{path}: {match[0]}"
+    assert found >= {"docs/data.md", "docs/scaling-out.md"}
+
+
+def test_import_paths_in_the_list_of_changes_are_those_of_today():
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8").split("\n### Import paths\n")[1]
+    kept, renamed, moved, other = text.split("\n|---")[1:]
+    package = ROOT / "mnist_jax"
+
+    def rows_of(table):
+        for line in table.splitlines():
+            if line.startswith("| `"):
+                yield [re.findall(r"`([\w.]+)`", x) for x in line.split("|")[1:-1]]
+
+    paths = [f"{folder}.{name}" for (folder,), names in rows_of(kept) for name in names]
+    paths += [path for _, now in rows_of(renamed) for path in now]
+    for path in paths:
+        place = package / path.replace(".", "/")
+        assert place.is_dir() or place.with_suffix(".py").is_file(), path
+    names = [(path, name) for _, own, (path,) in rows_of(moved) for name in own]
+    names += [(path, name) for (path,), _, own in rows_of(other) for name in own]
+    for path, name in names:
+        source = (package / f"{path.replace('.', '/')}.py").read_text("utf-8")
+        assert re.search(rf"^(def |class )?{name}\b", source, re.M), (path, name)
+
+
 def test_readme_has_a_map_of_all_pages():
     readme = (ROOT / "README.md").read_text("utf-8")
     section = readme.split("\n## Where to read on\n")[1].split("\n## ")[0]
@@ -268,88 +302,58 @@ def test_the_model_card_says_what_docs_say():
 
 
 def test_the_files_to_follow_are_few_and_their_lines_are_counted():
-    rows = read_table(DOCS / "how-it-is-built.md", "order")
+    page = DOCS / "how-it-is-built.md"
+    rows = read_table(page, "order")
     files = [re.fullmatch(r"\[(.+)\]\(\.\./\1\)", row["file"])[1] for row in rows]
     counts = {f: len((ROOT / f).read_text("utf-8").splitlines()) for f in files}
     said = {file: int(row["lines"]) for file, row in zip(files, rows, strict=True)}
     wrong = {file: count for file, count in counts.items() if said[file] != count}
+    total = sum(counts.values())
+    if f"They have {total:,} lines" not in page.read_text("utf-8"):
+        wrong["all"] = total
     assert not wrong, f"docs/how-it-is-built.md should say: {wrong}"
     assert [row["order"] for row in rows] == [str(i + 1) for i in range(len(rows))]
     assert len(files) <= 14
-    assert sum(counts.values()) <= 2200
+    assert total <= 2200
 
 
-def read_picture_of_rooms() -> dict[str, int]:
-    """Each room or file of the picture, and its row, counted from below."""
+def read_picture_of_rooms() -> list[set[str]]:
+    """The names in each row of the picture, from below; files end in .py."""
     blocks = read_blocks(DOCS / "how-it-is-built.md")
     (picture,) = [block.text for block in blocks if block.language == "text"]
-    rows = {}
-    for number, line in enumerate(reversed(picture.splitlines())):
-        suffix = ".py" if line.startswith("(") else "/"
-        rows |= {f"{name}{suffix}": number for name in line.strip("()").split()}
+    picture = re.sub(r"\n (?=\S)", " ", picture)  # a row of more than one line
+    rows = []
+    for line in reversed(picture.splitlines()):
+        files = " ".join(re.findall(r"\((.+?)\)", line)).split()
+        rooms = re.sub(r"\(.+?\)", "", line).split()
+        rows.append({*rooms, *(f"{file}.py" for file in files)})
     return rows
+
+
+def test_the_picture_of_rooms_is_what_imports_are_held_to():
+    """`test_house.py` holds all imports to these levels."""
+    package = ROOT / "mnist_jax"
+    house = runpy.run_path(str(Path(__file__).with_name("test_house.py")))
+    levels = [
+        {
+            name.replace(".", "/") + (".py" if is_file else "")
+            for name in level
+            for is_file in (True, False)
+            if (package / (name.replace(".", "/") + ".py" * is_file)).exists()
+        }
+        for level in house["LEVELS"]
+    ]
+    assert read_picture_of_rooms() == levels
 
 
 def test_the_picture_has_all_rooms():
     package = ROOT / "mnist_jax"
-    rooms = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    rooms = {path.parent.name for path in package.glob("*/__init__.py")}
     files = {path.name for path in package.glob("[!_]*.py")}
-    rows = read_picture_of_rooms()
-    assert {name for name in rows if not re.search(r"/\w", name)} == rooms | files
+    shown = set().union(*read_picture_of_rooms())
+    assert {name for name in shown if "/" not in name} == rooms | files
     table = read_table(DOCS / "how-it-is-built.md", "room")
-    assert {row["room"].strip("`") + "/" for row in table} == rooms
-
-
-def test_imports_go_down_the_picture():
-    rows = read_picture_of_rooms()
-    package = ROOT / "mnist_jax"
-
-    def row_of(path: str) -> int:
-        return rows.get(path, rows.get(path.split("/")[0] + "/", 0))
-
-    upwards = set()
-    for path in package.rglob("*.py"):
-        name = path.relative_to(package).as_posix()
-        if name == "__init__.py":
-            continue
-        for module in imported_modules(path):
-            file = module.replace(".", "/") + ".py"
-            if not (package / file).exists():
-                file = file.removesuffix(".py") + "/__init__.py"
-            if row_of(file) > row_of(name):
-                upwards.add(f"{name} imports {file}")
-    assert not upwards, "\n".join(sorted(upwards))
-
-
-def imported_modules(path: Path) -> list[str]:
-    """The modules of mnist_jax that a file imports, but for its type annotations."""
-    found = []
-    nodes: list[ast.AST] = [ast.parse(path.read_text("utf-8"))]
-    while nodes:
-        node = nodes.pop()
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            continue
-        nodes.extend(ast.iter_child_nodes(node))
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        for name in names:
-            parts = name.split(".")
-            if parts[0] != "mnist_jax":
-                continue
-            while parts[1:] and not is_module(parts):  # a name that is in a module
-                parts.pop()
-            if parts[1:]:
-                found.append(".".join(parts[1:]))
-    return found
-
-
-def is_module(parts: list[str]) -> bool:
-    path = ROOT.joinpath(*parts)
-    return path.is_dir() or path.with_suffix(".py").is_file()
+    assert {row["room"].strip("`") for row in table} == rooms
 
 
 # --------------------------------------------------------------- commands and snippets
@@ -385,7 +389,6 @@ def world(tmp_path_factory):
             except (OSError, LookupError) as error:
                 refused.append(f"{block.comment}: {error!r}")
     put_pictures(folder)
-    put_archives(folder)
     paths = f"{house}:{folder}"
     env = {
         "PYTHONPATH": paths,
@@ -432,18 +435,6 @@ def put_pictures(folder: Path) -> None:
         picture.save(folder / name)
 
 
-def put_archives(folder: Path) -> None:
-    """Made archives, and their sizes and digests in place of the page's."""
-    published = write_archives(folder / "my_archives", make_splits())
-    path = folder / "my_package" / "data.py"
-    text = path.read_text()
-    for name, (size, digest) in published.items():
-        pattern = rf'("{re.escape(name)}": )\(.*\)'
-        text, count = re.subn(pattern, rf'\1({size}, "{digest}")', text)
-        assert count == 1
-    path.write_text(text)
-
-
 @pytest.fixture(scope="module")
 def flags_of(world):
     """{script: its flags}, from its --help."""
@@ -462,8 +453,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 def test_commands_can_be_parsed(page, world, flags_of):
     """Their scripts, flags, fields, configs, extras and markers are there."""
     for words in read_commands(page):
-        if words[0] == "python":
-            assert words[1].startswith("scripts/"), words
+        if words[0] == "python" and not words[1].startswith("scripts/"):
+            assert (world.folder / words[1]).exists(), words
+        elif words[0] == "python":
             check_flags(words[1].removeprefix("scripts/"), words[2:], world, flags_of)
         elif words[:2] in (["pip", "install"], ["uv", "sync"]):
             extras = PROJECT["project"]["optional-dependencies"]
@@ -494,11 +486,14 @@ def check_flags(script, arguments, world, flags_of):
                 assert there, argument
 
 
-def small(words: list[str]) -> list[str]:
+def small(words: list[str], folder: Path) -> list[str]:
     """A command's words for the server, with what makes it small."""
-    line = " ".join([words[1].removeprefix("scripts/"), *words[2:]])
+    script = words[1].removeprefix("scripts/")
+    line = " ".join([script, *words[2:]])
     added = next(a for pattern, a in SMALL.items() if re.search(pattern, line))
-    return [words[1].removeprefix("scripts/"), *words[2:], *added]
+    if script == words[1]:  # one of the page's own
+        script = str(folder / script)
+    return [script, *words[2:], *added]
 
 
 @pytest.fixture(scope="module")
@@ -518,7 +513,9 @@ def run_page(page, world):
         while len(running) > most:
             first = next(iter(running))
             done[first] = running.pop(first).wait()
-        running[line] = world.server.start(*small(words), cwd=world.folder)
+        running[line] = world.server.start(
+            *small(words, world.folder), cwd=world.folder
+        )
     return done | {line: process.wait() for line, process in running.items()}
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mnist_jax.analysis.splits import load_split
+from mnist_jax.checkpoint.format import seal
 from mnist_jax.checkpoint.load import load_model
 from mnist_jax.errors import CheckpointError, ConfigError, PictureError
 from mnist_jax.models.create import MODELS, create_model
@@ -37,8 +39,16 @@ CLAIMS = {
         "test_archives.py::test_unzip",
         "test_archives.py::test_a_bad_zip_file",
     ],
-    "A model's name is looked up in a fixed table": [
+    "A name in a config is looked up in a fixed table": [
         "test_security.py::test_a_strangers_model_name_and_arguments_run_nothing"
+    ],
+    "It is imported only with `--trust_code`": [
+        "test_security.py::"
+        "test_code_that_a_stranger_names_is_imported_only_if_it_is_trusted",
+        "test_tasks.py::test_code_that_a_checkpoint_names_is_not_imported_unasked",
+    ],
+    "is refused before it is called": [
+        "test_security.py::test_what_a_stranger_names_is_not_called"
     ],
     "A checkpoint whose metadata does not match its digest is refused": [
         "test_security.py::test_an_altered_checkpoint_is_refused_and_leaves_no_file",
@@ -95,7 +105,7 @@ def test_nothing_is_unpickled_and_no_text_is_run():
     assert runs_code == {"config_files.py"}  # config files are Python
 
 
-def test_a_strangers_model_name_and_arguments_run_nothing(default_config, tmp_path):
+def test_a_strangers_model_name_and_arguments_run_nothing(default_config):
     model = default_config.model
     for name in ("os.system", "__import__", "../cnn", "nn.Module"):
         assert name not in MODELS
@@ -107,6 +117,76 @@ def test_a_strangers_model_name_and_arguments_run_nothing(default_config, tmp_pa
     model.kwargs["__class__"] = "os.system"
     with pytest.raises(ConfigError, match="__class__ is unknown"):
         create_model(model, 10)
+
+
+# Where a checkpoint's metadata may name code.
+PLACES = {
+    "model": ("config", "model", "name"),
+    "task": ("config", "task"),
+    "data set": ("dataset", "name"),
+    "offline data set": ("config", "offline_dataset"),
+}
+
+
+def name_code(workdir, place, name):
+    """Names code in all checkpoints of a run, and seals them again, as anyone can."""
+    for path in workdir.glob("checkpoints/*/metadata/metadata"):
+        metadata = json.loads(path.read_text())
+        del metadata["sha256"]
+        *groups, key = PLACES[place]
+        owner = metadata
+        for group in groups:
+            owner = owner[group]
+        owner[key] = name
+        path.write_text(json.dumps(seal(metadata)))
+
+
+@pytest.fixture
+def strange_code(tmp_path, monkeypatch):
+    """A module that can be imported, and says when it is, or when `thing` is called."""
+    (tmp_path / "strange_code.py").write_text(
+        "from pathlib import Path\n"
+        "Path(__file__).with_name('imported').touch()\n"
+        "def thing(*args, **kwargs):\n"
+        "    Path(__file__).with_name('called').touch()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    sys.modules.pop("strange_code", None)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_code_that_a_stranger_names_is_imported_only_if_it_is_trusted(
+    place, trained_workdir, strange_code
+):
+    name_code(trained_workdir, place, "strange_code:thing")
+    with pytest.raises(CheckpointError, match="--trust_code") as caught:
+        load_model(trained_workdir)
+    assert "\n" not in str(caught.value)
+    assert not (strange_code / "imported").exists()
+    if place == "offline data set":  # which is loaded if the other cannot be had
+        return
+    with pytest.raises((CheckpointError, ConfigError), match=r"strange_code:thing"):
+        load_split(load_model(trained_workdir, trust_code=True))
+    assert (strange_code / "imported").exists()
+    assert not (strange_code / "called").exists()
+
+
+@pytest.mark.parametrize("trust_code", [False, True])
+@pytest.mark.parametrize("place", ["model", "task", "data set"])
+@pytest.mark.parametrize("name", ["os:system", "subprocess:call"])
+def test_what_a_stranger_names_is_not_called(
+    name, place, trust_code, trained_workdir, monkeypatch
+):
+    def called(*args, **kwargs):
+        raise AssertionError(f"{name} was called")
+
+    monkeypatch.setattr(name.replace(":", "."), called)
+    name_code(trained_workdir, place, name)
+    with pytest.raises((CheckpointError, ConfigError), match=name) as caught:
+        load_split(load_model(trained_workdir, trust_code=trust_code))
+    assert "was called" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_an_altered_checkpoint_is_refused_and_leaves_no_file(trained_workdir):
