@@ -64,6 +64,7 @@ class Task:
         by, so that confidences are honest; None if outputs are not logits.
       images_per_call: about how many images one call of `train_steps` takes: enough
         that Python costs nothing, few enough that a run ends soon after a signal.
+      next_script: which of `scripts/` uses the trained model, as a hint to the user.
     """
 
     load_splits: Callable[[ConfigDict, str | None, str | None], Splits]
@@ -80,6 +81,7 @@ class Task:
     check: Callable[[ConfigDict], None] = lambda config: None
     fit_temperature: Callable[[np.ndarray, np.ndarray], float] | None = None
     images_per_call: int = 2048
+    next_script: str = ""
 
 
 def find_task(name: str) -> Task:
@@ -89,7 +91,7 @@ def find_task(name: str) -> Task:
       ConfigError: there is no such task, or the name stands for something else.
     """
     task = lookup(name, TASKS, "config.task")
-    if isinstance(task, str):  # imported only now, because tasks may import this file
+    if name in TASKS:  # imported only now, because tasks may import this file
         task = lookup(task, {}, "config.task")
     if not isinstance(task, Task):
         raise ConfigError(f"config.task = {name!r} is no mnist_jax.tasks.Task")
@@ -151,4 +153,5 @@ DIGITS = Task(
     predictor=for_prediction,
     check=_check_fields,
     fit_temperature=fit_temperature,
+    next_script="predict.py",
 )

@@ -42,6 +42,9 @@ class Console:
         self._num_epochs = 0
         self._had_ended = False
         self._compile_started = self._started
+        # What the checkpoint will name is imported only if its user allows that.
+        names = (config.model.name, config.dataset, config.get("task", ""))
+        self._next_flags = " --trust_code" if ":" in "".join(names) else ""
         num_parts = max(config.num_seeds, config.num_shards)
         self._print("device", devices.describe_devices(num_parts))
 
@@ -145,8 +148,10 @@ class Console:
             self._print("saved", "nothing: this was a dry run")
             return
         self._print("saved", str(workdir))
-        shown = shlex.quote(str(workdir))
-        self._print("next", f"python scripts/predict.py --workdir={shown}")
+        if script := self._task.next_script:
+            shown = shlex.quote(str(workdir))
+            command = f"python scripts/{script} --workdir={shown}{self._next_flags}"
+            self._print("next", command)
 
     def _print(self, label: str, text: str) -> None:
         # Paths longer than a line are left whole, so that they can be copied.

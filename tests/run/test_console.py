@@ -56,6 +56,14 @@ def test_the_summary_counts_the_wrong_ones(console, splits, capsys):
     assert "WARNING" not in out
 
 
+def test_the_next_command_allows_code_of_ones_own(tiny_config, splits, capsys):
+    console = Console()
+    tiny_config.model.name = "my_package.net:Net"
+    console.begin(DIGITS, tiny_config)
+    console.summary(splits.source, TEST, Path("run"))
+    assert "predict.py --workdir=run --trust_code" in capsys.readouterr().out
+
+
 def test_a_fallback_is_announced_at_the_start_and_at_the_end(console, splits, capsys):
     why = "mnist is not in ~/tensorflow_datasets and cannot be downloaded " * 3
     source = dataclasses.replace(
