@@ -21,8 +21,10 @@ from mnist_jax.run.config_files import CONFIGS, load_config
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory):
     """Gives all tests one cache folder, so that they do not use that of the user."""
-    folder = tmp_path_factory.mktemp("cache")
-    os.environ["MNIST_JAX_CACHE_DIR"] = str(folder)
+    # Workers of pytest-xdist share it, so that each program is compiled only once.
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    os.environ["MNIST_JAX_CACHE_DIR"] = str(shared / "cache")
     from mnist_jax.parallel import devices
 
     devices.set_up("cpu")

@@ -65,7 +65,7 @@ def load_config(path: str | Path) -> ConfigDict:
         if isinstance(config, ConfigDict):
             # Fails here, as a RecursionError, if the config contains itself.
             flatten_config(config)
-    except (ConfigError, KeyboardInterrupt):
+    except ConfigError:
         raise
     except BaseException as error:  # a user's own code may raise anything
         raise ConfigError(

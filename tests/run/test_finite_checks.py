@@ -10,7 +10,7 @@ import optax
 import pytest
 from helpers import made_dataset, make_tiny_config
 
-from mnist_jax import evaluate, train
+from mnist_jax import train
 from mnist_jax.checkpoint.load import load_model
 from mnist_jax.checkpoint.save import Checkpointer
 from mnist_jax.data import Dataset
@@ -224,14 +224,14 @@ def test_a_run_that_meets_it_ends_and_keeps_what_was_good(
     else:
         message = "the loss on images held out is infinite or NaN at step 20;"
         measured = []
-        evaluate_well = evaluate.evaluate
+        evaluate_well = train.evaluate
 
         def evaluate_badly(*args):
             measured.append(evaluate_well(*args))
             bad = {"loss": float("nan"), "accuracy": 1.0} if len(measured) > 1 else {}
             return measured[-1] | bad
 
-        monkeypatch.setattr(evaluate, "evaluate", evaluate_badly)
+        monkeypatch.setattr(train, "evaluate", evaluate_badly)
     with pytest.raises(UserError, match=message):
         train.train_and_evaluate(tiny_config, tmp_path)
     assert [path.name for path in (tmp_path / "checkpoints").glob("[0-9]*")] == ["10"]
