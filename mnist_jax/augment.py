@@ -98,6 +98,8 @@ def check_augmentations(
             )
     own_names = [name for name, _ in own_filters]
     for name, strength in own_filters:
+        if name in AUGMENTATIONS:  # it would have the random numbers of that one
+            raise ConfigError(f"config.augment_with: set config.augment.{name} instead")
         lookup(name, FILTERS, "config.augment_with")
         if not 0 <= strength < math.inf:
             raise ConfigError(

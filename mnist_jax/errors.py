@@ -74,9 +74,13 @@ def lookup(name: str, table: Mapping[str, Any], field: str, what: str = "") -> A
             f"{field} = {name!r}{what}: {hint}, or 'my_package.module:name'"
         )
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # the module is the user's code and may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(
             f"{field} = {name!r} cannot be imported: {reason[:200]}"
         ) from error
+    if all(map(callable, table.values())) and table and not callable(found):
+        kind = type(found).__name__
+        raise ConfigError(f"{field} = {name!r} is a {kind}, which cannot be called")
+    return found

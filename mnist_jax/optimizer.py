@@ -100,31 +100,31 @@ def create_optimizer(
     """
     name, kwargs = config.optimizer.name, config.optimizer.kwargs.to_dict()
     optimizer = lookup(name, _optimizers(), "config.optimizer.name", _NOT_OPTAX)
-    takes = inspect.signature(optimizer).parameters if callable(optimizer) else {}
-    weight_decay = config.optimizer.weight_decay
-    parts = []
-    if config.optimizer.clip_norm:
-        parts.append(optax.clip_by_global_norm(config.optimizer.clip_norm))
-    mask = next((m for m in ("mask", "weight_decay_mask") if m in takes), None)
-    if "weight_decay" in takes:  # set even to 0, because some defaults are not 0
-        kwargs["weight_decay"] = weight_decay if mask else 0.0
-    if mask and "weight_decay" in takes:
-        kwargs[mask] = _is_kernel
-    elif weight_decay:
-        parts.append(optax.add_decayed_weights(weight_decay, mask=_is_kernel))
-    if "muon_weight_dimension_numbers" in takes:
-        kwargs["muon_weight_dimension_numbers"] = _as_matrices
-        kwargs.setdefault("consistent_rms", 0.2)
-    schedule = create_schedule(config, steps_per_epoch)
+    weight_decay, parts = config.optimizer.weight_decay, []
     try:
-        parts.append(optimizer(learning_rate=schedule, **kwargs))
-        tx = optax.chain(*parts)
+        takes = inspect.signature(optimizer).parameters
+        if config.optimizer.clip_norm:
+            parts.append(optax.clip_by_global_norm(config.optimizer.clip_norm))
+        mask = next((m for m in ("mask", "weight_decay_mask") if m in takes), None)
+        if "weight_decay" in takes:  # its own default is not zero everywhere
+            kwargs["weight_decay"] = weight_decay if mask else 0.0
+        if mask and "weight_decay" in takes:
+            kwargs[mask] = _is_kernel
+        elif weight_decay:
+            parts.append(optax.add_decayed_weights(weight_decay, mask=_is_kernel))
+        if "muon_weight_dimension_numbers" in takes:
+            kwargs["muon_weight_dimension_numbers"] = _as_matrices
+            kwargs.setdefault("consistent_rms", 0.2)
+        schedule = create_schedule(config, steps_per_epoch)
+        tx = optax.chain(*parts, optimizer(learning_rate=schedule, **kwargs))
         _try_out(tx)
-    except Exception as error:  # a wrong argument can make optax raise anything
-        reason = " ".join(str(error).split())
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever a wrong argument makes optax raise
         shown = name if ":" in name else f"optax.{name}"
+        reason = " ".join(str(error).split())[:200]
         raise ConfigError(
-            f"config.optimizer: {shown} cannot be used so: {reason[:200]}"
+            f"config.optimizer: {shown} cannot be used so: {reason}"
         ) from error
     return tx
 

@@ -83,6 +83,11 @@ class Task:
     images_per_call: int = 2048
     next_script: str = ""
 
+    @property
+    def has_logits(self) -> bool:
+        """Whether outputs are logits, whose probabilities can be averaged."""
+        return self.fit_temperature is not None
+
 
 def find_task(name: str) -> Task:
     """Returns the task that `config.task` names.

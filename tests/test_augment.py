@@ -364,9 +364,11 @@ def test_filters_of_ones_own_come_last_and_are_off_at_0(monkeypatch):
     ("own", "says"),
     [
         ([("blr", 1.0)], "config.augment_with = 'blr': did you mean 'blur'"),
-        ([("blur", 1.0), ("blur", 0.5)], "names 'blur' twice"),
-        ([("blur", float("nan"))], "the strength of 'blur' must be a number of 0 or"),
+        ([("blur", 1.0)], "set config.augment.blur instead"),
+        ([("math:sin", 1.0), ("math:sin", 0.5)], "names 'math:sin' twice"),
+        ([("math:sin", float("nan"))], "strength of 'math:sin' must be a number"),
         ([("no_such_package:f", 1.0)], "cannot be imported"),
+        ([("math:pi", 1.0)], "'math:pi' is a float, which cannot be called"),
     ],
 )
 def test_bad_filters_of_ones_own_are_refused(own, says):

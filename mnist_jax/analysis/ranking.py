@@ -66,7 +66,11 @@ def rank(
                 "images out of training (config.dataset, train_split, validation)"
             )
         logits = inference.predict_logits(
-            loaded.model, loaded.variables, images, loaded.config.eval_batch_size
+            loaded.model,
+            loaded.variables,
+            images,
+            loaded.config.eval_batch_size,
+            task=loaded.task,
         )
         found = score_answers(
             logits / loaded.temperature,

@@ -91,9 +91,10 @@ def evaluate_members(loaded: Loaded, dataset: Dataset) -> dict[str, float]:
     """
     if not isinstance(loaded.model, Ensemble):
         return {}
-    eval_step = make_eval_step(loaded.model.member)
+    eval_step = make_eval_step(loaded.model.member, loaded.task)
+    size = loaded.config.eval_batch_size
     each = [
-        evaluate(eval_step, variables, dataset, loaded.config.eval_batch_size)
+        evaluate(eval_step, variables, dataset, size, loaded.task.mean_metrics)
         for variables in unstack(loaded.variables, loaded.config.num_seeds)
     ]
     return over_seeds(each)

@@ -26,15 +26,15 @@ from mnist_jax import train
 from mnist_jax.checkpoint.atomic import replace_text
 from mnist_jax.config import ConfigDict, validate_config
 from mnist_jax.errors import ConfigError
-from mnist_jax.models.create import create_model
 from mnist_jax.optimizer import create_optimizer
 from mnist_jax.parallel import devices
 from mnist_jax.parallel.placement import check_parallel
 from mnist_jax.run.config_files import find_field, load_config
 from mnist_jax.run.console import Console
 from mnist_jax.run.metric_writer import read_metrics
-from mnist_jax.run.stored_config import config_to_json
+from mnist_jax.run.stored_config import config_to_json, with_defaults
 from mnist_jax.run.workdir import check_same_config
+from mnist_jax.tasks import find_task
 
 
 class Cell(NamedTuple):
@@ -166,7 +166,9 @@ def make_cells(
 def _make_cell(parts: Sequence[str], config: ConfigDict) -> Cell:
     try:
         validate_config(config)
-        create_model(config.model, num_classes=10)
+        task = find_task(with_defaults(config).task)
+        task.create_model(config, 10)
+        task.check(config)
         create_optimizer(config, steps_per_epoch=1000)
         check_parallel(config)
     except ConfigError as error:

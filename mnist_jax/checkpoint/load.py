@@ -26,7 +26,7 @@ from mnist_jax.errors import CheckpointError, ConfigError
 from mnist_jax.models.create import Model
 from mnist_jax.models.ensemble import Ensemble
 from mnist_jax.run.stored_config import check_stored_config, config_from_dict
-from mnist_jax.tasks import find_task
+from mnist_jax.tasks import DIGITS, Task, find_task
 
 PyTree = Any
 
@@ -42,6 +42,7 @@ class Loaded(NamedTuple):
     variables: PyTree  # {"params", "batch_stats"}; averaged params, if there are any
     metadata: Metadata
     step: int
+    task: Task = DIGITS
 
     @property
     def temperature(self) -> float:
@@ -89,8 +90,9 @@ def load_model(
         config = config_from_dict(metadata["config"])
         check_stored_config(config)
         _check_trusted(config, metadata["dataset"].get("name", ""), trust_code)
-        _check_dataset(metadata["dataset"], metadata.get("temperature", 1.0))
         task = find_task(config.get("task", "digits"))
+        least = 2 if task.has_logits else 1
+        _check_dataset(metadata["dataset"], metadata.get("temperature", 1.0), least)
         net = task.create_model(config, metadata["dataset"]["num_classes"])
         member = task.predictor(net, config)
         num_seeds = config.get("num_seeds", 1)
@@ -108,10 +110,30 @@ def load_model(
     expected = jax.eval_shape(init)
     if num_seeds > 1:
         expected = jax.eval_shape(jax.vmap(lambda _: init()), jnp.zeros(num_seeds))
-        model = Ensemble(member)
+        model = Ensemble(member, task.has_logits)
     check_types(types(expected), types(variables), workdir)
     variables = jax.device_put(variables)
-    return Loaded(config, model, variables, metadata, metadata["step"])
+    return Loaded(config, model, variables, metadata, metadata["step"], task)
+
+
+def load_classifier(
+    workdir: str | Path, which: str = "latest", *, trust_code: bool = False
+) -> Loaded:
+    """Loads a model as `load_model` does, if it tells classes of 28x28 images apart.
+
+    Raises:
+      CheckpointError: the model learned another task; or see `load_model`.
+    """
+    loaded = load_model(workdir, which, trust_code=trust_code)
+    if not loaded.task.has_logits or loaded.task.image_shape != (28, 28, 1):
+        run = (
+            f"the run in {str(workdir)!r} learned config.task = {loaded.config.task!r}"
+        )
+        raise CheckpointError(
+            f"{run}, which is not to tell classes of 28x28 images apart: use its model "
+            "from Python, as docs/extending.md does"
+        )
+    return loaded
 
 
 def _best_first(workdir: str | Path, steps: list[int]) -> list[int]:
@@ -140,10 +162,10 @@ def _check_trusted(config: ConfigDict, dataset: str, trust_code: bool) -> None:
             )
 
 
-def _check_dataset(dataset: dict[str, Any], temperature: Any) -> None:
+def _check_dataset(dataset: dict[str, Any], temperature: Any, least: int) -> None:
     """Checks values of metadata that has a seal, but which anyone may have made."""
     count = dataset["num_classes"]
-    if not (type(count) is int and 2 <= count <= 1000):
+    if not (type(count) is int and least <= count <= 1000):
         raise ValueError(f"num_classes is {count!r:.30}")
     names = dataset.get("class_names", [""] * count)
     if not (isinstance(names, list) and len(names) == count):

@@ -93,6 +93,8 @@ def main(arguments: list[str]) -> None:
     refuse_arguments(arguments)
     config = _CONFIG.value
     validate_config(config)
+    if (task := config.get("task", "digits")) != "digits":
+        raise ConfigError(f"config.task = {task!r}: the benchmark is of digits alone")
     _check_flags(config)
     from mnist_jax.benchmark import measure
     from mnist_jax.parallel import devices

@@ -110,7 +110,8 @@ def main(arguments: list[str]) -> None:
         _rank()
         return
     (workdir,) = _WORKDIR.value
-    loaded = load.load_model(workdir, _CHECKPOINT.value, trust_code=_TRUST_CODE.value)
+    which, trust_code = _CHECKPOINT.value, _TRUST_CODE.value
+    loaded = load.load_classifier(workdir, which, trust_code=trust_code)
     if _PICTURES.value:
         from mnist_jax.simulation import simulator
 
@@ -144,7 +145,7 @@ def _rank() -> None:
             raise ConfigError(f"--{flag.name} is of one run: give one --workdir")
     which, trust_code = _CHECKPOINT.value, _TRUST_CODE.value
     runs = [
-        (workdir, load.load_model(workdir, which, trust_code=trust_code))
+        (workdir, load.load_classifier(workdir, which, trust_code=trust_code))
         for workdir in _WORKDIR.value
     ]
     ranked = ranking.rank(runs, _DATA_DIR.value, _MANUAL_DIR.value)
@@ -165,6 +166,7 @@ def _evaluate(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
         split.dataset.images,
         loaded.config.eval_batch_size,
         loaded.config.get("num_shards", 1),
+        loaded.task,
     )
     class_names = list(split.source.class_names)
     logits /= loaded.temperature
@@ -277,7 +279,11 @@ def _measure_corruptions(loaded: "Loaded", split: "LabelledSplit") -> "Robustnes
 
     def answer(images: "np.ndarray") -> "np.ndarray":
         logits = inference.predict_logits(
-            loaded.model, loaded.variables, images, loaded.config.eval_batch_size
+            loaded.model,
+            loaded.variables,
+            images,
+            loaded.config.eval_batch_size,
+            task=loaded.task,
         )
         return logits.argmax(-1)
 

@@ -144,7 +144,8 @@ def main(arguments: list[str]) -> int:
 
     devices.set_up(_DEVICE.value)
     workdir = _WORKDIR.value or PRETRAINED
-    loaded = load.load_model(workdir, _CHECKPOINT.value, trust_code=_TRUST_CODE.value)
+    which, trust_code = _CHECKPOINT.value, _TRUST_CODE.value
+    loaded = load.load_classifier(workdir, which, trust_code=trust_code)
     if note := splits.fallback_note(loaded):
         print(f"warning: {note}", file=sys.stderr)
     pictures = reader.Reader(

@@ -20,6 +20,7 @@ import numpy as np
 from mnist_jax.errors import DataError, UserError
 
 Batch = dict[str, np.ndarray]
+_STOP = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stream(NamedTuple):
@@ -71,7 +72,8 @@ class OpenStream:
         """
         if not self._waiting or self._waiting[0][0] != first:
             self._restart(first)
-        self._ask(first + count + self._ahead)
+        # As many as a call takes are made while the device is busy with that call.
+        self._ask(first + count + max(count, self._ahead))
         made = [self._wait(*self._waiting.popleft()) for _ in range(count)]
         shapes = [{k: (v.shape, v.dtype) for k, v in each.items()} for each in made]
         if any(each != shapes[0] for each in shapes):
@@ -96,9 +98,15 @@ class OpenStream:
         seed, batch_size = self._arguments
         with _broken_pool_as_error():
             for step in range(self._next, min(end, self._last_step)):
-                future = self._pool.submit(
-                    self._stream.make_batch, seed, step, batch_size
-                )
+                # A worker that starts here must not be stopped half-way: the others
+                # would wait for it. It begins with these signals blocked.
+                before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP)
+                try:
+                    future = self._pool.submit(
+                        self._stream.make_batch, seed, step, batch_size
+                    )
+                finally:
+                    signal.pthread_sigmask(signal.SIG_SETMASK, before)
                 self._waiting.append((step, future))
         self._next = max(self._next, min(end, self._last_step))
 
@@ -145,7 +153,11 @@ def open_stream(
 
 
 def _count_workers(stream: Stream) -> int:
-    return stream.num_workers or os.cpu_count() or 1
+    if stream.num_workers is not None:
+        return max(1, stream.num_workers)
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextlib.contextmanager
@@ -161,9 +173,12 @@ def _broken_pool_as_error() -> Iterator[None]:
 
 def _start_worker() -> None:
     # Ctrl-C reaches all processes of a group. The training process saves and then ends
-    # the workers, so that these must ignore the signal.
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    # the workers, so that these leave the group and drop what has reached them already.
+    os.setpgid(0, 0)
+    for signum in _STOP:
         signal.signal(signum, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the pool ends its workers by it
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
     # Otherwise a worker would wait for work for ever if the training process is killed.
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

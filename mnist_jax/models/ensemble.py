@@ -45,19 +45,24 @@ class Ensemble(NamedTuple):
 
     Attributes:
       member: what each of them is. Variables have a leading axis of members.
+      has_logits: whether members return logits of classes.
     """
 
     member: nn.Module | MovedViews
+    has_logits: bool = True
 
     def apply(self, variables: Any, images: jax.Array, train: bool = False) -> Any:
-        """Returns log-probabilities [B, num_classes], not normalised anew."""
+        """Returns log-probabilities [B, num_classes], not normalised anew; or the mean
+        of other outputs.
+        """
 
-        def log_probabilities(own: Any) -> jax.Array:
-            logits: Any = self.member.apply(own, images, train=train)
-            return jax.nn.log_softmax(logits)
+        def outputs(own: Any) -> Any:
+            found: Any = self.member.apply(own, images, train=train)
+            return jax.nn.log_softmax(found) if self.has_logits else found
 
         # One after the other, because `vmap` would make slow, grouped convolutions.
-        return jnp.mean(jax.lax.map(log_probabilities, variables), axis=0)
+        each = jax.lax.map(outputs, variables)
+        return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), each)
 
 
 def for_prediction(net: nn.Module, config: ConfigDict) -> nn.Module | MovedViews:

@@ -300,7 +300,10 @@ def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:
     # Each number of images compiles once more, so they are padded to a few numbers.
     size = next((size for size in _BATCH_SIZES if size >= count), count)
     images = np.pad(images, [(0, size - count)] + [(0, 0)] * 3)
-    logits = predict_logits(loaded.model, loaded.variables, images, _BATCH_SIZES[-1])
+    size = _BATCH_SIZES[-1]
+    logits = predict_logits(
+        loaded.model, loaded.variables, images, size, task=loaded.task
+    )
     return np.exp(log_softmax(logits[:count] / loaded.temperature))
 
 

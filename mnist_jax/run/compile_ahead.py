@@ -150,9 +150,10 @@ def create_program(
     rngs = placement.rngs(config.seed, compiler_options=_quickly_compiled())
     init_rng, order_rng, step_rng = rngs
     predictor = task.predictor(model, config)
+    together = Ensemble(predictor, task.has_logits)
     return Program(
         train_steps=placement.jit_steps(watch_steps(steps)),
-        model=predictor if config.num_seeds == 1 else Ensemble(predictor),
+        model=predictor if config.num_seeds == 1 else together,
         eval_step=evaluate.make_eval_step(predictor, task, placement),
         create_state=functools.partial(placement.jit_create(create), init_rng),
         indices=lambda epoch: np.asarray(order(order_rng, np.int32(epoch))),

@@ -43,8 +43,9 @@ class Console:
         self._had_ended = False
         self._compile_started = self._started
         # What the checkpoint will name is imported only if its user allows that.
-        names = (config.model.name, config.dataset, config.get("task", ""))
-        self._next_flags = " --trust_code" if ":" in "".join(names) else ""
+        names = [config.model.name, config.dataset, config.offline_dataset]
+        is_code = ":" in "".join([*names, config.get("task", "")])
+        self._next_flags = " --trust_code" if is_code else ""
         num_parts = max(config.num_seeds, config.num_shards)
         self._print("device", devices.describe_devices(num_parts))
 

@@ -1,4 +1,5 @@
 import os
+import signal
 import time
 
 import numpy as np
@@ -66,6 +67,24 @@ def test_zeros_have_the_shapes_of_batches():
         k: (v.shape, v.dtype) for k, v in batches.items()
     }
     assert not any(v.any() for v in zeros.values())
+
+
+def test_one_of_several_workers_that_is_killed_is_one_line():
+    """The others end too: the pool would wait for them for ever."""
+
+    def take_all(opened):
+        for step in range(2000):
+            opened.batches(step, 1)
+            workers = list(opened._pool._processes)
+            if step >= 50 and len(workers) == 2:
+                os.kill(workers[0], signal.SIGKILL)
+
+    stream = Stream(make_batch, 10_000, num_workers=2)
+    with (
+        open_stream(stream, 0, 4, 2000) as opened,
+        pytest.raises(UserError, match="was killed: it may need more memory"),
+    ):
+        take_all(opened)
 
 
 def test_a_worker_that_is_killed_is_one_line():

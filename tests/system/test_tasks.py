@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import dots_task
 import jax
@@ -14,14 +15,17 @@ import pytest
 from helpers import TESTS
 
 from mnist_jax import train
+from mnist_jax.analysis.splits import load_split
 from mnist_jax.checkpoint.format import tree_digest
-from mnist_jax.checkpoint.load import load_model
+from mnist_jax.checkpoint.load import load_classifier, load_model
 from mnist_jax.checkpoint.save import Checkpointer
 from mnist_jax.errors import CheckpointError, ConfigError, DataError, Interrupted
+from mnist_jax.parallel.seeds import unstack
+from mnist_jax.run import inference
 from mnist_jax.run.config_files import CONFIGS
 from mnist_jax.run.console import Console
 from mnist_jax.run.metric_writer import read_metrics
-from mnist_jax.tasks import find_task
+from mnist_jax.tasks import DIGITS, find_task
 
 FILE = "from dots_task import make_config as get_config\n"
 
@@ -44,6 +48,7 @@ def start(tmp_path, *flags, **environment):
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
+        start_new_session=True,
     )
 
 
@@ -107,6 +112,42 @@ def test_seeds_share_a_stream(config, tmp_path):
     result = train.train_and_evaluate(config, tmp_path)
     assert result["num_seeds"] == 2
     assert result["count"] == 30
+    loaded = load_model(tmp_path)
+    images = np.random.default_rng(0).random((2, 12, 20, 1), np.float32)
+    each = [
+        loaded.model.member.apply(variables, images)
+        for variables in unstack(loaded.variables, 2)
+    ]
+    together = loaded.model.apply(loaded.variables, images)
+    np.testing.assert_allclose(together, sum(each) / 2, rtol=1e-4, atol=1e-5)
+
+
+def halve(images):
+    return images / np.float32(510)
+
+
+HALVED = dataclasses.replace(DIGITS, prepare=halve)
+
+
+def test_what_is_loaded_prepares_images_as_its_task_does(tiny_config, tmp_path):
+    result = train.train_and_evaluate(tiny_config, tmp_path, HALVED)
+    tiny_config.task = "test_tasks:HALVED"
+    module = sys.modules[__name__]
+    with mock.patch.dict(sys.modules, {"test_tasks": module}):
+        train.train_and_evaluate(tiny_config, tmp_path / "named")
+        loaded = load_classifier(tmp_path / "named")
+        split = load_split(loaded)
+        logits = inference.predict_logits(
+            loaded.model, loaded.variables, split.dataset.images, 50, task=loaded.task
+        )
+        correct = int((logits.argmax(-1) == split.dataset.labels).sum())
+        assert correct == result["correct"]
+
+
+def test_scripts_of_digits_say_that_a_run_learned_another_task(config, tmp_path):
+    train.train_and_evaluate(config, tmp_path)
+    with pytest.raises(CheckpointError, match=r"learned config\.task = 'dots_task"):
+        load_classifier(tmp_path)
 
 
 def test_an_error_in_a_worker_is_one_line_and_leaves_no_process(
@@ -130,6 +171,18 @@ def children(pid):
         for line in found.stdout.splitlines()
         if "multiprocessing.spawn" in line
     ]
+
+
+@pytest.mark.skipif(not os.path.exists("/bin/ps"), reason="needs ps")
+def test_a_signal_to_the_group_while_a_worker_starts_hangs_nothing(tmp_path):
+    with start(tmp_path, "--config.num_epochs=1000", "--workdir=run") as process:
+        header = next(line for line in process.stdout if line.startswith("epoch"))
+        assert header
+        time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert errors.splitlines()[-1].startswith("stopped: at step")
 
 
 def stop(process, workdir, signum):
