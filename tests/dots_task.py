@@ -49,6 +49,14 @@ def make_batch(seed, step, batch_size):
     return {"image": images, "label": labels, "mask": np.ones(batch_size, bool)}
 
 
+def make_growing_batch(seed, step, batch_size):
+    return {"image": np.zeros((batch_size, 2 + step))}
+
+
+def exit_at_once(seed, step, batch_size):
+    os._exit(9)
+
+
 def load_splits(config, data_dir, manual_dir):
     def held_out(seed, count):
         batch = make_batch(seed, -1 % 2**32, count)

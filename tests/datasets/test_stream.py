@@ -4,14 +4,10 @@ import time
 
 import numpy as np
 import pytest
-from dots_task import make_batch
+from dots_task import exit_at_once, make_batch, make_growing_batch
 
 from mnist_jax.datasets.stream import Stream, open_stream
 from mnist_jax.errors import DataError, UserError
-
-
-def kill_oneself(seed, step, batch_size):
-    os._exit(9)
 
 
 def test_batches_are_those_of_the_function_in_any_order_of_asking():
@@ -42,10 +38,6 @@ def test_nothing_is_made_beyond_the_last_step(tmp_path, monkeypatch):
     with open_stream(Stream(make_batch, 100, num_workers=2), 0, 4, 5) as opened:
         opened.batches(0, 5)
     assert sorted(int(p.name) for p in tmp_path.iterdir()) == list(range(5))
-
-
-def make_growing_batch(seed, step, batch_size):
-    return {"image": np.zeros((batch_size, 2 + step))}
 
 
 def test_batches_that_differ_are_one_line():
@@ -88,7 +80,7 @@ def test_one_of_several_workers_that_is_killed_is_one_line():
 
 
 def test_a_worker_that_is_killed_is_one_line():
-    stream = Stream(kill_oneself, 100, num_workers=1)
+    stream = Stream(exit_at_once, 100, num_workers=1)
     with (
         open_stream(stream, 0, 4, 100) as opened,
         pytest.raises(UserError, match="was killed: it may need more memory"),
