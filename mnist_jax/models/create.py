@@ -92,7 +92,7 @@ def _check_kwargs(name: str, cls: Any, kwargs: dict[str, Any]) -> None:
             "configs/mlp.py)"
         )
     dropout = kwargs.get("dropout", 0.0)
-    if isinstance(dropout, (int, float)) and not 0 <= dropout < 1:
+    if isinstance(dropout, int | float) and not 0 <= dropout < 1:
         raise ConfigError("config.model.kwargs.dropout must be from 0 to below 1")
 
 
