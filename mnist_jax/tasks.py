@@ -83,6 +83,11 @@ class Task:
     images_per_call: int = 2048
     next_script: str = ""
 
+    def __post_init__(self) -> None:
+        """Raises a `ValueError` if there is no loss among the metrics."""
+        if "loss" not in self.metrics:
+            raise ValueError("a task needs a metric of the name 'loss'")
+
     @property
     def has_logits(self) -> bool:
         """Whether outputs are logits, whose probabilities can be averaged."""

@@ -66,6 +66,7 @@ def read_or_message(shard, file_format):
         encode_example(np.zeros((28, 28, 1), np.uint8), 3).replace(b"IHDR", b"IHDX"),
         encode_example(np.zeros((28, 28, 1), np.uint8), 3).replace(b"label", b"lebal"),
     ],
+    ids=["empty", "no protobuf", "another size", "no PNG", "no label"],
 )
 def test_a_record_that_is_no_example(tmp_path, made_splits, record):
     images, labels = made_splits["test"]

@@ -242,6 +242,11 @@ def test_code_that_a_checkpoint_names_is_not_imported_unasked(config, tmp_path):
         sys.modules["dots_task"] = dots_task
 
 
+def test_a_task_without_a_loss_among_its_metrics_is_refused():
+    with pytest.raises(ValueError, match="a metric of the name 'loss'"):
+        dataclasses.replace(dots_task.TASK, metrics={"misses": dots_task.misses})
+
+
 def test_no_two_records_of_a_task_share_what_is_compiled():
     copy = dataclasses.replace(dots_task.TASK)
     assert copy != dots_task.TASK
