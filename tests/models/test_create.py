@@ -108,7 +108,7 @@ def test_a_model_of_another_package(package):
     [
         (":NoLinen", "is no class of linen modules"),
         (":build", "is no class of linen modules"),
-        (":CALLS", "is no class of linen modules"),
+        (":CALLS", "is a list, which cannot be called"),
         (":NoClasses", "has no field num_classes"),
         (":Other", "cannot be imported"),
         ("_of_nobody:Net", "cannot be imported"),

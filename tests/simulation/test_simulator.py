@@ -72,7 +72,7 @@ def test_most_pictures_of_digits_come_back_as_the_digit(digits):
 def test_measure(monkeypatch, digits):
     """A model that always says 7, and is sure."""
 
-    def predict_logits(model, variables, images, batch_size):
+    def predict_logits(model, variables, images, batch_size, task):
         logits = np.zeros((len(images), 10), np.float32)
         logits[:, 7] = 10
         return logits
@@ -89,7 +89,9 @@ def test_measure(monkeypatch, digits):
     monkeypatch.setattr(simulator, "CONDITIONS", conditions)
     monkeypatch.setattr(simulator, "NEGATIVES", negatives)
     monkeypatch.setattr(unseen_styles, "UNSEEN_STYLES", styles)
-    loaded = types.SimpleNamespace(model=None, variables=None, temperature=1.0)
+    loaded = types.SimpleNamespace(
+        model=None, variables=None, temperature=1.0, task=None
+    )
     scores = {s.condition: s for s in simulator.measure_conditions(loaded, *digits, 4)}
     assert list(scores) == [*conditions, *styles, *negatives]
     assert scores["barred 7"].accuracy == 1
