@@ -65,13 +65,7 @@ def rank(
                 f"{workdir!r} cannot be ranked with {runs[0][0]!r}: they held other "
                 "images out of training (config.dataset, train_split, validation)"
             )
-        logits = inference.predict_logits(
-            loaded.model,
-            loaded.variables,
-            images,
-            loaded.config.eval_batch_size,
-            task=loaded.task,
-        )
+        logits = inference.predict_loaded(loaded, images)
         found = score_answers(
             logits / loaded.temperature,
             labels,

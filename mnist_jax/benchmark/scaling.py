@@ -7,8 +7,6 @@ operations. Seeds and devices are measured with one shard, the others with the c
 """
 
 import multiprocessing
-import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -22,6 +20,7 @@ import numpy as np
 from mnist_jax.benchmark.measure import model_flops_of
 from mnist_jax.benchmark.workloads import Spread, Workload, format_number, train_for
 from mnist_jax.data import Dataset
+from mnist_jax.datasets.stream import end_with_parent
 from mnist_jax.errors import UserError
 from mnist_jax.parallel import devices
 from mnist_jax.parallel.devices import num_cores
@@ -166,16 +165,8 @@ def _train_on(
 
 
 def _start(num_cpu_devices: int) -> None:
-    # Otherwise it would wait for work for ever if the parent is killed.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     devices.set_up("cpu", num_cpu_devices=num_cpu_devices)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent
-    parent.join()
-    os._exit(1)
 
 
 def measure_epochs(workload: Workload) -> Curve:

@@ -160,14 +160,8 @@ def _evaluate(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
     from mnist_jax.analysis import classification, splits
     from mnist_jax.parallel import shards
 
-    logits = inference.predict_logits(
-        loaded.model,
-        loaded.variables,
-        split.dataset.images,
-        loaded.config.eval_batch_size,
-        loaded.config.get("num_shards", 1),
-        loaded.task,
-    )
+    num_shards = loaded.config.get("num_shards", 1)
+    logits = inference.predict_loaded(loaded, split.dataset.images, num_shards)
     class_names = list(split.source.class_names)
     logits /= loaded.temperature
     found = _Findings(
@@ -278,13 +272,7 @@ def _measure_corruptions(loaded: "Loaded", split: "LabelledSplit") -> "Robustnes
     from mnist_jax.analysis import corruptions
 
     def answer(images: "np.ndarray") -> "np.ndarray":
-        logits = inference.predict_logits(
-            loaded.model,
-            loaded.variables,
-            images,
-            loaded.config.eval_batch_size,
-            task=loaded.task,
-        )
+        logits = inference.predict_loaded(loaded, images)
         return logits.argmax(-1)
 
     augment = loaded.config.get("augment", {})

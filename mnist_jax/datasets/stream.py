@@ -179,11 +179,18 @@ def _start_worker() -> None:
         signal.signal(signum, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the pool ends its workers by it
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP)
-    # Otherwise a worker would wait for work for ever if the training process is killed.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
-def _end_with_parent() -> NoReturn:
+def end_with_parent() -> None:
+    """Ends this process when the one that has spawned it ends, however it ends.
+
+    Otherwise a worker would wait for work for ever if its parent is killed.
+    """
+    threading.Thread(target=_wait_and_exit, daemon=True).start()
+
+
+def _wait_and_exit() -> NoReturn:
     parent = multiprocessing.parent_process()
     assert parent
     parent.join()

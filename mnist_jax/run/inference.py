@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mnist_jax.checkpoint.load import Loaded
 from mnist_jax.data import Dataset
 from mnist_jax.evaluate import apply_model, batches_of
 from mnist_jax.models.create import Model
@@ -46,6 +47,19 @@ def predict_logits(
         logits(variables, batch["image"]) for batch in batches_of(dataset, batch_size)
     ]
     return np.concatenate([np.asarray(x, np.float32) for x in outputs])[: len(images)]
+
+
+def predict_loaded(
+    loaded: Loaded, images: np.ndarray, num_shards: int = 1
+) -> np.ndarray:
+    """Runs a loaded model on images, which are prepared as in its training.
+
+    Returns:
+      float32 [N, C], as `predict_logits`.
+    """
+    size = loaded.config.eval_batch_size
+    model, variables, task = loaded.model, loaded.variables, loaded.task
+    return predict_logits(model, variables, images, size, num_shards, task)
 
 
 @functools.cache
