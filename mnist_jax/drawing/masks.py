@@ -92,8 +92,9 @@ def sharpen_mask(mask: np.ndarray, level: float, gain: float) -> np.ndarray:
     Args:
       mask: coverage uint8 [h, w].
       level: 0 to 255, what becomes 128.
-      gain: how much steeper edges become; 1 keeps them.
+      gain: how much steeper edges become at least; 1 keeps them.
     """
+    gain = max(gain, 128 / level, 127 / (255 - level))  # 0 and 255 stay
     table = np.clip((np.arange(256) - level) * gain + 128, 0, 255).astype(np.uint8)
     return load_opencv().LUT(mask, table)
 

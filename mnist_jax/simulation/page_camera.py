@@ -18,6 +18,7 @@ class Tones(NamedTuple):
     ink: float  # what the writing takes away, as a share of the paper
     frame: float  # what printed lines take away
     noise: float  # how much of the ink's contrast noise may have
+    roughness: float  # multiplies the shares of faults; a clean scan has 0.1
 
 
 def draw_tones(rng: Rng) -> Tones:
@@ -25,14 +26,16 @@ def draw_tones(rng: Rng) -> Tones:
 
     Colours that differ while their lightness hardly does are faint inks here.
     """
-    paper = 255.0 if rng.random() < 0.25 else float(rng.uniform(110, 255))
+    roughness = float(rng.choice([0.1, 0.8, 1.5], p=[0.35, 0.4, 0.25]))
+    lowest = 215 if roughness < 0.5 else 110
+    paper = 255.0 if rng.random() < 0.25 else float(rng.uniform(lowest, 255))
     kind = rng.random()
     if kind < 0.75:
         ink = float(rng.uniform(0.5, 1.0))
-    elif kind < 0.93:
-        ink = float(rng.uniform(0.2, 0.5))
+    elif kind < 0.94:
+        ink = float(rng.uniform(0.25, 0.5))
     else:
-        ink = float(rng.uniform(0.09, 0.2))
+        ink = float(rng.uniform(0.12, 0.25))
     kind = rng.random()
     if kind < 0.55:  # up to as dark as the ink
         frame = ink * float(rng.uniform(0.25, 1.0))
@@ -40,8 +43,8 @@ def draw_tones(rng: Rng) -> Tones:
         frame = ink * float(rng.uniform(0.06, 0.25))
     else:
         frame = float(rng.uniform(ink, 1.0))
-    noise = float(rng.uniform(0.0, 0.3)) if rng.random() < 0.4 else 0.03
-    return Tones(paper, ink, min(frame, 0.97), noise)
+    noise = float(rng.uniform(0.0, 0.25)) if rng.random() < 0.35 * roughness else 0.03
+    return Tones(paper, ink, min(frame, 0.97), noise, roughness)
 
 
 def take_picture(
@@ -58,7 +61,8 @@ def take_picture(
       ink: coverage uint8 [H, W].
       frame: printed lines, coverage uint8 [H, W].
       height: of its digits in pixels; no fault makes such digits unreadable.
-      background: what the paper shows, float32 [H, W] about 1, or None.
+      background: what the paper shows, float32 [H, W] in [0, 1], as a share of what
+        ink takes away; None for nothing.
 
     Returns:
       uint8 [H, W].
@@ -66,11 +70,11 @@ def take_picture(
     tones = draw_tones(rng)
     paper = _make_paper(rng, ink.shape, tones)
     if background is not None:
-        paper *= background
+        paper *= 1 - np.float32(tones.ink) * background
     picture = paper * _cover(rng, ink, frame, height, tones)
     contrast = tones.paper * tones.ink
     picture = _scan(rng, picture, tones)
-    picture = _lose_sharpness(rng, picture, height, contrast)
+    picture = _lose_sharpness(rng, picture, height, contrast, tones.roughness)
     picture = _add_noise(rng, picture, contrast * tones.noise)
     cv2 = load_opencv()
     levels = cv2.convertScaleAbs(np.clip(picture, 0, 255))
@@ -121,25 +125,26 @@ def _make_paper(rng: Rng, shape: tuple[int, ...], tones: Tones) -> np.ndarray:
     cv2 = load_opencv()
     height, width = shape
     paper = np.full(shape, tones.paper, np.float32)
-    is_strong = tones.ink > 0.3
-    if rng.random() < 0.4:  # uneven light
+    is_strong, rough = tones.ink > 0.3, tones.roughness
+    if rng.random() < 0.4 * rough:  # uneven light
         darkest = 0.45 if is_strong else 0.75
         corners = rng.uniform(darkest, 1.1, (2, int(rng.integers(2, 4))))
         light = corners.astype(np.float32)
         paper *= cv2.resize(light, (width, height), interpolation=cv2.INTER_LINEAR)
-    if rng.random() < 0.12:  # a shadow with an edge
+    if rng.random() < 0.1 * rough:  # a shadow with an edge
         paper *= _shadow(rng, shape, 0.5 if is_strong else 0.8)
-    if rng.random() < 0.06:  # glare
+    if rng.random() < 0.05 * rough:  # glare
         paper += _glare(rng, shape, (255 - tones.paper) + 20)
-    if rng.random() < 0.3:  # fibres, stains, a board
+    kind = rng.random() / rough
+    if kind < 0.3:  # fibres, stains, a board
         size = float(np.exp(rng.uniform(np.log(1.5), np.log(40))))
-        limit = 0.14 if is_strong else 0.05
+        limit = 0.16 * tones.ink
         paper *= 1 + _clouds(rng, shape, size, float(rng.uniform(0.01, limit)))
-    if rng.random() < 0.1:
+    elif kind < 0.4:  # patterned paper
         strength = float(rng.uniform(0.03, 0.3)) * tones.ink
         paper *= 1 - make_guilloche(rng, (height, width)) * np.float32(strength)
-    if rng.random() < 0.03:  # a screen seen by a camera
-        paper *= _moire(rng, shape, float(rng.uniform(0.03, 0.12)))
+    elif kind < 0.43 and is_strong:  # a screen seen by a camera
+        paper *= _moire(rng, shape, float(rng.uniform(0.02, 0.1)))
     return paper
 
 
@@ -181,12 +186,8 @@ def _scan(rng: Rng, picture: np.ndarray, tones: Tones) -> np.ndarray:
         dark = float(rng.uniform(0, 70))
         for side in rng.permutation(4)[: rng.integers(1, 4)]:
             thick = int(rng.integers(1, max(2, min(height, width) // 14)))
-            if side < 2:
-                picture[:thick] = dark
-            else:
-                picture[:, :thick] = dark
-            picture = picture[::-1, ::-1] if side % 2 else picture
-        picture = np.ascontiguousarray(picture)
+            upright = picture if side < 2 else picture.T
+            upright[slice(None, thick) if side % 2 else slice(-thick, None)] = dark
     if rng.random() < 0.01:  # a bar of an application's window
         picture[: int(rng.integers(4, max(5, height // 6)))] *= np.float32(
             rng.uniform(0.4, 1.3)
@@ -195,11 +196,12 @@ def _scan(rng: Rng, picture: np.ndarray, tones: Tones) -> np.ndarray:
 
 
 def _lose_sharpness(
-    rng: Rng, picture: np.ndarray, height: float, contrast: float
+    rng: Rng, picture: np.ndarray, height: float, contrast: float, roughness: float
 ) -> np.ndarray:
     cv2 = load_opencv()
+    share = min(1.0, 0.4 + 0.6 * roughness)
     down, across = picture.shape
-    if rng.random() < 0.2 and contrast > 45:  # enlarged from few pixels
+    if rng.random() < 0.2 * share and contrast > 45:  # enlarged from few pixels
         most = min(height / READABLE, 5.0)
         if most > 1.15:
             factor = float(np.exp(rng.uniform(np.log(1.1), np.log(most))))
@@ -208,7 +210,7 @@ def _lose_sharpness(
             ways = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_NEAREST)
             way = ways[rng.choice(3, p=[0.5, 0.35, 0.15])]
             return cv2.resize(small, (across, down), interpolation=way)
-    if rng.random() < 0.15 and height > 12:
+    if rng.random() < 0.15 * share and height > 12:
         sigma = float(rng.uniform(0.4, min(1.6, 0.045 * height)))
         return cv2.GaussianBlur(picture, (0, 0), max(sigma, 0.3))
     if rng.random() < 0.05 and height > 16:  # moved
@@ -246,7 +248,9 @@ def pad_picture(
     """
     border = [picture[0], picture[-1], picture[:, 0], picture[:, -1]]
     tile = np.full(shape, np.median(np.concatenate(border)), np.uint8)
-    rest = [max(0, room - side) for room, side in zip(shape, picture.shape, strict=True)]
+    rest = [
+        max(0, room - side) for room, side in zip(shape, picture.shape, strict=True)
+    ]
     top, left = (min(int(rng.integers(16, 33)), most) for most in rest)
     tile[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
     return tile, left, top

@@ -213,7 +213,9 @@ def write_sign(
     size = np.array([sign.width, sign.height]) * max(height - pen, 3)
     size = size * [float(rng.uniform(0.88, 1.12)), 1]
     matrix = hand_matrix(rng, hand, turn)
-    strokes = jitter_figure(rng, parse_figure(sign.figure), float(rng.uniform(0, 0.04)))
+    strokes = jitter_figure(
+        rng, parse_figure(sign.figure), float(rng.uniform(0, 0.033))
+    )
     curves = [(smooth_stroke(points) * size) @ matrix.T for points in strokes]
     if hand.bend:
         curves = _bend(rng, curves, hand.bend * height)
@@ -275,5 +277,7 @@ def write_segments(
         part = parts[0 if str(label) in digits else 1]
         thick = max(1, round(2 * pen))
         cv2.line(part, (x0, y0), (x1, y1), 255, thick, cv2.LINE_AA, 4)
-    halves = [cv2.resize(p, (across, down), interpolation=cv2.INTER_AREA) for p in parts]
+    halves = [
+        cv2.resize(p, (across, down), interpolation=cv2.INTER_AREA) for p in parts
+    ]
     return halves[0], halves[1]

@@ -61,7 +61,7 @@ def _amount(rng: Rng) -> list[Item]:
         for _ in range(rng.integers(0, 3)):
             items += [mark, *draw_labels(rng, 3)]
         if rng.random() < 0.7:
-            items += [".," [mark == "."], *draw_labels(rng, 2)]
+            items += [".,"[mark == "."], *draw_labels(rng, 2)]
     else:  # dates, times, telephone numbers, versions, fractions
         mark = page_marks.pick(rng, page_marks.SEPARATORS)
         parts = 2 if kind < 3 else 3
@@ -253,7 +253,10 @@ def write_circled(sheet: Sheet) -> None:
             labels = _labels(sheet, int(rng.integers(1, 4)))
             end = write_items(sheet, labels, x, y, line, float(rng.uniform(0, 0.3)))
             end = max(end, x + 0.6 * height)
-            side, over = height * rng.uniform(0.15, 0.6), height * rng.uniform(0.6, 0.95)
+            side, over = (
+                height * rng.uniform(0.15, 0.6),
+                height * rng.uniform(0.6, 0.95),
+            )
             box = (x - side, y - over, end + side, y + over)
             if rng.random() < 0.75:
                 page_frames.draw_circle(sheet, box, by_hand=rng.random() < 0.6)
@@ -332,7 +335,9 @@ def write_display(sheet: Sheet) -> None:
             sheet.put((off * ghost).astype(np.uint8), *place, sheet.frame)
             x += height * 0.78
             if rng.random() < 0.08:
-                page_marks.put_sign(sheet, page_marks.pick(rng, ".:"), x - 0.12 * height, y)
+                page_marks.put_sign(
+                    sheet, page_marks.pick(rng, ".:"), x - 0.12 * height, y
+                )
 
 
 def write_single(sheet: Sheet) -> None:
@@ -343,10 +348,14 @@ def write_single(sheet: Sheet) -> None:
     width = page_frames.line_width(sheet)
     if kind < 0.14:
         half = height * rng.uniform(0.5, 1.1, 2)
-        page_frames.draw_box(sheet, (x - half[0], y - half[1], x + half[0], y + half[1]), width)
+        page_frames.draw_box(
+            sheet, (x - half[0], y - half[1], x + half[0], y + half[1]), width
+        )
     elif kind < 0.22:
         pitch = height * float(rng.uniform(0.8, 2.5))
-        page_frames.draw_rulings(sheet, pitch, y + float(rng.uniform(-0.6, 0.6)) * height, width)
+        page_frames.draw_rulings(
+            sheet, pitch, y + float(rng.uniform(-0.6, 0.6)) * height, width
+        )
     elif kind < 0.34:
         pitch = max(3.0, height * float(rng.uniform(0.1, 0.8)))
         page_frames.draw_graph_paper(sheet, pitch, width * 0.6)
@@ -381,7 +390,9 @@ def write_letters(sheet: Sheet) -> None:
     if kind < 0.45:
         draw = page_marks.draw_invented_letter if kind < 0.12 else None
         x, y = across / 2, down / 2
-        mask = draw(sheet, height) if draw else page_marks.draw_letter(sheet, height, x, y)
+        mask = (
+            draw(sheet, height) if draw else page_marks.draw_letter(sheet, height, x, y)
+        )
         sheet.put(mask, x, y)
         return
     for line, y in rows(sheet, float(rng.uniform(1.3, 2.2))):

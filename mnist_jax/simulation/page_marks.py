@@ -49,7 +49,10 @@ def put_sign(sheet: Sheet, name: str, x: float, y: float) -> float:
     if name in (".", "middle dot", ":"):  # a dot is as thick as the pen, or thicker
         size = float(sheet.rng.uniform(0, 2)) * sheet.hand.width
         sign = sign._replace(width=sign.width + size / 3)
-    mask = write_sign(sheet.rng, sheet.hand, sign, height, sheet.turn_at(x, y))
+    hand = sheet.hand
+    if "/" in name:  # an upright one would be a 1
+        hand = hand._replace(slant=max(hand.slant, 0.0), unsteady=0.03)
+    mask = write_sign(sheet.rng, hand, sign, height, sheet.turn_at(x, y))
     lift = (sign.middle + float(sheet.rng.normal(0, 0.03))) * sheet.height
     sheet.put(mask, x + mask.shape[1] / 2, y + lift)
     return float(mask.shape[1])
@@ -62,8 +65,9 @@ def draw_letter(sheet: Sheet, height: float, x: float, y: float) -> np.ndarray:
     if kind < 0.5:
         font, text = pick(rng, _LATIN_FONTS), pick(rng, _LATIN)
     else:
-        font = pick(rng, _PRINTED[:4])
-        text = pick(rng, (_GREEK, _CYRILLIC, _SIGNS)[int((kind - 0.5) * 6)])
+        which = int((kind - 0.5) * 6)
+        text = pick(rng, (_GREEK, _CYRILLIC, _SIGNS)[which])
+        font = "DejaVuSans" if which == 2 else pick(rng, _PRINTED[:4])
     mask = character_mask(font, text)
     height = height * float(np.clip(mask.shape[0] / 48, 0.5, 1.3))
     return write_mask(rng, sheet.hand, mask, height, sheet.turn_at(x, y))
@@ -157,4 +161,3 @@ def print_words(sheet: Sheet, count: int, height: float) -> None:
         mask = draw_word(sheet, height, x, y)
         if sheet.overlap(np.full_like(mask, 255), x, y) < 0.01:
             sheet.put(mask, x, y, sheet.frame)
-

@@ -23,7 +23,11 @@ def _photos() -> tuple[np.ndarray, ...]:
 
     cv2 = load_opencv()
     spec = importlib.util.find_spec("sklearn")
-    folder = Path(spec.origin).parent / "datasets" / "images" if spec and spec.origin else None
+    folder = (
+        Path(spec.origin).parent / "datasets" / "images"
+        if spec and spec.origin
+        else None
+    )
     paths = [Path(matplotlib.get_data_path(), "sample_data", n) for n in _OF_MATPLOTLIB]
     paths += [folder / name for name in _OF_SCIKIT_LEARN] if folder else []
     read = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in paths]
@@ -67,4 +71,6 @@ def _texture(rng: Rng, shape: tuple[int, int]) -> np.ndarray:
         total = np.where(total > rng.uniform(-1, 1), np.float32(1.5), np.float32(-1.5))
     elif rng.random() < 0.3:  # veins
         total = np.abs(total) * 2 - 2
-    return np.clip(128 + total * np.float32(rng.uniform(10, 60)), 0, 255).astype(np.uint8)
+    return np.clip(128 + total * np.float32(rng.uniform(10, 60)), 0, 255).astype(
+        np.uint8
+    )

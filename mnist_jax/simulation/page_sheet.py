@@ -101,7 +101,9 @@ class Sheet:
         pen = max(1, round(width))
         cv2.polylines(canvas, [places], closed, shade, pen, cv2.LINE_AA, 4)
 
-    def fill(self, points: np.ndarray, shade: int, on: np.ndarray | None = None) -> None:
+    def fill(
+        self, points: np.ndarray, shade: int, on: np.ndarray | None = None
+    ) -> None:
         """Fills a polygon, float [n, 2] on the page."""
         cv2 = load_opencv()
         places = np.round(self.to_picture(points) * 16).astype(np.int32)
@@ -130,7 +132,10 @@ class Sheet:
         """Puts a digit's middle at a place of the page, and notes where it stands."""
         self.put(mask, x, y)
         left, top = self._corner(mask, x, y)
-        self.digits.append(Written(mask, left, top, label, line))
+        box = ink_box(mask)
+        if box is not None:
+            ink = mask[box[1] : box[3], box[0] : box[2]]
+            self.digits.append(Written(ink, left + box[0], top + box[1], label, line))
 
     def _corner(self, mask: np.ndarray, x: float, y: float) -> tuple[int, int]:
         ((across, down),) = self.to_picture(np.array([(x, y)]))

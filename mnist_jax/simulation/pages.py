@@ -192,11 +192,11 @@ def _photograph(
     frame = np.ascontiguousarray(sheet.frame[top:bottom, left:right])
     background = None
     if condition == "cheque" and rng.random() < 0.7:
-        strength = np.float32(rng.uniform(0.05, 0.35))
-        background = 1 - strength * page_frames.make_guilloche(rng, ink.shape, 1.3)
+        strength = np.float32(rng.uniform(0.05, 0.45))
+        background = strength * page_frames.make_guilloche(rng, ink.shape, 1.3)
     elif rng.random() < 0.02:
-        photo = crop_photo(rng, ink.shape).astype(np.float32)
-        background = 1 + (photo / 255 - 0.7) * np.float32(rng.uniform(0.05, 0.25))
+        strength = np.float32(rng.uniform(0.1, 0.5) / 255)
+        background = crop_photo(rng, ink.shape).astype(np.float32) * strength
     height = min(sheet.height, sheet.second_height or sheet.height)
     return take_picture(rng, ink, frame, height, background)
 
