@@ -113,7 +113,7 @@ def thicken_mask(mask: np.ndarray, pixels: int) -> np.ndarray:
 def trace_mask(mask: np.ndarray, width: float) -> np.ndarray:
     """Draws a shape's middle lines with a pen of some width.
 
-    A point belongs to them if it lies about as deep in the shape as the deepest near it.
+    A point belongs to them if it lies about as deep as the deepest near it.
 
     Args:
       mask: coverage uint8 [h, w], with strokes of at least three pixels.
@@ -122,6 +122,9 @@ def trace_mask(mask: np.ndarray, width: float) -> np.ndarray:
     cv2 = load_opencv()
     padded = cv2.copyMakeBorder(mask, 2, 2, 2, 2, cv2.BORDER_CONSTANT)
     depth = cv2.distanceTransform((padded > 127).view(np.uint8), cv2.DIST_L2, 3)
-    near = cv2.dilate(depth, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)))
-    line = np.clip(depth - near + width / 2 + 0.5, 0, 1) * (depth > 0)
-    return (line * 255).astype(np.uint8)
+    # Within a radius below the pen's, all that is deep would belong to the line.
+    side = 2 * int(np.ceil(width / 2 + 1.5)) + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    line = np.clip(depth - cv2.dilate(depth, kernel) + width / 2 + 0.5, 0, 1)
+    line[depth == 0] = 0
+    return cv2.GaussianBlur((line * 255).astype(np.uint8), (0, 0), 0.5)

@@ -1,8 +1,8 @@
 """Draws curves with a pen: digits and signs that are given by points on their strokes.
 
 A figure is text: strokes between slashes, each of points "x,y" in percent of a box, y
-downwards. A curve goes through the points of a stroke; one with "!" is a corner. This is
-a figure of a 7 with a bar: "0,4 95,0! 40,100 / 22,52 92,48".
+downwards. A curve goes through the points of a stroke; one with "!" is a corner. A 7
+with a bar is "0,4 95,0! 40,100 / 22,52 92,48".
 """
 
 import functools

@@ -21,10 +21,11 @@ class Tones(NamedTuple):
     roughness: float  # multiplies the shares of faults; a clean scan has 0.1
 
 
-def draw_tones(rng: Rng) -> Tones:
+def draw_tones(rng: Rng, pen: float) -> Tones:
     """Draws how dark paper, ink and printed lines are.
 
-    Colours that differ while their lightness hardly does are faint inks here.
+    Colours that differ while their lightness hardly does are faint inks here. The pen,
+    its width in pixels, is not faint where it is thin.
     """
     roughness = float(rng.choice([0.1, 0.8, 1.5], p=[0.35, 0.4, 0.25]))
     lowest = 215 if roughness < 0.5 else 110
@@ -36,6 +37,7 @@ def draw_tones(rng: Rng) -> Tones:
         ink = float(rng.uniform(0.25, 0.5))
     else:
         ink = float(rng.uniform(0.12, 0.25))
+    ink = max(ink, 24 / paper, min(0.55, 0.75 / pen))
     kind = rng.random()
     if kind < 0.55:  # up to as dark as the ink
         frame = ink * float(rng.uniform(0.25, 1.0))
@@ -52,6 +54,7 @@ def take_picture(
     ink: np.ndarray,
     frame: np.ndarray,
     height: float,
+    pen: float,
     background: np.ndarray | None = None,
 ) -> np.ndarray:
     """Takes a picture of a page.
@@ -61,13 +64,14 @@ def take_picture(
       ink: coverage uint8 [H, W].
       frame: printed lines, coverage uint8 [H, W].
       height: of its digits in pixels; no fault makes such digits unreadable.
+      pen: its width in pixels.
       background: what the paper shows, float32 [H, W] in [0, 1], as a share of what
         ink takes away; None for nothing.
 
     Returns:
       uint8 [H, W].
     """
-    tones = draw_tones(rng)
+    tones = draw_tones(rng, pen)
     paper = _make_paper(rng, ink.shape, tones)
     if background is not None:
         paper *= 1 - np.float32(tones.ink) * background
@@ -134,7 +138,7 @@ def _make_paper(rng: Rng, shape: tuple[int, ...], tones: Tones) -> np.ndarray:
     if rng.random() < 0.1 * rough:  # a shadow with an edge
         paper *= _shadow(rng, shape, 0.5 if is_strong else 0.8)
     if rng.random() < 0.05 * rough:  # glare
-        paper += _glare(rng, shape, (255 - tones.paper) + 20)
+        paper += _glare(rng, shape, 255 - tones.paper * (1 - 0.2 * tones.ink))
     kind = rng.random() / rough
     if kind < 0.3:  # fibres, stains, a board
         size = float(np.exp(rng.uniform(np.log(1.5), np.log(40))))

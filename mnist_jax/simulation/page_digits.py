@@ -139,8 +139,8 @@ def _write_image(
     if hand.is_traced and height > 26:
         thin = trace_mask(bent, max(1.2, hand.width * height * 0.8))
         bent = thin if thin.max() > 200 else bent
-    elif hand.width > 0.12 and height > 16 and label not in (8, 6, 9, 0):
-        bent = thicken_mask(bent, max(1, round((hand.width - 0.1) * height)))
+    elif hand.width > 0.12 and height > 16 and label not in (0, 3, 6, 8, 9):
+        bent = thicken_mask(bent, max(1, round((hand.width - 0.11) * height * 0.8)))
     elif height > 16 and rng.random() < 0.35:
         bent = _add_national_stroke(rng, label, bent)
     return crop_mask(bent)

@@ -3,6 +3,7 @@
 Without digits (`sheet.is_empty`) the same layouts make empty forms.
 """
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -143,7 +144,7 @@ def write_boxes(sheet: Sheet) -> None:
     for line, y in rows(sheet, 2 * half / height + float(rng.uniform(0.1, 0.8))):
         count = draw_count(rng) + 1
         sides = _cell_sides(sheet, count, narrowest=0.85 if share == 1 else 1.1)
-        for left, right in zip(sides, sides[1:], strict=False):
+        for left, right in itertools.pairwise(sides):
             spare = (right - left) * (1 - share) / 2
             box = (left + spare, y - half, right - spare, y + half)
             page_frames.draw_box(sheet, box, width, on)
@@ -208,8 +209,8 @@ def write_grid(sheet: Sheet) -> None:
     lines = lines[lines < down + 2 * pitch]
     page_frames.draw_grid(sheet, columns, lines, page_frames.line_width(sheet), heavy)
     share = float(rng.uniform(0.3, 1))
-    for line, (top, bottom) in enumerate(zip(lines, lines[1:], strict=False)):
-        for left, right in zip(columns, columns[1:], strict=False):
+    for line, (top, bottom) in enumerate(itertools.pairwise(lines)):
+        for left, right in itertools.pairwise(columns):
             if rng.random() < share and not sheet.is_empty:
                 sides, middle = np.array([left, right]), (top + bottom) / 2
                 write_cells(sheet, draw_labels(rng, 1), sides, middle, line)
@@ -226,7 +227,7 @@ def write_underlined(sheet: Sheet) -> None:
         if rng.random() < 0.35:
             sides = _cell_sides(sheet, count)
             share = float(rng.uniform(0.05, 0.2)) * (sides[1] - sides[0])
-            for left, right in zip(sides, sides[1:], strict=False):
+            for left, right in itertools.pairwise(sides):
                 ends = [(left + share, y + below * height)] * 2
                 ends[1] = (right - share, y + below * height)
                 sheet.line(ends, width, on=on)
@@ -428,7 +429,7 @@ ALONE = (
 
 FORMS: tuple[Callable[[Sheet], None], ...] = (
     *(write_boxes, write_comb, write_table, write_grid, write_underlined),
-    *(write_ruled, write_circled),
+    write_ruled,
 )
 
 

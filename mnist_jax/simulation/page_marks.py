@@ -114,7 +114,7 @@ def draw_shape(sheet: Sheet, height: float) -> np.ndarray:
         wide = float(rng.uniform(0.5, 2.5))
         box = np.array([(0, 0), (wide, 0), (wide, 1), (0, 1), (0, 0)])
         return draw_strokes([box * height], height * float(rng.uniform(0.03, 0.15)))
-    sides = int(rng.choice([3, 4, 5, 6, 10]))
+    sides = int(rng.choice([3, 4, 5, 10]))
     angles = np.linspace(0, 2 * np.pi, sides + 1) + rng.uniform(0, 6)
     radii = np.ones(sides + 1)
     if sides == 10:
@@ -159,5 +159,7 @@ def print_words(sheet: Sheet, count: int, height: float) -> None:
     for _ in range(count):
         x, y = rng.uniform(0, across), rng.uniform(0, down)
         mask = draw_word(sheet, height, x, y)
-        if sheet.overlap(np.full_like(mask, 255), x, y) < 0.01:
+        area = np.full_like(mask, 255)
+        is_free = sheet.overlap(area, x, y, sheet.frame) < 0.1
+        if is_free and sheet.overlap(area, x, y) < 0.01:
             sheet.put(mask, x, y, sheet.frame)

@@ -63,6 +63,7 @@ class Sheet:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """Height and width of the picture."""
         return self.ink.shape[0], self.ink.shape[1]
 
     def to_picture(self, points: np.ndarray) -> np.ndarray:
@@ -110,10 +111,13 @@ class Sheet:
         canvas = self.frame if on is None else on
         cv2.fillPoly(canvas, [places], shade, cv2.LINE_AA, 4)
 
-    def overlap(self, mask: np.ndarray, x: float, y: float) -> float:
-        """Returns which share of a shape's ink would stand on ink."""
+    def overlap(
+        self, mask: np.ndarray, x: float, y: float, on: np.ndarray | None = None
+    ) -> float:
+        """Returns which share of a shape's ink would stand on ink, or on the frame."""
         left, top = self._corner(mask, x, y)
-        there, part = self._meet(self.ink, mask, left, top)
+        canvas = self.ink if on is None else on
+        there, part = self._meet(canvas, mask, left, top)
         both = np.count_nonzero((there > 100) & (part > 100))
         return both / max(1, np.count_nonzero(mask > 100))
 

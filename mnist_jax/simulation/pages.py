@@ -1,7 +1,7 @@
 """Pages of digits, made to train and to measure readers of pages.
 
-Each page is a pure function of a seed and its index, so that any process can make any of
-them: `make_page`.
+Each page is a pure function of a seed and its index (`make_page`), so that any process
+can make any of them.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ class Page(NamedTuple):
     """A picture, and the digits in it."""
 
     picture: np.ndarray  # uint8 [H, W], grey
-    # float32 [N, 6]: x and y of the centre, width, height (of the ink's box, in pixels),
+    # float32 [N, 6]: x and y of the centre, width and height of the ink's box in pixels,
     # the digit (-1: cut or covered, to be ignored) and the line, from 0.
     digits: np.ndarray
     condition: str  # one of CONDITIONS
@@ -198,7 +198,8 @@ def _photograph(
         strength = np.float32(rng.uniform(0.1, 0.5) / 255)
         background = crop_photo(rng, ink.shape).astype(np.float32) * strength
     height = min(sheet.height, sheet.second_height or sheet.height)
-    return take_picture(rng, ink, frame, height, background)
+    pen = max(1.0, 0.8 * sheet.hand.width * height)
+    return take_picture(rng, ink, frame, height, pen, background)
 
 
 def _make_surface(
@@ -211,4 +212,4 @@ def _make_surface(
     if condition == "photo":
         return crop_photo(rng, shape)
     nothing = np.zeros(shape, np.uint8)
-    return take_picture(rng, nothing, nothing, 30.0)
+    return take_picture(rng, nothing, nothing, 30.0, 2.0)
