@@ -175,16 +175,16 @@ def _glare(rng: Rng, shape: tuple[int, ...], most: float) -> np.ndarray:
 
 
 def _moire(rng: Rng, shape: tuple[int, ...], amount: float) -> np.ndarray:
-    ripples = np.float32(1)
+    ripples = np.ones(shape, np.float32)
     for _ in range(2):
         pitch = np.float32(2 * np.pi / rng.uniform(2.2, 9))
         ripple = np.sin(_axis(shape, rng.uniform(0, 3.2)) * pitch)
-        ripples = ripples * (1 - np.float32(amount) * ripple)
+        ripples *= 1 - np.float32(amount) * ripple
     return ripples
 
 
 def _scan(rng: Rng, picture: np.ndarray, tones: Tones) -> np.ndarray:
-    """Adds what scanners and cameras show beside the page."""
+    """Adds what scanners and windows show beside the page, in place."""
     height, width = picture.shape
     if rng.random() < 0.06:  # black edges
         dark = float(rng.uniform(0, 70))
@@ -218,9 +218,9 @@ def _lose_sharpness(
         sigma = float(rng.uniform(0.4, min(1.6, 0.045 * height)))
         return cv2.GaussianBlur(picture, (0, 0), max(sigma, 0.3))
     if rng.random() < 0.05 and height > 16:  # moved
-        size = int(min(0.1 * height, 6)) * 2 // 2 + 1
-        kernel = np.zeros((size, size), np.float32)
-        kernel[size // 2] = 1 / size
+        reach = int(min(0.1 * height, 6)) // 2 * 2 + 1
+        kernel = np.zeros((reach, reach), np.float32)
+        kernel[reach // 2] = 1 / reach
         return cv2.filter2D(picture, -1, kernel if rng.random() < 0.5 else kernel.T)
     if rng.random() < 0.08:  # oversharpened, as phones do
         soft = cv2.GaussianBlur(picture, (0, 0), 1.2)

@@ -109,8 +109,8 @@ def write_digit(
 
 
 def _find_image(rng: Rng, pool: Pool, label: int) -> np.ndarray | None:
-    """Returns an image of a digit, or None if 100 draws held none."""
-    drawn = rng.integers(len(pool.labels), size=100)
+    """Returns an image of a digit, or None if 60 draws held none."""
+    drawn = rng.integers(len(pool.labels), size=60)
     found = drawn[pool.labels[drawn] == label]
     return pool.images[found[0]] if len(found) else None
 
@@ -126,9 +126,10 @@ def hand_matrix(rng: Rng, hand: Hand, turn: np.ndarray) -> np.ndarray:
 def _write_image(
     rng: Rng, hand: Hand, label: int, image: np.ndarray, height: float, turn: np.ndarray
 ) -> np.ndarray:
-    mask = crop_mask(np.pad(image, 2))
-    mask = np.pad(mask, 2)
-    tall = max(mask.shape[0] - 4, 12)
+    mask = crop_mask(image)
+    tall = max(mask.shape[0], 12)
+    border = load_opencv().BORDER_CONSTANT
+    mask = load_opencv().copyMakeBorder(mask, 2, 2, 2, 2, border)
     scale = height / tall
     stretch = hand.stretch * float(rng.uniform(0.92, 1.08))
     matrix = hand_matrix(rng, hand, turn) @ np.diag([scale * stretch, scale])

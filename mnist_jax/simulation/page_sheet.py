@@ -54,6 +54,7 @@ class Sheet:
         self.ink = np.zeros(shape, np.uint8)
         self.frame = np.zeros(shape, np.uint8)
         self.matrix = matrix
+        self._numbers = matrix.tolist()
         self.height = height
         self.hand = hand
         self.pool = pool
@@ -71,11 +72,22 @@ class Sheet:
         points = points @ self.matrix[:, :2].T + self.matrix[:, 2]
         return points[:, :2] / points[:, 2:]
 
+    def _place(self, x: float, y: float) -> tuple[float, float]:
+        """Maps one point of the page to the picture."""
+        (a, b, c), (d, e, f), (g, h, i) = self._numbers
+        far = g * x + h * y + i
+        return (a * x + b * y + c) / far, (d * x + e * y + f) / far
+
     def turn_at(self, x: float, y: float) -> np.ndarray:
         """Returns how the page is turned and stretched at a place, float [2, 2]."""
-        corners = np.array([(x, y), (x + 1, y), (x, y + 1)])
-        here, right, below = self.to_picture(corners)
-        return np.column_stack([right - here, below - here])
+        across, down = self._place(x, y)
+        right, below = self._place(x + 1, y), self._place(x, y + 1)
+        return np.array(
+            [
+                [right[0] - across, below[0] - across],
+                [right[1] - down, below[1] - down],
+            ]
+        )
 
     def line(
         self,
@@ -118,8 +130,8 @@ class Sheet:
         left, top = self._corner(mask, x, y)
         canvas = self.ink if on is None else on
         there, part = self._meet(canvas, mask, left, top)
-        both = np.count_nonzero((there > 100) & (part > 100))
-        return both / max(1, np.count_nonzero(mask > 100))
+        both = int(np.count_nonzero(np.minimum(there, part) > 100))
+        return both / max(1, int(np.count_nonzero(mask > 100)))
 
     def put(
         self, mask: np.ndarray, x: float, y: float, on: np.ndarray | None = None
@@ -142,7 +154,7 @@ class Sheet:
             self.digits.append(Written(ink, left + box[0], top + box[1], label, line))
 
     def _corner(self, mask: np.ndarray, x: float, y: float) -> tuple[int, int]:
-        ((across, down),) = self.to_picture(np.array([(x, y)]))
+        across, down = self._place(x, y)
         height, width = mask.shape
         return round(across - width / 2), round(down - height / 2)
 
@@ -175,9 +187,8 @@ class Sheet:
             box = ink_box(part) if part.size else None
             if box is None:
                 continue
-            seen = np.count_nonzero(part > 100) / max(
-                1, np.count_nonzero(digit.mask > 100)
-            )
+            ink = int(np.count_nonzero(digit.mask > 100))
+            seen = int(np.count_nonzero(part > 100)) / max(1, ink)
             if seen < 0.06:
                 continue
             width, height = box[2] - box[0], box[3] - box[1]

@@ -11,7 +11,7 @@ import numpy as np
 
 from mnist_jax.drawing.masks import ink_box
 from mnist_jax.drawing.opencv import load_opencv
-from mnist_jax.simulation import page_frames, page_layouts, page_marks
+from mnist_jax.simulation import page_forms, page_frames, page_layouts, page_marks
 from mnist_jax.simulation.page_camera import pad_picture, take_picture
 from mnist_jax.simulation.page_digits import Pool, Rng, draw_hand
 from mnist_jax.simulation.page_photos import crop_photo
@@ -22,7 +22,7 @@ class Page(NamedTuple):
     """A picture, and the digits in it."""
 
     picture: np.ndarray  # uint8 [H, W], grey
-    # float32 [N, 6]: x and y of the centre, width and height of the ink's box in pixels,
+    # float32 [N, 6]: x and y of the centre, width and height of the ink's box (pixels),
     # the digit (-1: cut or covered, to be ignored) and the line, from 0.
     digits: np.ndarray
     condition: str  # one of CONDITIONS
@@ -35,20 +35,20 @@ _LAYOUTS: dict[str, tuple[float, Callable[[Sheet], None] | None]] = {
     "touching": (0.095, page_layouts.write_touching),
     "separators": (0.09, page_layouts.write_separators),
     "marks beside": (0.09, page_layouts.write_marks),
-    "boxes": (0.1, page_layouts.write_boxes),
-    "comb": (0.035, page_layouts.write_comb),
-    "table": (0.045, page_layouts.write_table),
-    "grid": (0.03, page_layouts.write_grid),
-    "underline": (0.04, page_layouts.write_underlined),
-    "circle": (0.025, page_layouts.write_circled),
-    "ruled": (0.045, page_layouts.write_ruled),
-    "struck": (0.015, page_layouts.write_struck),
-    "sum": (0.02, page_layouts.write_sum),
+    "boxes": (0.1, page_forms.write_boxes),
+    "comb": (0.035, page_forms.write_comb),
+    "table": (0.045, page_forms.write_table),
+    "grid": (0.03, page_forms.write_grid),
+    "underline": (0.04, page_forms.write_underlined),
+    "circle": (0.025, page_forms.write_circled),
+    "ruled": (0.045, page_forms.write_ruled),
+    "struck": (0.015, page_forms.write_struck),
+    "sum": (0.02, page_forms.write_sum),
     "cheque": (0.04, page_layouts.write_cheque),
     "display": (0.015, page_layouts.write_display),
     "letters": (0.06, page_layouts.write_letters),
     "shapes": (0.035, page_layouts.write_shapes),
-    "empty form": (0.03, page_layouts.write_empty_form),
+    "empty form": (0.03, page_forms.write_empty_form),
     "photo": (0.015, None),
     "blank": (0.01, None),
 }
