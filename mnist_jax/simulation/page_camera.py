@@ -71,8 +71,12 @@ def take_picture(
     Returns:
       uint8 [H, W].
     """
+    cv2 = load_opencv()
     tones = draw_tones(rng, pen)
     paper = _make_paper(rng, ink.shape, tones)
+    if rng.random() < 0.02:  # the other side shines through
+        other = ink[:, ::-1].astype(np.float32) * np.float32(rng.uniform(0.05, 0.2))
+        paper *= 1 - np.float32(tones.ink / 255) * cv2.GaussianBlur(other, (0, 0), 1.2)
     if background is not None:
         paper *= 1 - np.float32(tones.ink) * background
     picture = paper * _cover(rng, ink, frame, height, tones)
@@ -80,7 +84,6 @@ def take_picture(
     picture = _scan(rng, picture, tones)
     picture = _lose_sharpness(rng, picture, height, contrast, tones.roughness)
     picture = _add_noise(rng, picture, contrast * tones.noise)
-    cv2 = load_opencv()
     levels = cv2.convertScaleAbs(np.clip(picture, 0, 255))
     if rng.random() < 0.3:
         lowest = 25 if contrast > 70 and height > 14 else 60

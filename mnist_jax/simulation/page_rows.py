@@ -9,6 +9,8 @@ from mnist_jax.simulation import page_marks
 from mnist_jax.simulation.page_digits import Rng, write_digit
 from mnist_jax.simulation.page_sheet import UNREADABLE, Sheet
 
+_COVERED = 0.12  # a digit is left out if more of it would stand on ink
+
 Item = int | str  # a digit; the name of a sign, "letter", "word" or " "
 
 
@@ -114,9 +116,12 @@ def write_one(
     width = mask.shape[1] / max(float(np.hypot(*turn[:, 0])), 0.3)
     middle = x + width / 2
     for _ in range(14):
-        if sheet.overlap(mask, middle, y) <= touch:
+        covered = sheet.overlap(mask, middle, y)
+        if covered <= touch:
             break
         middle += max(1.0, 0.04 * height)
+    if covered > max(touch, _COVERED):
+        return middle + width / 2
     if rng.random() < 0.004:  # crossed out
         label = UNREADABLE
     sheet.put_digit(mask, middle, y, label, line)
@@ -168,4 +173,5 @@ def write_cells(
             continue
         turn = sheet.turn_at(middle, own)
         mask = write_digit(rng, sheet.hand, sheet.pool, label, sheet.height, turn)
-        sheet.put_digit(mask, middle, own, label, line)
+        if sheet.overlap(mask, middle, own) < _COVERED:
+            sheet.put_digit(mask, middle, own, label, line)
