@@ -82,6 +82,9 @@ def take_picture(
     picture = paper * _cover(rng, ink, frame, height, tones)
     contrast = tones.paper * tones.ink
     picture = _scan(rng, picture, tones)
+    if rng.random() < 0.05 and tones.roughness < 0.5:  # a scan in black and white
+        limit = tones.paper * (1 - tones.ink * float(rng.uniform(0.35, 0.6)))
+        picture = np.where(picture < limit, np.float32(0), np.float32(255))
     picture = _lose_sharpness(rng, picture, height, contrast, tones.roughness)
     picture = _add_noise(rng, picture, contrast * tones.noise)
     levels = cv2.convertScaleAbs(np.clip(picture, 0, 255))
@@ -208,7 +211,7 @@ def _lose_sharpness(
     cv2 = load_opencv()
     share = min(1.0, 0.4 + 0.6 * roughness)
     down, across = picture.shape
-    if rng.random() < 0.2 * share and contrast > 45:  # enlarged from few pixels
+    if rng.random() < 0.24 * share and contrast > 45:  # enlarged from few pixels
         most = min(height / READABLE, 5.0)
         if most > 1.15:
             factor = float(np.exp(rng.uniform(np.log(1.1), np.log(most))))

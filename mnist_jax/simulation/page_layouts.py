@@ -78,20 +78,41 @@ def write_separators(sheet: Sheet) -> None:
 def write_cheque(sheet: Sheet) -> None:
     """Writes an amount as on cheques: after dashes or stars, in a box at times."""
     rng, height = sheet.rng, sheet.height
+    ends = ("dash", "-", "star", "=", "steep /")
     for line, y in rows(sheet, float(rng.uniform(1.5, 2.5))):
         lead = str(rng.choice(["star", "dash", "hash", "dollar", "-", "="]))
         items = [*[lead] * int(rng.integers(0, 4)), *_amount(rng)]
-        if rng.random() < 0.6:
-            items += [page_marks.pick(rng, ("dash", "-", "star", "="))] * int(
-                rng.integers(1, 4)
-            )
+        if rng.random() < 0.5:
+            items += [page_marks.pick(rng, ends)] * int(rng.integers(1, 4))
         start = draw_start(sheet)
         gap = float(rng.uniform(-0.1, 0.2))
         end = write_items(sheet, items, start, y, line, gap, touch=0.03)
+        if rng.random() < 0.25:
+            end = _write_cents(sheet, end, y, line)
         if rng.random() < 0.5:
             margin = height * float(rng.uniform(0.1, 0.8))
             box = (start - margin, y - height * 0.9, end + margin, y + height * 0.9)
             page_frames.draw_box(sheet, box, page_frames.line_width(sheet))
+
+
+def _write_cents(sheet: Sheet, x: float, y: float, line: int) -> float:
+    """Writes two small raised digits, over a line or over "100"; returns the end."""
+    rng, height = sheet.rng, sheet.height
+    if height < 18:
+        return x
+    sheet.height = height * float(rng.uniform(0.5, 0.7))
+    cents = draw_labels(rng, 2) if rng.random() < 0.6 else [0, 0]
+    end = write_items(sheet, cents, x, y - 0.2 * height, line, 0.05)
+    level, width = y + 0.22 * height, max(1.0, sheet.hand.width * sheet.height)
+    if rng.random() < 0.7:
+        for again in range(int(rng.integers(1, 3))):
+            drop = level + again * 3 * width
+            sheet.line([(x, drop), (end, drop)], width, on=sheet.ink)
+    if height > 40 and rng.random() < 0.5:
+        sheet.height *= 0.8
+        write_items(sheet, [1, 0, 0], x, level + 0.75 * sheet.height, line + 1, 0.03)
+    sheet.height = height
+    return end
 
 
 def write_marks(sheet: Sheet) -> None:

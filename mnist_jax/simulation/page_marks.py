@@ -9,8 +9,9 @@ from mnist_jax.simulation.page_digits import Rng, hand_matrix, write_mask, write
 from mnist_jax.simulation.page_sheet import Sheet
 
 # Letters that many write like a digit are left out: b g q s z S Z B l I O o.
-_LATIN = "ACDEFGHJKLMNPQRTUVWXYacdefhijkmnprtuvwxy"
-_GREEK = "αγδεζηθκλμνξπρτφχψωΓΔΘΛΞΠΣΦΨΩ"
+_LATIN = "ACEFHJKLMNPRTUVWXYacdefhijkmnprtuvwxy"
+_LATIN_PRINTED = "DGQ"  # these are near 0 and 6 if a hand bends them
+_GREEK = "αγεζηθκλμνξπρτφχψωΓΔΘΛΞΠΣΦΨΩ"
 _CYRILLIC = "ДЖИКЛПФЦШЩЪЫЮЯджийклпфцшщъыюя"
 _SIGNS = "!#%&+<=>?@^~$€£¥§{}[]*√∞∫∂∑✓✗★♥♠♣☺→←↑↓♪☎"
 _PRINTED = (
@@ -59,18 +60,24 @@ def put_sign(sheet: Sheet, name: str, x: float, y: float) -> float:
 
 
 def draw_letter(sheet: Sheet, height: float, x: float, y: float) -> np.ndarray:
-    """Draws a letter or sign as a hand would write it; returns its mask."""
+    """Draws a letter or a sign, printed or as a hand would write it."""
     rng = sheet.rng
+    is_printed = rng.random() < 0.3
     kind = rng.random()
-    if kind < 0.5:
-        font, text = pick(rng, _LATIN_FONTS), pick(rng, _LATIN)
+    if kind < 0.55:
+        font = pick(rng, _LATIN_FONTS)
+        text = pick(rng, _LATIN + _LATIN_PRINTED if is_printed else _LATIN)
+    elif kind < 0.85:
+        font = pick(rng, _PRINTED[:4])
+        text = pick(rng, _GREEK + _CYRILLIC)
     else:
-        which = int((kind - 0.5) * 6)
-        text = pick(rng, (_GREEK, _CYRILLIC, _SIGNS)[which])
-        font = "DejaVuSans" if which == 2 else pick(rng, _PRINTED[:4])
+        font, text = "DejaVuSans", pick(rng, _SIGNS)
     mask = character_mask(font, text)
     height = height * float(np.clip(mask.shape[0] / 48, 0.5, 1.3))
-    return write_mask(rng, sheet.hand, mask, height, sheet.turn_at(x, y))
+    turn = sheet.turn_at(x, y)
+    if is_printed:
+        return crop_mask(warp_mask(rng, mask, turn * (height / mask.shape[0])))
+    return write_mask(rng, sheet.hand, mask, height, turn)
 
 
 def draw_invented_letter(sheet: Sheet, height: float) -> np.ndarray:

@@ -31,7 +31,7 @@ def make_pool() -> Pool:
 
 @pytest.fixture(scope="module")
 def pages():
-    return [make_page(0, index, *make_pool()) for index in range(900)]
+    return [make_page(0, index, *make_pool()) for index in range(450)]
 
 
 def digest(indices) -> str:
