@@ -13,7 +13,7 @@ _LATIN = "ACEFHJKLMNPRTUVWXYacdefhijkmnprtuvwxy"
 _LATIN_PRINTED = "DGQ"  # these are near 0 and 6 if a hand bends them
 _GREEK = "αγεζηθκλμνξπρτφχψωΓΔΘΛΞΠΣΦΨΩ"
 _CYRILLIC = "ДЖИКЛПФЦШЩЪЫЮЯджийклпфцшщъыюя"
-_SIGNS = "!#%&+<=>?@^~$€£¥§{}[]*√∞∫∂∑✓✗★♥♠♣☺→←↑↓♪☎"
+_SIGNS = "!#%&+<=>?@^~$€£¥§{}[]*√∞∂∑✓✗★♥♠♣☺→←↑↓♪☎"
 _PRINTED = (
     *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSerif"),
     *("DejaVuSerif-Italic", "DejaVuSansMono", "STIXGeneral", "STIXGeneralItalic"),
@@ -31,7 +31,6 @@ SEPARATORS = (".", ",", "long comma", "-", "/", "steep /", ":", "middle dot")
 OPERATORS = ("+", "-", "=", "times", "divided", "<", ">", "/", "~")
 CURRENCIES = ("dollar", "two-line dollar", "euro", "pound", "yen")
 TICKS = ("tick", "long tick", "cross", "arrow", "star")
-BRACKETS = ("(", ")", "[", "]", "brace")
 
 
 def pick(rng: Rng, names: tuple[str, ...] | str) -> str:
@@ -52,7 +51,7 @@ def put_sign(sheet: Sheet, name: str, x: float, y: float) -> float:
         sign = sign._replace(width=sign.width + size / 3)
     hand = sheet.hand
     if "/" in name:  # an upright one would be a 1
-        hand = hand._replace(slant=max(hand.slant, 0.0), unsteady=0.03)
+        hand = hand._replace(slant=max(hand.slant, 0.1), unsteady=0.03)
     mask = write_sign(sheet.rng, hand, sign, height, sheet.turn_at(x, y))
     lift = (sign.middle + float(sheet.rng.normal(0, 0.03))) * sheet.height
     sheet.put(mask, x + mask.shape[1] / 2, y + lift)
@@ -84,7 +83,7 @@ def draw_invented_letter(sheet: Sheet, height: float) -> np.ndarray:
     """Draws a character of no script: so many strokes that it is no digit."""
     rng = sheet.rng
     strokes = []
-    for _ in range(rng.integers(3, 6)):
+    for _ in range(rng.integers(4, 7)):
         corners = rng.uniform(0, 1, (rng.integers(2, 5), 2))
         if rng.random() < 0.4:  # along the axes
             corners[1:, rng.integers(2)] = corners[0, rng.integers(2)]

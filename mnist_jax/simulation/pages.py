@@ -75,7 +75,8 @@ def make_page(
       shape: height and width of the page, from 64x64.
 
     Returns:
-      The page; the same arguments always give the same page.
+      The page. The same arguments give the same page, with the same versions of
+      OpenCV and NumPy to the bit.
 
     Raises:
       UserError: if OpenCV is not installed.
