@@ -46,6 +46,7 @@ def draw_tones(rng: Rng, pen: float) -> Tones:
     else:
         frame = float(rng.uniform(ink, 1.0))
     noise = float(rng.uniform(0.0, 0.25)) if rng.random() < 0.35 * roughness else 0.03
+    noise = min(noise, 0.03 + 0.05 * pen)
     return Tones(paper, ink, min(frame, 0.97), noise, roughness)
 
 
@@ -148,7 +149,7 @@ def _make_paper(rng: Rng, shape: tuple[int, ...], tones: Tones) -> np.ndarray:
     kind = rng.random() / rough
     if kind < 0.3:  # fibres, stains, a board
         size = float(np.exp(rng.uniform(np.log(1.5), np.log(40))))
-        limit = 0.16 * tones.ink
+        limit = (0.16 if size > 6 else 0.09) * tones.ink
         paper *= 1 + _clouds(rng, shape, size, float(rng.uniform(0.01, limit)))
     elif kind < 0.4:  # patterned paper
         strength = float(rng.uniform(0.03, 0.3)) * tones.ink
@@ -218,7 +219,7 @@ def _lose_sharpness(
             size = (max(4, round(across / factor)), max(4, round(down / factor)))
             small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
             ways = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_NEAREST)
-            way = ways[rng.choice(3, p=[0.5, 0.35, 0.15])]
+            way = ways[rng.choice(3, p=[0.5, 0.35, 0.15])] if height > 20 else ways[0]
             return cv2.resize(small, (across, down), interpolation=way)
     if rng.random() < 0.15 * share and height > 12:
         sigma = float(rng.uniform(0.4, min(1.6, 0.045 * height)))
@@ -239,8 +240,11 @@ def _add_noise(rng: Rng, picture: np.ndarray, deviation: float) -> np.ndarray:
     if kind < 0.4 or deviation < 0.7:
         return picture
     if kind < 0.93:
-        coarse = 1 if kind < 0.75 else float(rng.uniform(1.3, 2.2))
-        return picture + _clouds(rng, picture.shape, coarse, min(deviation, 28.0))
+        deviation = min(deviation, 28.0)
+        if kind < 0.75:
+            return picture + _clouds(rng, picture.shape, 1, deviation)
+        coarse = float(rng.uniform(1.3, 2.2))
+        return picture + _clouds(rng, picture.shape, coarse, 0.7 * deviation)
     specks = rng.random(picture.shape, dtype=np.float32)  # dust on the scanner
     share = np.float32(rng.uniform(0.0005, 0.012))
     picture[specks < share] = 20
