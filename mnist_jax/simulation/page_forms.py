@@ -120,10 +120,11 @@ def write_underlined(sheet: Sheet) -> None:
         if rng.random() < 0.35:
             sides = _cell_sides(sheet, count)
             share = float(rng.uniform(0.05, 0.2)) * (sides[1] - sides[0])
+            level = y + below * height
             for left, right in itertools.pairwise(sides):
-                ends = [(left + share, y + below * height)] * 2
-                ends[1] = (right - share, y + below * height)
-                sheet.line(ends, width, on=on)
+                sheet.line(
+                    [(left + share, level), (right - share, level)], width, on=on
+                )
             write_cells(sheet, fill_labels(sheet, count), sides, y, line)
             continue
         x = draw_start(sheet)
@@ -132,10 +133,14 @@ def write_underlined(sheet: Sheet) -> None:
         reach = height * rng.uniform(-0.1, 1.0, 2)
         end = max(end, x + height)
         tilt = float(rng.normal(0, 0.03)) * (end - x)
+        is_dotted = rng.random() < 0.15
         for again in range(1 + (rng.random() < 0.12)):
             level = y + (below + 0.14 * again) * height
             ends = [(x - reach[0], level), (end + reach[1], level + tilt)]
-            sheet.line(ends, width, on=on)
+            if is_dotted:
+                page_frames.draw_dots(sheet, ends, width)
+            else:
+                sheet.line(ends, width, on=on)
 
 
 def write_circled(sheet: Sheet) -> None:

@@ -43,6 +43,17 @@ def draw_rounded_box(
     sheet.line(np.concatenate(corners), width, closed=True)
 
 
+def draw_dots(sheet: Sheet, ends: list[tuple[float, float]], width: float) -> None:
+    """Draws a line of dots or dashes between two places, as on forms."""
+    start, end = np.array(ends, float)
+    length = max(float(np.linalg.norm(end - start)), 1.0)
+    pitch = max(3.0, float(sheet.rng.uniform(2, 6)) * width)
+    dash = (end - start) / length * pitch * float(sheet.rng.uniform(0.1, 0.6))
+    for share in np.arange(0, 1, pitch / length):
+        place = start + (end - start) * share
+        sheet.line(np.array([place, place + dash]), width)
+
+
 def draw_comb(
     sheet: Sheet, sides: np.ndarray, bottom: float, teeth: float, width: float
 ) -> None:

@@ -212,18 +212,18 @@ def write_letters(sheet: Sheet) -> None:
     """Writes letters, alone or in rows, and words: no digits."""
     rng, height = sheet.rng, sheet.height
     (down, across), kind = sheet.shape, rng.random()
-    if kind < 0.45:
-        draw = page_marks.draw_invented_letter if kind < 0.12 else None
-        x, y = across / 2, down / 2
-        mask = (
-            draw(sheet, height) if draw else page_marks.draw_letter(sheet, height, x, y)
-        )
-        sheet.put(mask, x, y)
-        return
-    for line, y in rows(sheet, float(rng.uniform(1.3, 2.2))):
-        name = "letter" if kind < 0.7 else "word"
-        items: list[Item] = [name] * int(rng.integers(1, 9))
-        write_items(sheet, items, draw_start(sheet), y, line, 0.15)
+    x, y = across / 2, down / 2
+    if kind < 0.12:
+        sheet.put(page_marks.draw_invented_letter(sheet, height), x, y)
+    elif kind < 0.45:
+        sheet.put(page_marks.draw_letter(sheet, height, x, y), x, y)
+    elif kind < 0.6:
+        page_marks.print_text(sheet, height)
+    else:
+        name = "letter" if kind < 0.8 else "word"
+        for line, level in rows(sheet, float(rng.uniform(1.3, 2.2))):
+            items: list[Item] = [name] * int(rng.integers(1, 9))
+            write_items(sheet, items, draw_start(sheet), level, line, 0.15)
 
 
 def write_shapes(sheet: Sheet) -> None:

@@ -110,7 +110,9 @@ def draw_scribble(sheet: Sheet, height: float) -> np.ndarray:
 def draw_shape(sheet: Sheet, height: float) -> np.ndarray:
     """Draws a shape: a box, a star, a disc, a diamond, a triangle, a heart; or bars."""
     rng = sheet.rng
-    kind = rng.integers(5)
+    kind = rng.integers(6)
+    if kind == 5:
+        return _draw_bars(rng, height)
     if kind == 0:
         text = pick(rng, "■□▲△◆◇●★☆♥♦✚✖☐☒✱➤▶◼")
         mask = character_mask("DejaVuSans", text)
@@ -133,18 +135,50 @@ def draw_shape(sheet: Sheet, height: float) -> np.ndarray:
     return draw_strokes(strokes, width)
 
 
-def draw_word(sheet: Sheet, height: float, x: float, y: float) -> np.ndarray:
-    """Draws a printed word; its letters are about `height` pixels high."""
-    rng = sheet.rng
+def _draw_bars(rng: Rng, height: float) -> np.ndarray:
+    """Draws bars as of a barcode, or hatching: so many that they are no 1s."""
+    count = int(rng.integers(14, 40))
+    pitch = max(3.0, 0.12 * height)
+    is_code = rng.random() < 0.6
+    mask = np.zeros((max(4, int(height)), int(count * pitch)), np.uint8)
+    widths = rng.uniform(0.15, 0.9 if is_code else 0.3, count) * pitch
+    for start, width in zip(np.arange(count) * pitch, widths, strict=True):
+        mask[:, int(start) : int(start) + max(1, round(float(width)))] = 255
+    lean = 0.0 if is_code else float(rng.uniform(-1, 1))
+    return crop_mask(warp_mask(rng, mask, np.array([[1, lean], [0, 1]])))
+
+
+def _draw_text(rng: Rng) -> str:
+    """Draws a word, a name of a form's field, or letters."""
     text = pick(rng, _WORDS)
     if rng.random() < 0.3:
         letters = "abcdefghijklmnopqrstuvwxyz"
         text = "".join(pick(rng, letters) for _ in range(rng.integers(3, 9)))
-    if rng.random() < 0.2:
-        text = text.upper()
-    mask = character_mask(pick(rng, _LATIN_FONTS), text + pick(rng, ("", "", ":")))
+    return text.upper() if rng.random() < 0.2 else text
+
+
+def draw_word(sheet: Sheet, height: float, x: float, y: float) -> np.ndarray:
+    """Draws a printed word; its letters are about `height` pixels high."""
+    rng = sheet.rng
+    text = _draw_text(rng) + pick(rng, ("", "", ":"))
+    mask = character_mask(pick(rng, _LATIN_FONTS), text)
     matrix = sheet.turn_at(x, y) * (height / 48)
     return crop_mask(warp_mask(rng, mask, matrix))
+
+
+def print_text(sheet: Sheet, height: float) -> None:
+    """Prints a block of text in one font, as a page of a book has it."""
+    rng, (down, across) = sheet.rng, sheet.shape
+    font, step = pick(rng, _LATIN_FONTS), height * float(rng.uniform(1.2, 1.9))
+    left = height * float(rng.uniform(-2, 1))
+    for y in np.arange(height * float(rng.uniform(-0.5, 1)), down + height, step):
+        x = left
+        while x < across:
+            matrix = sheet.turn_at(x, y) * (height / 48)
+            mask = character_mask(font, _draw_text(rng))
+            word = crop_mask(warp_mask(rng, mask, matrix))
+            sheet.put(word, x + word.shape[1] / 2, y)
+            x += word.shape[1] + 0.4 * height
 
 
 def draw_script(sheet: Sheet, height: float, x: float, y: float) -> np.ndarray:

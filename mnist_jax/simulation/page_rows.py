@@ -88,6 +88,8 @@ def write_items(
     """
     rng, height = sheet.rng, sheet.height
     start, slope = x, float(rng.normal(0, 0.02))
+    if rng.random() < 0.03:  # a row that climbs or sinks
+        slope = float(rng.uniform(-0.5, 0.5))
     for item in items:
         if x > sheet.shape[1] + height:
             break

@@ -39,6 +39,7 @@ class Sheet:
       digits: those that were written.
       second_height: of the digits of later rows; None for the same.
       is_empty: whether layouts leave out the digits.
+      faintest: of how much ink each digit has; 1 for all the same.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Sheet:
         self.digits: list[Written] = []
         self.second_height: float | None = None
         self.is_empty = False
+        self.faintest = 1.0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -146,6 +148,8 @@ class Sheet:
         self, mask: np.ndarray, x: float, y: float, label: int, line: int
     ) -> None:
         """Puts a digit's middle at a place of the page, and notes where it stands."""
+        if self.faintest < 1:
+            mask = (mask * self.rng.uniform(self.faintest, 1)).astype(np.uint8)
         self.put(mask, x, y)
         left, top = self._corner(mask, x, y)
         box = ink_box(mask)

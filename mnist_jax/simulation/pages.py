@@ -115,6 +115,8 @@ def _make_sheet(rng: Rng, condition: str, shape: tuple[int, int], pool: Pool) ->
     sheet = Sheet(rng, shape, matrix, height, draw_hand(rng), pool)
     if rng.random() < 0.12 and condition not in ("boxes", "comb", "table", "grid"):
         sheet.second_height = max(10.0, height * float(rng.uniform(0.45, 0.8)))
+    if rng.random() < 0.15:
+        sheet.faintest = float(rng.uniform(0.6, 0.9))
     return sheet
 
 
@@ -171,7 +173,9 @@ def _choose_window(
         return 0, 0, across, down
     ink = sheet.ink if sheet.ink.any() else sheet.frame
     box = ink_box(ink) or (0, 0, across, down)
-    height = min(sheet.height, box[3] - box[1] + 4)
+    if len(sheet.digits) > 1 and rng.random() < 0.15:  # what others cut out: one row
+        box = _row_box(sheet)
+    height = max(4.0, min(sheet.height, box[3] - box[1] + 4))
     widest = 0.15 if rng.random() < 0.3 else 1.5
     margins = rng.uniform(0.02, widest, 4) * height
     if condition == "single digit" and rng.random() < 0.08:
@@ -182,6 +186,21 @@ def _choose_window(
     if right - left < 8 or bottom - top < 8:
         return 0, 0, across, down
     return left, top, right, bottom
+
+
+def _row_box(sheet: Sheet) -> tuple[int, int, int, int]:
+    """Returns the box round one row, or round one digit beside cut ones."""
+    rng = sheet.rng
+    one = sheet.digits[rng.integers(len(sheet.digits))]
+    is_row = rng.random() < 0.7
+    row = [d for d in sheet.digits if d.line == one.line and (is_row or d is one)]
+    down, across = sheet.shape
+    return (
+        min(max(0, min(d.left for d in row)), across - 1),
+        min(max(0, min(d.top for d in row)), down - 1),
+        max(1, min(across, max(d.left + d.mask.shape[1] for d in row))),
+        max(1, min(down, max(d.top + d.mask.shape[0] for d in row))),
+    )
 
 
 def _photograph(
