@@ -61,7 +61,8 @@ def warp_mask(
     """
     cv2 = load_opencv()
     height, width = mask.shape
-    shrink = float(np.sqrt(abs(np.linalg.det(matrix))))
+    ((a, b), (c, d)) = matrix.tolist()
+    shrink = abs(a * d - b * c) ** 0.5
     while shrink < 0.6:  # OpenCV's interpolation reads few pixels
         size = (max(2, mask.shape[1] // 2), max(2, mask.shape[0] // 2))
         mask = cv2.resize(mask, size, interpolation=cv2.INTER_AREA)
@@ -75,15 +76,17 @@ def warp_mask(
         shift = middle - matrix @ [(width - 1) / 2, (height - 1) / 2]
         affine = np.column_stack([matrix, shift])
         return cv2.warpAffine(mask, affine, size, flags=cv2.INTER_CUBIC)
-    inverse = np.linalg.inv(matrix).astype(np.float32)
-    x = np.arange(size[0], dtype=np.float32)[None] - np.float32(middle[0])
-    y = np.arange(size[1], dtype=np.float32)[:, None] - np.float32(middle[1])
-    coarse = rng.normal(0, bend, (2, 4, 4)).astype(np.float32)
-    x = x + cv2.resize(coarse[0], size, interpolation=cv2.INTER_CUBIC)
-    y = y + cv2.resize(coarse[1], size, interpolation=cv2.INTER_CUBIC)
-    map_x = inverse[0, 0] * x + inverse[0, 1] * y + np.float32((width - 1) / 2)
-    map_y = inverse[1, 0] * x + inverse[1, 1] * y + np.float32((height - 1) / 2)
-    return cv2.remap(mask, map_x, map_y, cv2.INTER_CUBIC)
+    ((a, b), (c, d)) = matrix.tolist()
+    scale = 1 / (a * d - b * c)
+    coarse = rng.normal(0, bend, (4, 4, 2)).astype(np.float32)
+    bends = cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC)
+    x = bends[..., 0] + np.arange(-middle[0], size[0] - middle[0], dtype=np.float32)
+    y = bends[..., 1] + np.arange(
+        -middle[1], size[1] - middle[1], dtype=np.float32
+    ).reshape(-1, 1)
+    bends[..., 0] = x * (d * scale) - y * (b * scale) + (width - 1) / 2
+    bends[..., 1] = y * (a * scale) - x * (c * scale) + (height - 1) / 2
+    return cv2.remap(mask, bends, None, cv2.INTER_CUBIC)
 
 
 def sharpen_mask(mask: np.ndarray, level: float, gain: float) -> np.ndarray:

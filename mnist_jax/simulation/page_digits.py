@@ -109,9 +109,13 @@ def write_digit(
 
 
 def _find_image(rng: Rng, pool: Pool, label: int) -> np.ndarray | None:
-    """Returns an image of a digit, or None if 60 draws held none."""
-    drawn = rng.integers(len(pool.labels), size=60)
-    found = drawn[pool.labels[drawn] == label]
+    """Returns the first image of a digit after a random one, or None if there is none."""
+    start = int(rng.integers(len(pool.labels)))
+    near = np.flatnonzero(pool.labels[start : start + 100] == label)
+    if len(near):
+        return pool.images[start + near[0]]
+    anywhere = rng.integers(len(pool.labels), size=100)
+    found = anywhere[pool.labels[anywhere] == label]
     return pool.images[found[0]] if len(found) else None
 
 

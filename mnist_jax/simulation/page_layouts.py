@@ -248,5 +248,5 @@ def write_shapes(sheet: Sheet) -> None:
 ALONE = (
     *("+", "-", "=", "times", "divided", "<", ">", "~", "tick", "long tick", "cross"),
     *("star", "hash", "percent", "dollar", "euro", "pound", "yen", "root", "arrow"),
-    *("question", "quotes", "[", "]", "brace", ".", ":"),
+    *("question", "quotes", "brace", ".", ":"),
 )

@@ -13,7 +13,7 @@ _LATIN = "ACEFHJKLMNPRTUVWXYacdefhijkmnprtuvwxy"
 _LATIN_PRINTED = "DGQ"  # these are near 0 and 6 if a hand bends them
 _GREEK = "αγεζηθκλμνξπρτφχψωΓΔΘΛΞΠΣΦΨΩ"
 _CYRILLIC = "ДЖИКЛПФЦШЩЪЫЮЯджийклпфцшщъыюя"
-_SIGNS = "!#%&+<=>?@^~$€£¥§{}[]*√∞∂∑✓✗★♥♠♣☺→←↑↓♪☎"
+_SIGNS = "!#%&+<=>?@^~$€£¥§{}*√∞∂∑✓✗★♥♠♣☺→←↑↓♪☎"
 _PRINTED = (
     *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSerif"),
     *("DejaVuSerif-Italic", "DejaVuSansMono", "STIXGeneral", "STIXGeneralItalic"),
@@ -119,7 +119,7 @@ def draw_shape(sheet: Sheet, height: float) -> np.ndarray:
         matrix = np.eye(2) * (height / mask.shape[0])
         return crop_mask(warp_mask(rng, mask, matrix, 0.01 * height))
     if kind == 1:  # a frame with sharp or round corners
-        wide = float(rng.uniform(0.5, 2.5))
+        wide = float(rng.uniform(0.95, 2.5))  # a narrower one is a 0
         box = np.array([(0, 0), (wide, 0), (wide, 1), (0, 1), (0, 0)])
         return draw_strokes([box * height], height * float(rng.uniform(0.03, 0.15)))
     sides = int(rng.choice([3, 4, 5, 10]))
@@ -151,7 +151,7 @@ def _draw_bars(rng: Rng, height: float) -> np.ndarray:
 def _draw_text(rng: Rng) -> str:
     """Draws a word, a name of a form's field, or letters."""
     text = pick(rng, _WORDS)
-    if rng.random() < 0.3:
+    if rng.random() < 0.15:
         letters = "abcdefghijklmnopqrstuvwxyz"
         text = "".join(pick(rng, letters) for _ in range(rng.integers(3, 9)))
     return text.upper() if rng.random() < 0.2 else text
