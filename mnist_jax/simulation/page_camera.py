@@ -21,11 +21,11 @@ class Tones(NamedTuple):
     roughness: float  # multiplies the shares of faults; a clean scan has 0.1
 
 
-def draw_tones(rng: Rng, pen: float) -> Tones:
+def draw_tones(rng: Rng, height: float, pen: float) -> Tones:
     """Draws how dark paper, ink and printed lines are.
 
-    Colours that differ while their lightness hardly does are faint inks here. The pen,
-    its width in pixels, is not faint where it is thin.
+    Colours that differ while their lightness hardly does are faint inks here. The ink of
+    low digits and of thin pens is not faint; `height` and `pen` are pixels.
     """
     roughness = float(rng.choice([0.1, 0.8, 1.5], p=[0.35, 0.4, 0.25]))
     lowest = 215 if roughness < 0.5 else 110
@@ -37,7 +37,7 @@ def draw_tones(rng: Rng, pen: float) -> Tones:
         ink = float(rng.uniform(0.25, 0.5))
     else:
         ink = float(rng.uniform(0.12, 0.25))
-    ink = max(ink, 24 / paper, min(0.55, 0.75 / pen))
+    ink = max(ink, 24 / paper, min(0.55, 0.75 / pen), min(0.6, 7 / height))
     kind = rng.random()
     if kind < 0.55:  # up to as dark as the ink
         frame = ink * float(rng.uniform(0.25, 1.0))
@@ -73,7 +73,7 @@ def take_picture(
       uint8 [H, W].
     """
     cv2 = load_opencv()
-    tones = draw_tones(rng, pen)
+    tones = draw_tones(rng, height, pen)
     paper = _make_paper(rng, ink.shape, tones)
     if rng.random() < 0.02:  # the other side shines through
         other = ink[:, ::-1].astype(np.float32) * np.float32(rng.uniform(0.05, 0.2))

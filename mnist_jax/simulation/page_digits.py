@@ -109,7 +109,7 @@ def write_digit(
 
 
 def _find_image(rng: Rng, pool: Pool, label: int) -> np.ndarray | None:
-    """Returns the first image of a digit after a random one, or None if there is none."""
+    """Returns the first image of a digit after a random one, or None."""
     start = int(rng.integers(len(pool.labels)))
     near = np.flatnonzero(pool.labels[start : start + 100] == label)
     if len(near):
@@ -131,7 +131,7 @@ def _write_image(
     rng: Rng, hand: Hand, label: int, image: np.ndarray, height: float, turn: np.ndarray
 ) -> np.ndarray:
     mask = crop_mask(image)
-    tall = max(mask.shape[0], 12)
+    tall = max(mask.shape[0], 0.75 * mask.shape[1], 12)  # wide ones are low
     border = load_opencv().BORDER_CONSTANT
     mask = load_opencv().copyMakeBorder(mask, 2, 2, 2, 2, border)
     scale = height / tall
