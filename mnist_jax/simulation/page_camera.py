@@ -24,8 +24,8 @@ class Tones(NamedTuple):
 def draw_tones(rng: Rng, height: float, pen: float) -> Tones:
     """Draws how dark paper, ink and printed lines are.
 
-    Colours that differ while their lightness hardly does are faint inks here. The ink of
-    low digits and of thin pens is not faint; `height` and `pen` are pixels.
+    Colours that differ while their lightness hardly does are faint inks here. The ink
+    of low digits and of thin pens is not faint; `height` and `pen` are in pixels.
     """
     roughness = float(rng.choice([0.1, 0.8, 1.5], p=[0.35, 0.4, 0.25]))
     lowest = 215 if roughness < 0.5 else 110

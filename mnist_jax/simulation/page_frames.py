@@ -131,6 +131,11 @@ def draw_circle(
     sheet.line(points + middle, width, on=on)
 
 
+def draw_across(sheet: Sheet, y: float, width: float) -> None:
+    """Draws a level line from edge to edge."""
+    sheet.line([(-FAR, y), (FAR, y)], width)
+
+
 def draw_strays(sheet: Sheet) -> None:
     """Draws long lines that have nothing to do with the writing: folds, edges."""
     rng, (down, across) = sheet.rng, sheet.shape

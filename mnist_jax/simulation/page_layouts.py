@@ -168,19 +168,30 @@ def write_display(sheet: Sheet) -> None:
 def write_single(sheet: Sheet) -> None:
     """Writes one digit, bare or on any paper."""
     rng, height, (down, across) = sheet.rng, sheet.height, sheet.shape
-    x, y = across / 2, down / 2
-    kind = rng.random()
+    x, y, label = across / 2, down / 2, int(rng.integers(10))
+    if rng.random() < 0.06:
+        slant, width = float(rng.choice([0, 0.12])), float(rng.uniform(0.08, 0.17))
+        turn = sheet.turn_at(x, y)
+        on, off = write_segments(label, height, width, slant, turn)
+        sheet.put_digit(on, x, y, label, 0)
+        sheet.put(off // 3, x, y, sheet.frame)
+        return
+    _draw_around(sheet, x, y, label)
+    write_one(sheet, label, x - height * 0.3, y, 0, touch=1.0)
+
+
+def _draw_around(sheet: Sheet, x: float, y: float, label: int) -> None:
+    """Draws what is printed around a single digit, in half of the cases nothing."""
+    rng, height, kind = sheet.rng, sheet.height, sheet.rng.random()
     width = page_frames.line_width(sheet)
     if kind < 0.14:
-        half = height * rng.uniform(0.5, 1.1, 2)
-        page_frames.draw_box(
-            sheet, (x - half[0], y - half[1], x + half[0], y + half[1]), width
-        )
+        wide, tall = height * rng.uniform(0.5, 1.1, 2)
+        box = (x - wide, y - tall, x + wide, y + tall)
+        page_frames.draw_box(sheet, box, width)
     elif kind < 0.22:
         pitch = height * float(rng.uniform(0.8, 2.5))
-        page_frames.draw_rulings(
-            sheet, pitch, y + float(rng.uniform(-0.6, 0.6)) * height, width
-        )
+        start = y + float(rng.uniform(-0.6, 0.6)) * height
+        page_frames.draw_rulings(sheet, pitch, start, width)
     elif kind < 0.34:
         pitch = max(3.0, height * float(rng.uniform(0.1, 0.8)))
         page_frames.draw_graph_paper(sheet, pitch, width * 0.6)
@@ -194,18 +205,10 @@ def write_single(sheet: Sheet) -> None:
         box = (x - reach, y - reach, x + reach, y + reach)
         page_frames.draw_circle(sheet, box, by_hand=rng.random() < 0.5)
     elif kind < 0.52:
-        level = y + height * float(rng.uniform(-0.3, 0.7))
-        sheet.line([(0, level), (across, level)], min(width, 0.08 * height))
-    label = int(rng.integers(10))
-    if rng.random() < 0.06:
-        slant = float(rng.choice([0, 0.12]))
-        on, off = write_segments(
-            label, height, float(rng.uniform(0.08, 0.17)), slant, sheet.turn_at(x, y)
-        )
-        sheet.put_digit(on, x, y, label, 0)
-        sheet.put(off // 3, x, y, sheet.frame)
-    else:
-        write_one(sheet, label, x - height * 0.3, y, 0, touch=1.0)
+        # A line at the foot of a 7 or a 1 would make a 2 of it, through a 0 an 8.
+        lowest = 0.58 if label in (0, 1, 7) else -0.3
+        level = y + height * float(rng.uniform(lowest, 0.75))
+        page_frames.draw_across(sheet, level, min(width, 0.08 * height))
 
 
 def write_letters(sheet: Sheet) -> None:
