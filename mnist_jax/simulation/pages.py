@@ -54,7 +54,7 @@ _LAYOUTS: dict[str, tuple[float, Callable[[Sheet], None] | None]] = {
 }
 CONDITIONS: tuple[str, ...] = tuple(_LAYOUTS)
 _SHARES = np.cumsum([share for share, _ in _LAYOUTS.values()])
-_SMALL = 0.3  # of pages with more than one digit are small pictures on a tile
+_SMALL = 0.2  # of pages with more than one digit are small pictures on a tile
 _ALONE = ("single digit", "letters", "shapes")  # these often fill a small picture
 
 
