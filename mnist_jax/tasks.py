@@ -108,7 +108,10 @@ def find_task(name: str) -> Task:
     return task
 
 
-TASKS: dict[str, str] = {"digits": "mnist_jax.tasks:DIGITS"}
+TASKS: dict[str, str] = {
+    "digits": "mnist_jax.tasks:DIGITS",
+    "pages": "mnist_jax.reading.page_task:PAGES",
+}
 
 
 def _create_classifier(config: ConfigDict, num_classes: int) -> nn.Module:

@@ -7,6 +7,7 @@ use the names below.
 """
 
 from mnist_jax.ops.convolution import (
+    bfloat16_options,
     compiler_options,
     conv,
     conv_relu_pool,
@@ -17,6 +18,7 @@ from mnist_jax.ops.fusion import compute_in_branch, compute_once
 from mnist_jax.ops.pooling import max_pool
 
 __all__ = [
+    "bfloat16_options",
     "compiler_options",
     "compute_in_branch",
     "compute_once",

@@ -68,6 +68,18 @@ def compiler_options(one_core: bool = False) -> dict[str, Any] | None:
     return {**options, "xla_cpu_multi_thread_eigen": False} if one_core else options
 
 
+def bfloat16_options() -> dict[str, Any] | None:
+    """Returns options to compile a program of bfloat16 convolutions with, or None.
+
+    On the CPU XLA then leaves these, and their gradients, to oneDNN, which uses the
+    processor's own instructions for bfloat16 if it has them. A forward convolution is
+    three to five times as fast then.
+    """
+    if jax.default_backend() != "cpu":
+        return None
+    return {"xla_cpu_experimental_onednn_custom_call": True}
+
+
 def conv(
     x: jax.Array, kernel: jax.Array, bias: jax.Array | None, padding: str
 ) -> jax.Array:

@@ -63,6 +63,7 @@ class Program(NamedTuple):
     images_per_call: int
     steps_per_epoch: int
     last_step: int  # of the run
+    compiler_options: dict[str, Any] | None  # of train_steps, beside those of its jit
 
     def calls(
         self, data: Dataset | OpenStream, step: int
@@ -150,6 +151,7 @@ def create_program(
     rngs = placement.rngs(config.seed, compiler_options=_quickly_compiled())
     init_rng, order_rng, step_rng = rngs
     predictor = task.predictor(model, config)
+    in_bfloat16 = config.model.kwargs.get("dtype") == "bfloat16"
     together = Ensemble(predictor, task.has_logits)
     return Program(
         train_steps=placement.jit_steps(watch_steps(steps)),
@@ -163,6 +165,7 @@ def create_program(
         images_per_call=task.images_per_call,
         steps_per_epoch=steps_per_epoch,
         last_step=config.num_epochs * steps_per_epoch,
+        compiler_options=ops.bfloat16_options() if in_bfloat16 else None,
     )
 
 
@@ -256,7 +259,8 @@ def compile_train_steps(
     for arguments in program.shapes_of_calls(data):
         if arguments[1].shape not in compiled:
             lowered = program.train_steps.lower(state, *arguments, program.rng)
-            compiled[arguments[1].shape] = lowered.compile()
+            options = program.compiler_options
+            compiled[arguments[1].shape] = lowered.compile(options)
 
     def train_steps(
         state: TrainState, data: Any, indices: jax.Array, rng: jax.Array

@@ -1,0 +1,30 @@
+"""The net that finds digits on pages: see docs/how-it-is-built.md.
+
+python scripts/train.py --config=configs/page_reader.py --workdir=checkpoints/pages
+"""
+
+import ml_collections
+
+from configs import default
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = default.get_config()
+    config.task = "pages"
+    config.num_epochs = 16
+    config.batch_size = 32
+    config.eval_batch_size = 32
+    config.model.name = "page_net"
+    config.model.kwargs = ml_collections.ConfigDict()
+    config.model.kwargs.features = (48, 96, 96)
+    config.model.kwargs.blocks = (1, 3, 2)
+    config.model.kwargs.head = 64
+    config.model.kwargs.dtype = "bfloat16"
+    config.optimizer.name = "adamw"
+    config.optimizer.learning_rate = 2.5e-3
+    config.optimizer.weight_decay = 0.01
+    config.optimizer.warmup_epochs = 1.0
+    config.optimizer.clip_norm = 5.0
+    config.ema_decay = 0.998
+    config.test_time_shift = 0
+    return config

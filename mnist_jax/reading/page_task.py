@@ -1,0 +1,175 @@
+"""The task of the page reader: a net that marks the digits of simulated pages."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from mnist_jax.data import Dataset, Splits
+from mnist_jax.datasets.arrays import hold_out
+from mnist_jax.datasets.cache import load_dataset
+from mnist_jax.datasets.sources import DatasetSource, resolve_dataset
+from mnist_jax.datasets.stream import Stream
+from mnist_jax.drawing.opencv import load_opencv
+from mnist_jax.losses import Batch
+from mnist_jax.models.create import create_model
+from mnist_jax.reading.page_loss import page_loss
+from mnist_jax.reading.page_points import COUNTS
+from mnist_jax.simulation.pages import make_page
+from mnist_jax.tasks import BestMetric, Task
+
+SHAPE = (128, 256)  # height and width of a page that is trained on
+PAGES_AN_EPOCH = 16_000
+HELD_OUT_PAGES = 512  # of validation, and as many of test
+_MOST_DIGITS = 80  # of a page
+_VALIDATION_SEED, _TEST_SEED = 2**32, 2**32 + 1  # no run has these seeds
+
+
+def standardise(pictures: jax.Array) -> jax.Array:
+    """Subtracts each picture's mean and divides by its standard deviation.
+
+    Args:
+      pictures: uint8 or float [B, H, W, 1], from 0 to 255.
+
+    Returns:
+      float32 of the same shape. The deviation is taken as 8 more than it is, so that
+      the noise of a blank page stays small.
+    """
+    pictures = pictures.astype(jnp.float32)
+    centred = pictures - pictures.mean((1, 2), keepdims=True)
+    deviation = jnp.sqrt(jnp.square(centred).mean((1, 2), keepdims=True))
+    return centred / (deviation + 8)
+
+
+def load_pages(
+    config: ConfigDict, data_dir: str | None, manual_dir: str | None
+) -> Splits:
+    """Loads digits to write pages with.
+
+    Pages to train on are made by workers, of `config.train_split` without the images
+    that are held out. Those make the pages of validation. The pages of test are made of
+    `config.test_split`.
+
+    Raises:
+      UserError: OpenCV is missing, or see `data.load_splits`.
+    """
+    load_opencv()
+    source = resolve_dataset(
+        config.dataset,
+        data_dir=data_dir,
+        manual_dir=manual_dir,
+        offline_dataset=config.offline_dataset,
+    )
+    written_with = (source, config.train_split, config.validation)
+    train = Stream(functools.partial(make_batch, *written_with), PAGES_AN_EPOCH)
+    validation = None
+    if config.validation:
+        held = _digits_of(*written_with, held_out=True)
+        validation = Dataset(*_make_pages(_VALIDATION_SEED, 0, HELD_OUT_PAGES, held))
+    written = load_dataset(source, config.test_split)
+    test = Dataset(*_make_pages(_TEST_SEED, 0, HELD_OUT_PAGES, written))
+    return Splits(source, train, validation, test)
+
+
+def make_batch(
+    source: DatasetSource,
+    split: str,
+    validation: int,
+    seed: int,
+    step: int,
+    batch_size: int,
+) -> dict[str, np.ndarray]:
+    """Makes the pages of a step.
+
+    Returns:
+      `image` uint8 [B, H, W, 1], `label` float32 [B, M, 6] as `page_loss` reads it,
+      `mask` bool [B].
+    """
+    digits = _digits_of(source, split, validation)
+    images, labels = _make_pages(seed, step * batch_size, batch_size, digits)
+    return {"image": images, "label": labels, "mask": np.ones(batch_size, bool)}
+
+
+def _digits_of(
+    source: DatasetSource, split: str, validation: int, held_out: bool = False
+) -> Dataset:
+    key = (source.description, split, validation, held_out)
+    if key not in _LOADED:  # once in each worker
+        load_opencv().setNumThreads(1)  # there is a worker for each core
+        train, held = hold_out(load_dataset(source, split), validation, seed=0)
+        _LOADED[key] = held if held_out else train
+    return _LOADED[key]
+
+
+_LOADED: dict[tuple[Any, ...], Dataset] = {}
+
+
+def _make_pages(
+    seed: int, first: int, count: int, digits: Dataset
+) -> tuple[np.ndarray, np.ndarray]:
+    """Makes pages `first`, `first + 1` ...; images and labels as of `make_batch`."""
+    images = np.empty((count, *SHAPE, 1), np.uint8)
+    labels = np.zeros((count, _MOST_DIGITS, 6), np.float32)
+    for i in range(count):
+        page = make_page(seed, first + i, digits.images[..., 0], digits.labels, SHAPE)
+        images[i, ..., 0] = page.picture
+        # More digits than there is room for are to be ignored, and never wrong.
+        rows = page.digits[:_MOST_DIGITS]
+        labels[i, : len(rows)] = rows
+    return images, labels
+
+
+def _create_net(config: ConfigDict, num_classes: int) -> nn.Module:
+    model: nn.Module = create_model(config.model, num_classes, (*SHAPE, 1))
+    return model
+
+
+def _mean_counts(sums: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Turns sums over batches into `f1` of digits and shares of lines and pages."""
+    total = {name: sum(float(each[name]) for each in sums) for name in sums[0]}
+
+    def share(part: float, whole: float) -> float:
+        return part / whole if whole else 0.0
+
+    return {
+        "loss": total["loss"] / total["count"],
+        "f1": share(2 * total["right"], total["found"] + total["wanted"]),
+        "lines_right": share(total["lines_right"], total["lines"]),
+        "pages_right": share(total["page_right"], total["count"] - total["empty"]),
+        "empty_sure": share(total["empty_sure"], total["empty"]),
+        "digits": int(total["wanted"]),
+        "count": int(total["count"]),
+    }
+
+
+def _describe(test: dict[str, float]) -> str:
+    return (
+        f"F1 {test['f1']:.2%} of {test['digits']:,} digits, {test['lines_right']:.2%} "
+        f"of lines and {test['pages_right']:.2%} of {test['count']:,} pages right; a "
+        f"sure digit on {test['empty_sure']:.1%} of pages without one"
+    )
+
+
+def _loss(outputs: jax.Array, batch: Batch) -> jax.Array:
+    return page_loss(outputs, batch, ConfigDict())
+
+
+PAGES = Task(
+    load_splits=load_pages,
+    create_model=_create_net,
+    image_shape=(*SHAPE, 1),
+    prepare=standardise,
+    augment=lambda rng, batch, config: batch,
+    loss=page_loss,
+    metrics={"loss": _loss, **COUNTS},
+    mean_metrics=_mean_counts,
+    best=BestMetric("f1", "F1"),
+    describe=_describe,
+    predictor=lambda net, config: net.clone(dtype="float32"),
+    images_per_call=1,
+)
