@@ -12,6 +12,7 @@ program. Three kinds of them matter here:
   each of those, for every version of JAX.
 """
 
+import enum
 import os
 import sys
 from collections.abc import Mapping
@@ -27,13 +28,14 @@ _GUARDS = ("allow", None, "log", "log_explicit")  # the others stop transfers
 REQUIRED: dict[str, tuple[Any, ...]] = {
     # The dtype of all arrays is written down.
     "jax_enable_x64": (False,),
-    "jax_explicit_x64_dtypes": ("warn", 1, "allow", 3),
+    "jax_explicit_x64_dtypes": ("warn", "allow"),
     "jax_numpy_dtype_promotion": ("standard",),
     "jax_numpy_rank_promotion": ("allow", "warn"),
     # All is traced, compiled and run as usual, and arrays move between host and device.
     "jax_disable_jit": (False,),
     "jax_no_tracing": (False,),
     "jax_no_execution": (False,),
+    "jax_thread_guard": (False,),  # threads compile beside each other
     "jax_transfer_guard": _GUARDS,
     "jax_transfer_guard_device_to_device": _GUARDS,
     "jax_transfer_guard_device_to_host": _GUARDS,
@@ -48,7 +50,28 @@ REQUIRED_OF_RANDOM: dict[str, tuple[Any, ...]] = {
     "jax_high_dynamic_range_gumbel": (False,),
 }
 
-COMPARED = ("jax_default_matmul_precision",)
+COMPARED = (
+    "eager_constant_folding",
+    "jax_accurate_erf_inv",
+    "jax_allow_f16_reductions",
+    "jax_compiler_enable_remat_pass",
+    "jax_custom_jvp3",
+    "jax_custom_vjp3",
+    "jax_default_matmul_precision",
+    "jax_disable_most_optimizations",
+    "jax_exec_time_optimization_effort",
+    "jax_memory_fitting_effort",
+    "jax_memory_fitting_level",
+    "jax_optimization_level",
+    "jax_remat3",
+    "jax_remat_barrier_no_cotangents",
+    "jax_scan3",
+    "jax_softmax_custom_jvp",
+    "jax_threefry_gpu_kernel_lowering",
+    "jax_use_direct_linearize",
+    "jax_use_hlo_logistic_lowering",
+    "jax_use_shardy_partitioner",
+)
 
 # XLA reads these by itself.
 COMPARED_VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "NPROC")
@@ -57,7 +80,7 @@ COMPARED_VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "
 def read_option(name: str) -> Any:
     """Returns an option's value, as JSON can hold it; None if this JAX has it not."""
     value = getattr(jax.config, name, jax.config.values.get(name))
-    return getattr(value, "value", value)  # some are members of an enum
+    return value.name.lower() if isinstance(value, enum.Enum) else value
 
 
 def require_options() -> None:
