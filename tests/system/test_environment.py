@@ -89,7 +89,12 @@ def test_no_option_of_the_environment_changes_a_result(fork_server, tmp_path):
             ["evaluate", workdir, "--nofigures", "--json"],
             ["evaluate", workdir, "--nofigures"],
             ["export", workdir, f"--output={tmp_path / 'small'}"],
-            ["sweep", *LIGHT, f"--workdir={tmp_path / 'sweep'}", "--sweep.ema_decay=0"],
+            [
+                "sweep",
+                *LIGHT,
+                f"--workdir={tmp_path / 'sweep'}",
+                "--sweep.ema_decay=0,.9",
+            ],
             ["benchmark", *LIGHT, "--only=model", "--repeats=1", "--json"],
         ],
         **variables,
