@@ -31,10 +31,12 @@ from mnist_jax.commands.shared_flags import (
     define_checkpoint_flags,
     define_data_dir_flags,
     define_device_flag,
+    define_paths_flag,
     define_process_flags,
     join_processes,
 )
 from mnist_jax.errors import ConfigError
+from mnist_jax.local_files import check_can_write
 from mnist_jax.run import inference
 
 if TYPE_CHECKING:
@@ -47,11 +49,11 @@ if TYPE_CHECKING:
     from mnist_jax.checkpoint.load import Loaded
 
 _FLAGS = flags.FlagValues()
-_WORKDIR = flags.DEFINE_multi_string(
+_WORKDIR = define_paths_flag(
+    _FLAGS,
     "workdir",
     ["checkpoints/default"],
     "Folder of a training run; several to rank.",
-    flag_values=_FLAGS,
 )
 _CHECKPOINT, _TRUST_CODE = define_checkpoint_flags(_FLAGS)
 _SPLIT = flags.DEFINE_string(
@@ -126,7 +128,20 @@ def main(arguments: list[str]) -> None:
         data_dir=_DATA_DIR.value,
         manual_dir=_MANUAL_DIR.value,
     )
+    _check_targets(workdir)
     _evaluate(workdir, loaded, split)
+
+
+def _check_targets(workdir: str) -> None:
+    """Raises an error now, and not after all the work, if it cannot write files."""
+    from mnist_jax.parallel import shards
+
+    folder = f"into --workdir={workdir}"
+    if _FIGURES.value and shards.is_primary():
+        figures = Path(workdir) / "figures"
+        check_can_write(figures, f"figures {folder}", "--nofigures leaves them out")
+    if _REPORT.value and shards.is_primary():
+        check_can_write(workdir, f"report.html {folder}", "or leave --report out")
 
 
 def _rank() -> None:

@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ from absl import flags
 
 from mnist_jax.commands.parse_flags import asks_for_help, help_text, parse_flags
 from mnist_jax.errors import Interrupted, UserError
+from mnist_jax.local_files import explain_os_error
 
 Main = Callable[[list[str]], int | None]
 
@@ -32,6 +34,7 @@ def run_command(main: Main, command_flags: flags.FlagValues) -> NoReturn:
     try:
         if asks_for_help(sys.argv):
             print(help_text(sys.modules[main.__module__].__doc__, command_flags))
+            sys.stdout.flush()
             sys.exit(0)
         code = main(parse_flags(command_flags, sys.argv))
         sys.stdout.flush()  # here, where a reader that has left can be caught
@@ -52,12 +55,22 @@ def run_command(main: Main, command_flags: flags.FlagValues) -> NoReturn:
     except MemoryError as error:
         _fail(error, f"out of memory: {error or 'ask for less at once'}", 1)
     except OSError as error:  # stdout on a full disk, a path that is too long ...
-        _fail(error, str(error), 1)
+        _fail(error, _describe(error), 1)
     except Exception as error:
         if not _joined():
             raise
         reason = " ".join(str(error).split())[:200]
         _fail(error, f"{type(error).__name__}: {reason}", 1)
+
+
+def _describe(error: OSError) -> str:
+    """Says what could not be read or written, and why."""
+    reason = explain_os_error(error)
+    if error.filename is not None:
+        return f"{str(error.filename)!r}: {reason}"
+    # Commands write files under `writing`, so only a stream is left that has no name.
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+    return f"cannot write to stdout: {reason}" if is_full else reason
 
 
 def _exit_fast(code: int) -> NoReturn:

@@ -23,8 +23,10 @@ from mnist_jax.commands.shared_flags import (
     define_config_flag,
     define_data_dir_flags,
     define_device_flag,
+    define_path_flag,
 )
 from mnist_jax.errors import Interrupted
+from mnist_jax.local_files import check_can_write, writing
 
 _FLAGS = flags.FlagValues()
 _CONFIG = define_config_flag(_FLAGS, "default.py", "The config file of all cells.")
@@ -40,11 +42,11 @@ _SWEEP = flags.DEFINE_multi_string(
     "FIELD=VALUE,VALUE; may be written --sweep.FIELD=VALUE,VALUE.",
     flag_values=_FLAGS,
 )
-_WORKDIR = flags.DEFINE_string(
+_WORKDIR = define_path_flag(
+    _FLAGS,
     "workdir",
     "checkpoints/sweep",
     "Folder of the sweep: a run in it for each cell.",
-    flag_values=_FLAGS,
 )
 _NUM_SEEDS = flags.DEFINE_integer(
     "num_seeds",
@@ -95,10 +97,14 @@ def main(arguments: list[str]) -> None:
         before, baseline = sweep.configs_to_compare([baseline], overrides), "1"
     cells = sweep.make_cells(configs, sweep.parse_grid(_SWEEP.value), before)
     first = sweep.find_cell(cells, baseline)
+    check_can_write(workdir, f"--workdir={workdir}")
     results = []
     for number, cell in enumerate(cells, 1):
         try:
-            result = sweep.run_cell(cell, workdir, _DATA_DIR.value, _MANUAL_DIR.value)
+            with writing(f"--workdir={workdir}"):
+                result = sweep.run_cell(
+                    cell, workdir, _DATA_DIR.value, _MANUAL_DIR.value
+                )
         except Interrupted as error:
             again = "repeat the command to go on"
             where = f"in cell {number} of {len(cells)}, {cell.name}"
@@ -107,7 +113,8 @@ def main(arguments: list[str]) -> None:
         sys.stdout.flush()
         results.append(result)
     print(f"\n{sweep.format_sweep(results, first)}\n")
-    sweep.write_results(results, workdir, first)
+    with writing(f"--workdir={workdir}"):
+        sweep.write_results(results, workdir, first)
     print(f"saved    {workdir / 'results.csv'}, {workdir / 'results.json'}")
     if _RETRAIN_ON_ALL.value:
         chosen = cells[sweep.find_best(results)]

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from mnist_jax.config import FIELDS, FREE_GROUPS, flatten_config
 from mnist_jax.errors import ConfigError, suggest
+from mnist_jax.local_files import local_path
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -34,6 +35,7 @@ def find_config(path: str | Path) -> Path:
     Raises:
       ConfigError: there is no such file.
     """
+    path = local_path(path)
     if Path(path).is_file():
         return Path(path)
     name = Path(path).stem
