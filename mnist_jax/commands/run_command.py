@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from absl import flags
 
-from mnist_jax.commands.parse_flags import asks_for_help, help_text, parse_flags
+from mnist_jax.commands.parse_flags import asked_text, parse_flags
 from mnist_jax.errors import Interrupted, UserError
 from mnist_jax.local_files import explain_os_error
 
@@ -22,8 +22,8 @@ def run_command(main: Main, command_flags: flags.FlagValues) -> NoReturn:
     """Parses the flags, calls `main(arguments)` and ends the process.
 
     A `UserError` becomes one line on stderr. `--help` prints the docstring of main's
-    module and the command's flags, and exits with 0. Ctrl-C ends the process at once
-    and without a word, until training catches it.
+    module and the command's flags, `--version` prints the versions, and both exit with
+    0. Ctrl-C ends the process at once and without a word, until training catches it.
 
     Args:
       main: takes the arguments that are not flags, without the command's name; returns
@@ -32,8 +32,9 @@ def run_command(main: Main, command_flags: flags.FlagValues) -> NoReturn:
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        if asks_for_help(sys.argv):
-            print(help_text(sys.modules[main.__module__].__doc__, command_flags))
+        doc = sys.modules[main.__module__].__doc__
+        if text := asked_text(sys.argv, doc, command_flags):
+            print(text)
             sys.stdout.flush()
             sys.exit(0)
         code = main(parse_flags(command_flags, sys.argv))
