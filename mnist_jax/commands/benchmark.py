@@ -19,11 +19,13 @@ costs against batch size, epochs, the width of the model, seeds and devices.
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from absl import flags
 from ml_collections import config_flags
+from tqdm import tqdm
 
 from mnist_jax.commands.parse_flags import refuse_arguments
 from mnist_jax.commands.run_command import run_command
@@ -114,9 +116,11 @@ def main(arguments: list[str]) -> None:
     results: dict[str, Any] = {}
     if names:
         _show(f"\n{measure.HEADER}")
-    for name, result in measurements:
-        results[name] = dataclasses.asdict(result)
-        _show(measure.format_result(name, result))
+    with tqdm(None, "measuring", len(names), leave=False, disable=None) as bar:
+        for name, result in measurements:
+            results[name] = dataclasses.asdict(result)
+            _show(measure.format_result(name, result))
+            bar.update()
     if _COMPARE.value:
         results["compare"] = _compare(workload)
     if _GROWTH.value:
@@ -170,6 +174,7 @@ def _compare(workload: "Workload") -> dict[str, Any]:
     """Compares with the peers of --compare, and shows the table."""
     from mnist_jax.benchmark import compare
 
+    _show(f"\ncompare  with {', '.join(_COMPARE.value)}; each is started first")
     comparison = compare.compare_with_peers(
         workload, _COMPARE.value, _PEER_PYTHON.value
     )
@@ -196,7 +201,8 @@ def _measure_growth(workload: "Workload") -> list[dict[str, Any]]:
 def _show(text: str) -> None:
     """Prints a text, unless --json asks for JSON alone."""
     if not _JSON.value:
-        print(text, flush=True)
+        tqdm.write(text, file=sys.stdout)  # above a bar of progress, if there is one
+        sys.stdout.flush()
 
 
 def run() -> NoReturn:

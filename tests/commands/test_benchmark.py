@@ -1,0 +1,48 @@
+import dataclasses
+import sys
+
+import pytest
+from absl.testing import flagsaver
+from helpers import make_terminal
+
+from mnist_jax.benchmark import measure
+from mnist_jax.commands import benchmark
+from mnist_jax.run.config_files import CONFIGS, configs_importable
+
+
+@dataclasses.dataclass
+class Made:
+    """A measurement that takes no time."""
+
+    speed: float = 1.0
+
+
+@pytest.fixture
+def parsed():
+    with configs_importable():
+        benchmark._FLAGS(["benchmark.py", f"--config={CONFIGS / 'seed.py'}"])
+    saved = flagsaver.save_flag_values(benchmark._FLAGS)
+    yield benchmark._FLAGS
+    flagsaver.restore_flag_values(saved, benchmark._FLAGS)
+    benchmark._FLAGS.unparse_flags()
+
+
+def test_a_terminal_shows_how_far_it_is(parsed, monkeypatch, capsys):
+    def first(workload):
+        assert "median" in capsys.readouterr().out  # the head of the table
+        assert "measuring:   0%|" in sys.stderr.getvalue()
+        return Made()
+
+    def second(workload):
+        assert "1/2 [" in sys.stderr.getvalue()
+        return Made()
+
+    terminal = make_terminal(monkeypatch)
+    made = {"first": first, "second": second}
+    monkeypatch.setattr(measure, "MEASUREMENTS", made)
+    benchmark.main([])
+    printed = capsys.readouterr().out
+    assert printed.startswith("first\n  speed ")
+    assert "\nsecond\n  speed " in printed
+    assert "\r" not in printed
+    assert "first" not in terminal.getvalue()
