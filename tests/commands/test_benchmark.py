@@ -7,6 +7,7 @@ from helpers import make_terminal
 
 from mnist_jax.benchmark import measure
 from mnist_jax.commands import benchmark
+from mnist_jax.parallel import devices
 from mnist_jax.run.config_files import CONFIGS, configs_importable
 
 
@@ -17,8 +18,13 @@ class Made:
     speed: float = 1.0
 
 
+# ml_collections loads config files so.
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+
+
 @pytest.fixture
-def parsed():
+def parsed(monkeypatch):
+    monkeypatch.setattr(devices, "set_up", lambda *args, **kwargs: None)
     with configs_importable():
         benchmark._FLAGS(["benchmark.py", f"--config={CONFIGS / 'seed.py'}"])
     saved = flagsaver.save_flag_values(benchmark._FLAGS)

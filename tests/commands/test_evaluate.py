@@ -7,13 +7,15 @@ from helpers import make_terminal
 from mnist_jax.analysis import corruptions
 from mnist_jax.commands import evaluate
 from mnist_jax.errors import UserError
+from mnist_jax.parallel import devices
 from mnist_jax.run import inference
 from mnist_jax.simulation import simulator
 
 
 @pytest.fixture
-def parsed():
+def parsed(monkeypatch):
     """The command's flags as they are without any."""
+    monkeypatch.setattr(devices, "set_up", lambda *args, **kwargs: None)
     evaluate._FLAGS(["evaluate.py"])
     saved = flagsaver.save_flag_values(evaluate._FLAGS)
     yield evaluate._FLAGS

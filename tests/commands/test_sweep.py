@@ -7,11 +7,16 @@ from helpers import make_terminal
 from mnist_jax.analysis import sweep as sweep_cells
 from mnist_jax.commands import sweep
 from mnist_jax.errors import UserError
+from mnist_jax.parallel import devices
 from mnist_jax.run.config_files import CONFIGS, configs_importable
+
+# ml_collections loads config files so.
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
 
 @pytest.fixture
-def parsed():
+def parsed(monkeypatch):
+    monkeypatch.setattr(devices, "set_up", lambda *args, **kwargs: None)
     with configs_importable():
         sweep._FLAGS(["sweep.py", f"--config={CONFIGS / 'smoke.py'}"])
     saved = flagsaver.save_flag_values(sweep._FLAGS)
