@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-_FEW = 100  # characters of a list of names that a line may show
+_FEW = 140  # characters of a list of names that a line may show
 
 
 class UserError(Exception):
