@@ -1,5 +1,6 @@
 """Helpers that the tests of several rooms share."""
 
+import io
 import os
 import subprocess
 import sys
@@ -39,6 +40,21 @@ def run_python(code, timeout, **env):
         text=True,
         timeout=timeout,
     )
+
+
+def make_terminal(monkeypatch):
+    """Puts a terminal in the place of stderr, which keeps what it is sent.
+
+    Call it in the test, as pytest sets stderr anew after the fixtures.
+    """
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    return terminal
 
 
 def made_dataset(count, seed=0):

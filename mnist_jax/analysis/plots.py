@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 import numpy as np
 
 from mnist_jax.errors import ConfigError, UserError
+from mnist_jax.local_files import writing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,12 +81,14 @@ def save_figure(figure: "Figure", path: str | Path) -> None:
     Raises:
       UserError: it cannot be written there, or in that format.
     """
+    what = f"the figure {str(path)!r}"
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=160, bbox_inches="tight", pad_inches=0.2)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UserError(f"cannot write the figure {str(path)!r}: {reason}") from error
+        with writing(what):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(path, dpi=160, bbox_inches="tight", pad_inches=0.2)
+    except ValueError as error:  # matplotlib does not know the format
+        reason = str(error).splitlines()[0]
+        raise UserError(f"cannot write {what}: {reason}") from error
 
 
 def check_format(path: str | Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mnist_jax.analysis.classification import NUM_BINS
 from mnist_jax.analysis.corruptions import PAPER_SEVERITY, SEVERITIES
-from mnist_jax.errors import UserError
+from mnist_jax.local_files import writing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -99,12 +99,8 @@ def write_page(results: Results, path: Path) -> None:
       UserError: it cannot be written there.
     """
     page = to_html(results)
-    try:
+    with writing(repr(str(path))):
         path.write_text(page, "utf-8")
-    except OSError as error:
-        raise UserError(
-            f"cannot write {str(path)!r}: {error.strerror or error}"
-        ) from error
 
 
 def to_html(results: Results) -> str:

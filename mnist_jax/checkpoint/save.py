@@ -109,7 +109,7 @@ class Checkpointer:
         except OSError as error:
             raise CheckpointError(
                 f"cannot write to {str(workdir)!r}: {error.strerror or error}; "
-                "choose another --workdir"
+                "name another folder"
             ) from error
         self._scores = {
             step: read_score(self._directory / str(step))

@@ -27,8 +27,10 @@ from mnist_jax.commands.shared_flags import (
     define_checkpoint_flags,
     define_data_dir_flags,
     define_device_flag,
+    define_path_flag,
 )
-from mnist_jax.errors import ConfigError, DataError, UserError
+from mnist_jax.errors import ConfigError, DataError
+from mnist_jax.local_files import is_stdout, is_stream, make_folder, writing
 from mnist_jax.reading.reader import MIN_CONFIDENCE
 from mnist_jax.run.config_files import PRETRAINED
 
@@ -40,11 +42,11 @@ if TYPE_CHECKING:
 _MANY = 20  # with more pictures than these, a progress bar is shown
 
 _FLAGS = flags.FlagValues()
-_WORKDIR = flags.DEFINE_string(
+_WORKDIR = define_path_flag(
+    _FLAGS,
     "workdir",
     None,
     "Folder of a training run; by default that of the weights that come along.",
-    flag_values=_FLAGS,
 )
 _CHECKPOINT, _TRUST_CODE = define_checkpoint_flags(_FLAGS)
 _READ = flags.DEFINE_enum(
@@ -75,17 +77,14 @@ _RECURSIVE = flags.DEFINE_bool(
     "Also read folders inside folders; links are not followed.",
     flag_values=_FLAGS,
 )
-_PATHS_FROM = flags.DEFINE_string(
-    "paths_from",
-    None,
-    "File with a path on each line; - for stdin.",
-    flag_values=_FLAGS,
+_PATHS_FROM = define_path_flag(
+    _FLAGS, "paths_from", None, "File with a path on each line; - for stdin."
 )
-_LABELS = flags.DEFINE_string(
+_LABELS = define_path_flag(
+    _FLAGS,
     "labels",
     None,
     "Table (CSV) of pictures and labels, to count what is right.",
-    flag_values=_FLAGS,
 )
 _FORMAT = flags.DEFINE_enum(
     "format",
@@ -94,26 +93,23 @@ _FORMAT = flags.DEFINE_enum(
     "How to write the answers.",
     flag_values=_FLAGS,
 )
-_OUTPUT = flags.DEFINE_string(
-    "output", None, "Write the answers into this file.", flag_values=_FLAGS
+_OUTPUT = define_path_flag(
+    _FLAGS, "output", None, "Write the answers into this file; - for stdout."
 )
-_PLOT = flags.DEFINE_string(
+_PLOT = define_path_flag(
+    _FLAGS,
     "plot",
     None,
     "Also draw images and answers into this file (.png, .pdf, .svg).",
-    flag_values=_FLAGS,
 )
-_DRAW = flags.DEFINE_string(
-    "draw",
-    None,
-    "Also draw boxes and answers on the picture, into this file.",
-    flag_values=_FLAGS,
+_DRAW = define_path_flag(
+    _FLAGS, "draw", None, "Also draw boxes and answers on the picture, into this file."
 )
-_SAVE_PREPROCESSED = flags.DEFINE_string(
+_SAVE_PREPROCESSED = define_path_flag(
+    _FLAGS,
     "save_preprocessed",
     None,
     "Folder for how each picture became the model's input.",
-    flag_values=_FLAGS,
 )
 _DEVICE = define_device_flag(_FLAGS)
 _NUM_SAMPLES = flags.DEFINE_integer(
@@ -183,19 +179,22 @@ def _find_sources(arguments: list[str]) -> "list[Source] | None":
     return paths.find_pictures(arguments, recursive=_RECURSIVE.value)
 
 
+def _output() -> str | None:
+    """Returns the file that the answers go into; None for stdout."""
+    path: str | None = _OUTPUT.value
+    return None if path is None or is_stdout(path) else path
+
+
 def _check_targets(sources: "Sequence[Source] | None") -> None:
     """Raises an error now, and not after all the work, for a file it cannot write."""
-    targets = {"output": _OUTPUT.value, "plot": _PLOT.value, "draw": _DRAW.value}
+    targets = {"output": _output(), "plot": _PLOT.value, "draw": _DRAW.value}
     for flag, target in targets.items():
         if target and os.path.isdir(target):
             raise ConfigError(f"--{flag}={target} is a folder: name a file")
-    folders = [os.path.dirname(target) for target in targets.values() if target]
-    for folder in [*folders, _SAVE_PREPROCESSED.value]:
-        try:
-            os.makedirs(folder or ".", exist_ok=True)
-        except OSError as error:
-            reason = f"{error.strerror}: {folder}"
-            raise ConfigError(f"cannot make a folder: {reason}") from error
+        if target and not is_stream(target):
+            make_folder(os.path.dirname(target) or ".", f"--{flag}={target}")
+    if folder := _SAVE_PREPROCESSED.value:
+        make_folder(folder, f"--save_preprocessed={folder}")
     if _PLOT.value:
         from mnist_jax.analysis import plots
 
@@ -240,7 +239,7 @@ def _read_files(reader: "Reader", sources: "Sequence[Source]") -> "list[Predicti
     if _LABELS.value and not found:
         print(f"warning: {_LABELS.value} names none of the pictures", file=sys.stderr)
     rows: Iterator[Prediction] = reader.read_files(sources, found)
-    streams = _FORMAT.value == "jsonl" and not _OUTPUT.value
+    streams = _FORMAT.value == "jsonl" and not _output()
     # Rows and a progress bar on one terminal would be mixed up.
     if len(sources) > _MANY and sys.stderr.isatty() and not streams:
         from tqdm import tqdm
@@ -275,11 +274,12 @@ def _write_answers(
         text = answers.to_csv(predictions, class_names)
     else:
         lines = [answers.to_json_line(p, class_names) for p in predictions]
-        text = "\n".join(lines) if _OUTPUT.value or not counted else ""
+        text = "\n".join(lines) if _output() or not counted else ""
     if report and _FORMAT.value in ("csv", "jsonl"):  # every row there is an answer
         print(report.to_text(), file=sys.stderr)
-    if _OUTPUT.value:
-        answers.write_file(_OUTPUT.value, text + "\n")
+    if path := _output():
+        with writing(f"--output={path}"):
+            answers.write_file(path, text + "\n")
     elif text:
         print(text)
 
@@ -290,11 +290,8 @@ def _draw(source: "Source", prediction: "Prediction") -> None:
     if prediction.status == "error":
         return
     drawn = annotate.draw_answers(reader.load_picture(source), prediction.digits)
-    try:
-        drawn.save(str(_DRAW.value))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot write {_DRAW.value!r}: {reason}") from error
+    with writing(f"--draw={_DRAW.value}"):
+        drawn.save(_DRAW.value)
 
 
 def run() -> NoReturn:

@@ -12,13 +12,9 @@ from typing import Any, NoReturn
 from absl import flags
 
 from mnist_jax.commands import standard_streams
-from mnist_jax.commands.parse_flags import (
-    asks_for_help,
-    forget_values,
-    help_text,
-    parse_flags,
-)
+from mnist_jax.commands.parse_flags import asked_text, forget_values, parse_flags
 from mnist_jax.errors import Interrupted, UserError
+from mnist_jax.local_files import explain_os_error
 
 Main = Callable[[list[str]], int | None]
 
@@ -31,8 +27,9 @@ def run_command(
     """Parses the flags, calls `main(arguments)` and ends with its exit code.
 
     A `UserError` becomes one line on stderr. `--help` prints the docstring of main's
-    module and the command's flags, and exits with 0. Ctrl-C ends the process at once
-    and without a word, until training catches it; in IPython it is IPython's.
+    module and the command's flags, `--version` prints the versions, and both exit with
+    0. Ctrl-C ends the process at once and without a word, until training catches it; in
+    IPython it is IPython's.
 
     A single process ends by SystemExit alone, and leaves flags, streams and signals as
     they were, so that a host such as IPython lives on and can run the command again.
@@ -66,8 +63,9 @@ def _call(
 ) -> int:
     """Returns the exit code; what has gone wrong is on stderr then."""
     try:
-        if asks_for_help(sys.argv):
-            print(help_text(sys.modules[main.__module__].__doc__, command_flags))
+        doc = sys.modules[main.__module__].__doc__
+        if text := asked_text(sys.argv, doc, command_flags):
+            print(text)
             code = 0
         else:
             arguments = parse_flags(command_flags, sys.argv)
@@ -88,7 +86,7 @@ def _call(
         return _fail(error, f"out of memory: {error or 'ask for less at once'}", 1)
     except OSError as error:  # stdout on a full disk, a path that is too long ...
         if error is not streams.stdout_error:
-            return _fail(error, str(error), 1)
+            return _fail(error, _describe(error), 1)
         if joined := _joined():
             joined.fail(error, standard_streams.describe_stdout_error(error), 1)
         return _of_stdout(error)
@@ -99,6 +97,12 @@ def _call(
             raise
         reason = " ".join(str(error).split())[:200]
         return _fail(error, f"{type(error).__name__}: {reason}", 1)
+
+
+def _describe(error: OSError) -> str:
+    """Says what could not be read or written, and why."""
+    reason = explain_os_error(error)
+    return reason if error.filename is None else f"{str(error.filename)!r}: {reason}"
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from mnist_jax.errors import UserError
+from mnist_jax.local_files import explain_os_error
 
 
 class _Writer(io.RawIOBase):
@@ -77,7 +78,7 @@ class Streams:
 
 def describe_stdout_error(error: OSError) -> str:
     """Returns the error line for an error of `Streams.stdout_error`."""
-    return f"cannot write to stdout: {error.strerror or error}"
+    return f"cannot write to stdout: {explain_os_error(error)}"
 
 
 def is_reader_gone(error: OSError) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_jax.calibration import show_confidence
-from mnist_jax.errors import UserError
+from mnist_jax.local_files import is_stream
 from mnist_jax.reading.reader import Digit, Guess, Prediction
 
 _WIDTH = 80
@@ -200,21 +200,21 @@ def _no_formula(source: str) -> str:
 def write_file(path: str, text: str) -> None:
     """Writes a text file; if that fails, the old one is left as it was.
 
+    Into a pipe or a device, such as /dev/stderr, the text is added.
+
     Raises:
-      UserError: it cannot be written.
+      OSError: it cannot be written.
     """
-    target = os.path.realpath(path)
     content = text.encode("utf-8", "backslashreplace")
+    if is_stream(path):
+        with open(path, "ab") as stream:
+            stream.write(content)
+        return
+    target = os.path.realpath(path)
+    temporary = f"{target}.{os.getpid()}.tmp"
     try:
-        if os.path.exists(target) and not os.path.isfile(target):
-            Path(target).write_bytes(content)  # do not replace /dev/stdout
-            return
-        temporary = f"{target}.{os.getpid()}.tmp"
-        try:
-            Path(temporary).write_bytes(content)
-            os.replace(temporary, target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise UserError(f"cannot write {path!r}: {error.strerror}") from error
+        Path(temporary).write_bytes(content)
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

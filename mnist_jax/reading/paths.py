@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, NamedTuple
 
 from mnist_jax.errors import ConfigError, UserError
+from mnist_jax.local_files import is_url
 from mnist_jax.reading.files import MAX_BYTES, SUFFIXES
 
 STDIN = "-"
@@ -106,6 +107,10 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 
 
 def _find(argument: str, recursive: bool) -> Sequence[Source]:
+    if not os.path.lexists(argument):
+        if is_url(argument):
+            return [Source(argument, error="is a URL: download the picture first")]
+        argument = os.path.expanduser(argument)  # a list's ~ has been in no shell
     if os.path.isdir(argument):
         error = "is a folder with no picture in it"
         if not recursive:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mnist_jax.calibration import log_softmax
-from mnist_jax.errors import ConfigError, PictureError, UserError
+from mnist_jax.errors import ConfigError, PictureError
+from mnist_jax.local_files import writing
 from mnist_jax.reading.paths import Source
 
 if TYPE_CHECKING:
@@ -274,11 +275,8 @@ class Reader:
             strip = pictures.stages_strip(picture)
         except Exception:  # reading it fails too, and says why
             strip = picture
-        try:
+        with writing(repr(str(path))):
             strip.save(path)
-        except OSError as error:
-            reason = error.strerror or error
-            raise UserError(f"cannot write {str(path)!r}: {reason}") from error
 
 
 def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFilter
+from tqdm import tqdm
 
 from mnist_jax.drawing import glyphs, unseen_styles
 from mnist_jax.drawing.glyphs import Glyph
@@ -515,17 +516,23 @@ def measure_conditions(
     """Reads pictures of every condition with a model; arguments as in `samples`."""
     from mnist_jax.reading.reader import predict
 
-    made = list(samples(images, labels, per_condition, seed))
-    prepared, inked = prepare_all([sample.picture for sample in made])
+    made, truth, conditions = [], [], []
+    num_kinds = len(CONDITIONS) + len(unseen_styles.UNSEEN_STYLES) + len(NEGATIVES)
+    every = samples(images, labels, per_condition, seed)
+    for sample in tqdm(
+        every, "pictures", per_condition * num_kinds, leave=False, disable=None
+    ):
+        made.append(prepare_all([sample.picture]))
+        truth.append(-1 if sample.label is None else sample.label)
+        conditions.append(sample.condition)
+    prepared, inked = map(np.concatenate, zip(*made, strict=True))
     probabilities = predict(loaded, prepared)
     answers = np.where(inked, probabilities.argmax(1), -1)
     confidences = np.where(inked, probabilities.max(1), np.nan)
-    conditions = np.array([sample.condition for sample in made])
-    truth = np.array([-1 if s.label is None else s.label for s in made])
     return [
-        _score(name, truth[at], answers[at], confidences[at])
-        for name in dict.fromkeys(conditions.tolist())
-        for at in [conditions == name]
+        _score(name, np.array(truth)[at], answers[at], confidences[at])
+        for name in dict.fromkeys(conditions)
+        for at in [np.array(conditions) == name]
     ]
 
 

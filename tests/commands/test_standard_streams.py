@@ -28,6 +28,11 @@ finally:
     assert before == (sys.stdin, sys.stdout, sys.stderr)
 """
 
+FULL = (
+    "error: cannot write to stdout: No space left on device; make room there, or name "
+    "another place\n"
+)
+
 
 def run(folder, shell, *, needs=False, program=PROGRAM, **environment):
     (folder / "program.py").write_text(program.replace("NEEDS", str(needs)))
@@ -54,7 +59,7 @@ def run(folder, shell, *, needs=False, program=PROGRAM, **environment):
             ">/dev/full",
             1,
             "",
-            "warning\nerror: cannot write to stdout: No space left on device\n",
+            f"warning\n{FULL}",
         ),
         (
             "1</dev/null",
@@ -74,7 +79,7 @@ def test_no_stream_costs_work_and_none_mix(tmp_path, shell, code, output, errors
     ("shell", "errors"),
     [
         (">&-", "error: stdout is closed: redirect it to a file\n"),
-        (">/dev/full", "error: cannot write to stdout: No space left on device\n"),
+        (">/dev/full", FULL),
     ],
 )
 def test_without_a_stdout_that_is_needed_nothing_is_done(tmp_path, shell, errors):

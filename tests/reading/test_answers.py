@@ -7,7 +7,6 @@ import unicodedata
 import numpy as np
 import pytest
 
-from mnist_jax.errors import UserError
 from mnist_jax.reading import answers
 from mnist_jax.reading.reader import Digit, Guess, Prediction
 
@@ -181,7 +180,7 @@ def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", fail)
-        with pytest.raises(UserError, match="No space left"):
+        with pytest.raises(OSError, match="No space left"):
             answers.write_file(str(path), "new")
     assert path.read_bytes() == "été\\udcff\n".encode()
     assert os.listdir(tmp_path) == ["out.json"]
@@ -196,5 +195,22 @@ def test_devices_are_written_to_and_not_replaced(tmp_path):
     link.symlink_to("/dev/null")
     answers.write_file(str(link), "text")
     assert not os.path.isfile("/dev/null")
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(FileNotFoundError):
         answers.write_file(str(tmp_path / "none" / "x"), "text")
+
+
+def test_an_answer_is_added_to_what_a_pipe_or_stderr_has(tmp_path, capfd):
+    """stderr may be a file, as in 2>> log: what was there stays."""
+    answers.write_file("/dev/stderr", "text\n")
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    answers.write_file(str(tmp_path / "pipe"), "text")
+    assert os.read(reader, 99) == b"text"
+    os.close(reader)
+    assert os.listdir(tmp_path) == ["pipe"]
+    log = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
+    os.write(log, b"before\n")
+    answers.write_file(f"/dev/fd/{log}", "text")
+    os.close(log)
+    assert (tmp_path / "log").read_text() == "before\ntext"
+    assert capfd.readouterr().err == "text\n"

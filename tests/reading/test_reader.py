@@ -437,7 +437,7 @@ def test_script_imports_only_what_it_needs(workdir, picture):
         (["--draw=a.png"], 2, "--draw takes one picture"),
         (["--draw=a.txt", "b.png"], 2, "end the name with .png"),
         (["--output=/", "a.png"], 2, "is a folder"),
-        (["--save_preprocessed=/dev/null/x", "a.png"], 2, "cannot make a folder"),
+        (["--save_preprocessed=/dev/null/x", "a.png"], 1, "Not a directory"),
         (["--paths_from=/none"], 1, "/none"),
         (["--paths_from=/dev/null"], 1, "is a pipe or a device"),
         (["--paths_from=-", "-"], 2, "not both"),
