@@ -8,6 +8,7 @@ other pictures are never mixed.
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import sys
@@ -160,23 +161,22 @@ class RowFile(Rows):
     ) -> None:
         super().__init__()
         self._path, self._form, self._run = path, form, dict(run)
-        self._resume, self._count = resume, 0
+        self._resume = resume
+        self._is_new = self._has_rows = False
         self._ends: list[int] = []
         self._growing = _is_growing(path)
         self._partial = _partial(path)
-        self._file: IO[bytes]
+        self._file: IO[bytes] = io.BytesIO()  # until it is open
 
     def __enter__(self) -> "RowFile":
-        with self._errors():
-            if not self._growing:
-                self._file = open(self._path, "wb")
-            elif self._resume and os.path.lexists(self._partial):
-                self._go_on()
-            else:
-                replace_text(Path(f"{self._partial}.run"), json.dumps(self._run))
-                self._file = open(self._partial, "xb")
-                _lock(self._file, self._partial)
         try:
+            with self._errors():
+                if not self._growing:
+                    self._file = open(self._path, "wb")
+                elif self._resume and os.path.lexists(self._partial):
+                    self._go_on()
+                else:
+                    self._begin()
             if not self.records and (head := head_of(self._form)):
                 self._put(head)
         except BaseException:
@@ -191,7 +191,7 @@ class RowFile(Rows):
           UserError: it cannot be written, such as on a full disk.
         """
         self._put(row_of(record, self._form))
-        self._count += 1
+        self._has_rows = True
 
     def resume_at(self, sources: Sequence[Source]) -> int:
         """As `Rows.resume_at`.
@@ -220,20 +220,24 @@ class RowFile(Rows):
                 self._file.close()
         with self._errors():
             self._file.close()
-            if not self._growing:
+            if not self._growing or (error and (self._has_rows or not self._is_new)):
                 return
-            if not error:
-                os.replace(self._partial, os.path.realpath(self._path))
-            elif not self._count and not self.records:
+            if error:
                 os.unlink(self._partial)
             else:
-                return
+                os.replace(self._partial, os.path.realpath(self._path))
             os.unlink(f"{self._partial}.run")
 
     def _put(self, line: str) -> None:
         with self._errors():
             self._file.write(f"{line}\n".encode("utf-8", "backslashreplace"))
             self._file.flush()
+
+    def _begin(self) -> None:
+        replace_text(Path(f"{self._partial}.run"), json.dumps(self._run))
+        self._file = open(self._partial, "xb")  # noqa: SIM115  __exit__ closes it
+        self._is_new = True
+        _lock(self._file, self._partial)
 
     def _go_on(self) -> None:
         """Opens the file behind its last whole row."""
@@ -250,10 +254,10 @@ class RowFile(Rows):
             else:
                 self.records = [_parse(line) for line in content.splitlines()]
         except ValueError as error:
-            self._file.close()
             raise ConfigError(
                 f"{self._partial!r} is damaged ({error}): delete it to begin again"
             ) from error
+        self._has_rows = bool(self.records)
         # Where each row begins, and where the next one will.
         self._ends = ends if head else [0, *ends]
         self._file.truncate(self._ends[-1] if self.records else 0)
@@ -284,7 +288,7 @@ class RowFile(Rows):
             raise
         except OSError as error:
             hint = ""
-            if self._count or self.records:
+            if self._growing and self._has_rows:
                 hint = f" ({self._partial!r} holds the answers so far, for --resume)"
             raise UserError(
                 f"cannot write {self._path!r}: {error.strerror or error}{hint}"

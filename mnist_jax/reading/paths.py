@@ -126,8 +126,9 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
     return [*key, (1, 0, name)]
 
 
-_Others = collections.Counter[str]  # how many, by the suffix or by _FOLDER or _LINK
-_FOLDER, _LINK = "folder", "link"
+# How many, by the suffix of a format that is not read, or by one of the words below.
+_Others = collections.Counter[str]
+_FOLDER, _LINK, _FILE = "folder", "link", "file"
 
 
 def _find(argument: str, recursive: bool, others: _Others) -> Sequence[Source]:
@@ -138,7 +139,12 @@ def _find(argument: str, recursive: bool, others: _Others) -> Sequence[Source]:
             return found
         error = "is a folder with no picture in it"
         if hint := _count(inside):
-            error = f"is a folder with no picture that is read in it, but {hint}"
+            error += f", but {hint}"
+        elif count := inside[_FILE]:
+            files = "a file" if count == 1 else f"{count:,} files"
+            error += (
+                f", but {files} without a picture's suffix (name them to read them)"
+            )
         return [Source(argument, error=error)]
     if os.path.lexists(argument) or not glob.has_magic(argument):
         return [Source(argument)]
@@ -186,8 +192,8 @@ def _walk(folder: str, recursive: bool, others: _Others) -> Iterator[Source]:
                 yield Source(entry.path)
             elif entry.is_dir():
                 others[_LINK if recursive else _FOLDER] += 1
-            elif suffix in UNREAD_SUFFIXES:
-                others[suffix] += 1
+            else:
+                others[suffix if suffix in UNREAD_SUFFIXES else _FILE] += 1
         waiting += reversed(folders)
 
 
@@ -197,7 +203,7 @@ def _count(others: _Others) -> str:
     def say(count: int, one: str) -> str:
         return f"{count:,} {one}{'' if count == 1 else 's'}"
 
-    suffixes = {s: n for s, n in sorted(others.items()) if s not in (_FOLDER, _LINK)}
+    suffixes = {s: n for s, n in sorted(others.items()) if s in UNREAD_SUFFIXES}
     parts = []
     if suffixes:
         kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in suffixes.items())
