@@ -6,9 +6,9 @@
   scanner | python scripts/predict.py --format=json -
 
 Names files, folders, quoted patterns, or - for the content of a file on stdin; after
---, also those that begin with -. Each picture is "ok", "unsure", "blank", "no_digit" or
-"error". Answers as JSON lines or CSV are written while pictures are read; after a kill,
---resume goes on.
+--, also those that begin with -. Each picture is "ok", "unsure", "blank" or "error".
+Answers as JSON lines or CSV are written while pictures are read; after a kill, --resume
+goes on with the --output.
 Pictures in folders named 0 to 9, or in a table labels.csv of files and labels, are
 also counted right or wrong. Without pictures it reads some images of the run's test
 split. The exit code is 0 only if every picture could be read.

@@ -210,7 +210,7 @@ def _count(others: _Others) -> str:
         files = say(sum(suffixes.values()), "file")
         parts.append(f"{files} of other formats ({kinds}: save as PNG or JPEG)")
     if others[_FOLDER]:
-        parts.append(f"{say(others[_FOLDER], 'folder')} (--recursive looks into it)")
+        parts.append(f"{say(others[_FOLDER], 'folder')} (read with --recursive)")
     if others[_LINK]:
         parts.append(f"{say(others[_LINK], 'link')} to folders (name the folders)")
     return " and ".join(parts)
