@@ -59,7 +59,7 @@ def describe_unread(unread: Mapping[str, int], records: Iterable[Record]) -> str
     )
     empty = [r["source"] for r in records if r["status"] in ("blank", "no_digit")]
     if blank := [source for source in empty if source in files]:
-        line += f"; there is no digit on the first of {len(blank):,}: {blank[0]!r}"
+        line += f"; {len(blank):,} of them showed no digit there: {blank[0]!r}"
     return line
 
 

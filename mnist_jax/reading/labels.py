@@ -88,6 +88,7 @@ class _Table:
       pictures: those that were looked up in it.
       matched: {picture: label}.
       unmatched: the entries of `labels` for which there is neither picture nor file.
+      ambiguous: those that may mean several pictures, or that contradict each other.
     """
 
     labels: dict[Path, str] = dataclasses.field(default_factory=dict)
@@ -96,6 +97,7 @@ class _Table:
     pictures: list[Path] = dataclasses.field(default_factory=list)
     matched: dict[Path, str] = dataclasses.field(default_factory=dict)
     unmatched: list[Path] = dataclasses.field(default_factory=list)
+    ambiguous: list[Path] = dataclasses.field(default_factory=list)
 
 
 def _tables_of(picture: Path, table: str | None) -> list[Path]:
@@ -153,26 +155,54 @@ def _to_label(text: str, class_names: Sequence[str]) -> str:
 
 def _match(table: _Table) -> None:
     """Finds the label of each picture: by its exact name, then by one that is alike."""
-    for picture in table.pictures:
-        if picture in table.labels:
-            table.matched[picture] = table.labels[picture]
-    left = {entry: None for entry in table.labels if entry not in table.matched}
-    for key in (_without_case, _without_suffix):
-        entries, pictures = _group(left, key), _group(table.pictures, key)
-        for alike, named in entries.items():
-            candidates = pictures.get(alike, set())
-            if len(named) == len(candidates) == 1:
-                (entry,), (picture,) = named, candidates
-                if picture not in table.matched and not _is_another(entry, picture):
-                    table.matched[picture] = table.labels[entry]
-                    del left[entry]
-    table.unmatched = [entry for entry in left if not os.path.lexists(entry)]
+    asked = set(table.pictures)
+    table.matched = {p: table.labels[p] for p in table.pictures if p in table.labels}
+    left = [entry for entry in table.labels if entry not in table.matched]
+    if not left:
+        return
+    # Pictures that were not asked for may be what a label means.
+    pictures = asked.union(*(_pictures_in(p) for p in {p.parent for p in asked}))
+    exact, stems = _group(pictures, _without_case), _group(pictures, _without_suffix)
+    meant: dict[Path, list[Path]] = {}
+    for entry in left:
+        name = _without_case(entry)
+        candidates = _different(exact.get(name) or stems.get(name) or set(), asked)
+        if os.path.lexists(entry) and not any(_is_same(entry, p) for p in candidates):
+            continue  # this file was not asked for
+        if not candidates:
+            table.unmatched.append(entry)
+        elif len(candidates) == 1:
+            meant.setdefault(candidates[0], []).append(entry)
+        elif asked & set(candidates):
+            table.ambiguous.append(entry)
+    for picture in [p for p in meant if p in asked]:
+        labels = {table.labels[entry] for entry in meant[picture]}
+        if picture in table.matched or len(labels) > 1:
+            table.ambiguous += meant[picture]
+        else:
+            (table.matched[picture],) = labels
 
 
-def _is_another(entry: Path, picture: Path) -> bool:
-    """Whether an entry names a file that is there, and that is not the picture."""
+def _pictures_in(folder: Path) -> set[Path]:
     try:
-        return not os.path.samefile(entry, picture)
+        paths = {folder / name for name in os.listdir(folder)}
+    except (OSError, ValueError):
+        return set()
+    return {path for path in paths if path.suffix.lower() in SUFFIXES}
+
+
+def _different(paths: set[Path], asked: set[Path]) -> list[Path]:
+    """Leaves out other names of one file, as on disks that know no case."""
+    kept: list[Path] = []
+    for path in sorted(paths, key=lambda path: path not in asked):
+        if not any(_is_same(path, other) for other in kept):
+            kept.append(path)
+    return kept
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(path, other)
     except (OSError, ValueError):
         return False
 
@@ -206,15 +236,25 @@ def _count_left_out(tables: Mapping[Path, _Table], unlabelled: int) -> str:
 
     broken = [f"{str(p)!r} ({t.error})" for p, t in tables.items() if t.error]
     bad = [f"row {n} of {str(p)!r}" for p, t in tables.items() for n in t.bad_rows]
-    unmatched = [
-        f"{os.path.relpath(entry, path.parent)!r} in {str(path)!r}"
-        for path, table in tables.items()
-        for entry in table.unmatched
-    ]
+
+    def name(kind: str) -> list[str]:
+        return [
+            f"{os.path.relpath(entry, path.parent)!r} in {str(path)!r}"
+            for path, table in tables.items()
+            for entry in getattr(table, kind)
+        ]
+
     parts = [
         *count(broken, "table is not used:", "tables are not used"),
         *count(bad, "row has no usable label:", "rows have no usable label"),
-        *count(unmatched, "label matches no picture:", "labels match no picture"),
+        *count(
+            name("unmatched"), "label matches no picture:", "labels match no picture"
+        ),
+        *count(
+            name("ambiguous"),
+            "label may mean another picture too:",
+            "labels may mean other pictures too",
+        ),
     ]
     if unlabelled and len(broken) < len(tables):
         have = "picture has" if unlabelled == 1 else "pictures have"

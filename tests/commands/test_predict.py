@@ -106,7 +106,7 @@ def test_what_is_left_out_is_counted_on_stderr(fork_server, folder, form):
     assert "1 label matches no picture: 'none.png'" in labels
     assert "6 pictures have no label" in labels
     assert "first page or frame of 2 files was read, and 6 further ones" in pages
-    assert "no digit on the first of 1: './moves.gif'" in pages
+    assert "1 of them showed no digit there: './moves.gif'" in pages
     assert "1 of 8 pictures could not be read" in failed
     if form != "json":  # every row there is an answer, so that the score is here
         assert "2 right" not in done.output

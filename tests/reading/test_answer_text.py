@@ -100,6 +100,6 @@ def test_pages_that_were_not_read_are_counted():
     told = answer_text.describe_unread({"a.tif": 4, "b.gif": 1, "c.png": 0}, records)
     assert "first page or frame of 2 files was read, and 5 further ones" in told
     assert "the first in 'a.tif' (4)" in told
-    assert told.endswith("there is no digit on the first of 1: 'b.gif'")
+    assert told.endswith("; 1 of them showed no digit there: 'b.gif'")
     assert answer_text.describe_unread({"c.png": 0}, records) == ""
     assert "999 or more" in answer_text.describe_unread({"a.tif": 999}, records)

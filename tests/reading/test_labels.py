@@ -104,9 +104,10 @@ def test_names_that_may_mean_several_pictures_match_none(tmp_path):
     paths = [tmp_path / name for name in names]
     (tmp_path / "labels.csv").write_text("a,4\nb.PNG,5\nb.png,6\n")
     assert find(*paths) == {str(tmp_path / "b.png"): "6"}
-    told = left_out(*paths)
-    assert "2 labels match no picture, the first: 'a' in" in told
-    assert "3 pictures have no label" in told
+    assert left_out(*paths) == (
+        f"2 labels may mean other pictures too, the first: 'a' in "
+        f"{str(tmp_path / 'labels.csv')!r}; 3 pictures have no label"
+    )
     # B.png is there, so that its label is not that of b.png.
     (tmp_path / "labels.csv").write_text("B.png,4\n")
     assert find(tmp_path / "b.png") == {}
@@ -127,6 +128,33 @@ def test_what_is_left_out_is_counted(tmp_path):
             f"1 label matches no picture: 'x.png' in {str(table)!r}; "
             "2 pictures have no label"
         )
+
+
+def test_a_label_is_not_taken_for_that_of_a_picture_that_was_not_asked_for(tmp_path):
+    for name in ("a.png", "a.jpg"):
+        (tmp_path / name).touch()
+    (tmp_path / "labels.csv").write_text("a,4\n")
+    assert find(tmp_path / "a.png") == {}
+    assert "1 label may mean another picture too: 'a'" in left_out(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_text("a.gif,4\n")
+    assert find(tmp_path / "a.png") == {}  # another file, which is not there
+
+
+def test_labels_that_contradict_each_other(tmp_path):
+    (tmp_path / "b.png").touch()
+    (tmp_path / "labels.csv").write_text("B.png,5\nb,6\n")
+    assert find(tmp_path / "b.png") == {}
+    assert "2 labels may mean" in left_out(tmp_path / "b.png")
+    (tmp_path / "labels.csv").write_text("B.png,5\nb,5\n")
+    assert find(tmp_path / "b.png") == {str(tmp_path / "b.png"): "5"}
+
+
+def test_labels_of_pictures_that_were_not_asked_for_are_not_counted(tmp_path):
+    for name in ("a.png", "b.png", "c.png", "d.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "labels.csv").write_text("a.png,1\n.\\b.png,2\nC.PNG,3\nd,4\nx\\d,5\n")
+    told = left_out(tmp_path / "a.png")
+    assert told.startswith("1 label matches no picture: 'x\\\\d' in")
 
 
 def test_a_picture_that_is_labelled_twice(tmp_path):
