@@ -22,7 +22,7 @@ from mnist_jax.checkpoint.atomic import replace_text
 from mnist_jax.errors import ConfigError, UserError
 from mnist_jax.reading import answers
 from mnist_jax.reading.answers import Record
-from mnist_jax.reading.page_counts import count_pages
+from mnist_jax.reading.page_counts import may_have_rows
 from mnist_jax.reading.paths import Source
 
 ROW_FORMS = ("jsonl", "csv")
@@ -196,11 +196,11 @@ class RowFile(Rows):
     def resume_at(self, sources: Sequence[Source]) -> int:
         """As `Rows.resume_at`.
 
-        If the last of them has several pages, its rows are removed, because some may be
-        missing.
+        If the last of them may have several rows, these are removed, because some may
+        be missing.
         """
         starts = [i for i, record in enumerate(self.records) if not record["page"]]
-        if starts and count_pages(sources[len(starts) - 1]) > 1:
+        if starts and may_have_rows(sources[len(starts) - 1]):
             last = starts.pop()
             with self._errors():
                 self._file.truncate(self._ends[last])

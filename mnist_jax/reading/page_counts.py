@@ -8,8 +8,10 @@ import contextlib
 import io
 from typing import IO
 
+import numpy as np
 from PIL import Image
 
+from mnist_jax.errors import PictureError
 from mnist_jax.reading.files import open_regular_file
 from mnist_jax.reading.paths import Source
 
@@ -26,13 +28,23 @@ def count_pages(source: Source) -> int:
     """
     pages = 1
     # Decoders raise anything on damaged bytes. The first page is read nevertheless.
-    with contextlib.suppress(Exception):
-        if source.content is not None:
-            pages = _count(io.BytesIO(source.content))
-        else:
-            with open_regular_file(source.name) as file:
-                pages = _count(file)
+    with contextlib.suppress(Exception), _opened(source) as file:
+        pages = _count(file)
     return min(max(pages, 1), MAX_COUNTED)
+
+
+def may_have_rows(source: Source) -> bool:
+    """Whether a file may give several answers: several pages, or an array of images."""
+    with contextlib.suppress(OSError, PictureError), _opened(source) as file:
+        if file.read(6) == np.lib.format.MAGIC_PREFIX:
+            return True
+    return count_pages(source) > 1
+
+
+def _opened(source: Source) -> IO[bytes]:
+    if source.content is not None:
+        return io.BytesIO(source.content)
+    return open_regular_file(source.name)
 
 
 def _count(file: IO[bytes]) -> int:

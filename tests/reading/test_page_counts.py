@@ -1,10 +1,11 @@
 import io
 import struct
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from mnist_jax.reading.page_counts import MAX_COUNTED, count_pages
+from mnist_jax.reading.page_counts import MAX_COUNTED, count_pages, may_have_rows
 from mnist_jax.reading.paths import Source
 
 
@@ -75,3 +76,16 @@ def test_damaged_files_have_a_page(tmp_path, kind):
     assert count_pages(Source(str(tmp_path / "none"))) == 1
     assert count_pages(Source("a\0b")) == 1
     assert count_pages(Source(str(tmp_path))) == 1
+
+
+def test_files_that_may_give_several_answers(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((3, 28, 28)))
+    Image.new("L", (9, 9)).save(tmp_path / "b.png")
+    assert may_have_rows(Source(str(tmp_path / "a.npy")))
+    assert may_have_rows(Source("<stdin>", encode("TIFF", 2)))
+    for source in (
+        Source(str(tmp_path / "b.png")),
+        Source("none"),
+        Source("<stdin>", b""),
+    ):
+        assert not may_have_rows(source)
