@@ -215,8 +215,8 @@ def _check_targets(sources: "Sequence[Source] | None") -> None:
     answer_files.check_output(_OUTPUT.value, _FORMAT.value, resume=_RESUME.value)
     if _RESUME.value and sources is None:
         raise ConfigError("--resume goes on with pictures: name the same ones")
-    if _RESUME.value and _PLOT.value:
-        raise ConfigError("--plot shows all pictures: read them without --resume")
+    if _RESUME.value and (_PLOT.value or _DRAW.value):
+        raise ConfigError("--plot and --draw show all: read without --resume")
     if _PLOT.value:
         from mnist_jax.analysis import plots
 

@@ -137,7 +137,11 @@ def test_stdin_and_samples(fork_server, folder, trained_workdir, form):
         (["--resume", "--output=o", "--format=csv"], "name the same ones"),
         (
             ["--resume", "--output=o", "--format=csv", "--plot=p.png", "x.png"],
-            "read them without --resume",
+            "read without --resume",
+        ),
+        (
+            ["--resume", "--output=o", "--format=csv", "--draw=p.png", "x.png"],
+            "read without --resume",
         ),
     ],
 )
