@@ -254,7 +254,8 @@ def draw_predictions(predicted: Sequence["Prediction"]) -> "Figure":
                 colour = _GREEN if p.is_right else _RED
             wrong = f", not {p.label}" if colour == _RED else ""
             if len(p.digits) > 1:
-                lines.insert(1, f"in {_shorten(p.text + wrong, 20)}")
+                text = p.text.replace("\n", " ")
+                lines.insert(1, f"in {_shorten(text + wrong, 20)}")
             else:
                 above += wrong
             below = "\n".join(lines)

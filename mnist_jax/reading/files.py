@@ -23,8 +23,8 @@ from mnist_jax.errors import PictureError
 # None of these formats runs scripts or programs, or refers to other files.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 SUFFIXES = frozenset(
-    {".bmp", ".dib", ".gif", ".jpe", ".jpeg", ".jpg", ".npy", ".pbm", ".pgm", ".png"}
-    | {".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+    {".apng", ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".npy", ".pbm"}
+    | {".pfm", ".pgm", ".pjpeg", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 )
 MAX_BYTES = 2**28  # of a file: room for 64 million pixels of four bytes
 MAX_PIXELS = 64_000_000  # room for a photo of 48 megapixels

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 import math
 import os
 import re
@@ -71,15 +72,17 @@ class Digit:
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What was read in one source: a picture file, or an image of a data set.
+    """What was read on one page: a picture file, or an image of a data set.
 
     Attributes:
       source: the name of the file; for an image, such as `mnist/test[123]`.
-      status: "ok"; "unsure" if a digit is unsure; "blank" if there is no ink; "error".
-      digits: in reading order; empty if the status is "blank" or "error".
+      status: "ok"; "unsure" if the confidence is too low; "blank" if there is no ink;
+        "no_digit" if there is ink, but no digit; "error".
+      digits: in reading order; empty unless the status is "ok" or "unsure".
       error: why it could not be read, or "".
-      label: the right answer, in the form of `text`, if it is known.
-      is_number: whether it has several digits, or was to be read as a number.
+      label: the right answer, as `text` without its line breaks, if it is known.
+      page: number of the page in its file, from 0.
+      unread_pages: how many more pages or frames the file has that were not read.
     """
 
     source: str
@@ -87,15 +90,16 @@ class Prediction:
     digits: tuple[Digit, ...] = ()
     error: str = ""
     label: str | None = None
-    is_number: bool = False
+    page: int = 0
+    unread_pages: int = 0
 
     @property
     def text(self) -> str:
-        """The names of all digits; there is a space between two lines."""
+        r"""The names of all digits; there is a "\n" between two lines."""
         lines: dict[int, list[str]] = {}
         for digit in self.digits:
             lines.setdefault(digit.line, []).append(digit.guesses[0].name)
-        return " ".join("".join(names) for names in lines.values())
+        return "\n".join("".join(names) for names in lines.values())
 
     @property
     def confidence(self) -> float | None:
@@ -107,7 +111,7 @@ class Prediction:
     @property
     def is_right(self) -> bool:
         """Whether the text is that of the label, if line breaks are ignored."""
-        return self.label is not None and self.label == self.text.replace(" ", "")
+        return self.label is not None and self.label == self.text.replace("\n", "")
 
 
 class Reader:
@@ -118,7 +122,7 @@ class Reader:
       read: "digit" takes all ink of a picture for one digit; "number" looks for
         several digits; so does "auto", but in doubt it takes all ink for one digit.
       top_k: number of guesses for each digit.
-      min_confidence: a digit with a lower confidence is "unsure".
+      min_confidence: a digit or a page with a lower confidence is "unsure".
       stages_dir: folder for strips that show how each picture was prepared.
 
     Raises:
@@ -156,13 +160,17 @@ class Reader:
             return predict(self._loaded, images.reshape(-1, 28, 28, 1))
 
     def read_files(
-        self, sources: Iterable[Source], labels: Mapping[str, str] | None = None
+        self,
+        sources: Iterable[Source],
+        labels: Mapping[str, str] | None = None,
+        start: int = 0,
     ) -> Iterator[Prediction]:
         """Reads pictures, several at once; one that cannot be read does not stop it.
 
         Args:
           sources: from `paths.find_pictures`.
           labels: right answers by the name of the source, for any of them.
+          start: how many of the sources are left out, because they were read before.
 
         Yields:
           A prediction for each source, in order.
@@ -174,7 +182,8 @@ class Reader:
         waiting: collections.deque[Future[Prediction]] = collections.deque()
         labels = labels or {}
         try:
-            for index, source in enumerate(sources, 1):
+            left = itertools.islice(sources, start, None)
+            for index, source in enumerate(left, start + 1):
                 label = labels.get(source.name)
                 waiting.append(pool.submit(self._read_file, index, source, label))
                 if len(waiting) == _AHEAD:
@@ -209,11 +218,14 @@ class Reader:
         ]
 
     def _read_file(self, index: int, source: Source, label: str | None) -> Prediction:
-        from mnist_jax.reading import layout, pictures
+        from mnist_jax.reading import layout, page_counts, pictures
+
+        unread = 0
 
         def failed(status: str, error: str) -> Prediction:
-            as_number = self._read == "number"
-            return Prediction(source.name, status, (), error, label, as_number)
+            return Prediction(
+                source.name, status, (), error, label, unread_pages=unread
+            )
 
         if source.error:
             return failed("error", source.error)
@@ -221,6 +233,7 @@ class Reader:
             picture = load_picture(source)
         except PictureError as error:
             return failed("error", str(error))
+        unread = page_counts.count_pages(source) - 1
         if self._stages_dir:
             self._draw_stages(picture, index, source)
         try:
@@ -241,7 +254,7 @@ class Reader:
             )
             for reading in readings
         ]
-        return self._answer(source.name, digits, label)
+        return self._answer(source.name, digits, label, unread)
 
     def _digit(
         self,
@@ -258,12 +271,17 @@ class Reader:
         return Digit("ok" if sure else "unsure", guesses, image, box, line)
 
     def _answer(
-        self, source: str, digits: Sequence[Digit], label: str | None
+        self,
+        source: str,
+        digits: Sequence[Digit],
+        label: str | None,
+        unread_pages: int = 0,
     ) -> Prediction:
-        sure = all(digit.status == "ok" for digit in digits)
+        sure = math.prod(digit.confidence for digit in digits) >= self._min_confidence
         status = "ok" if sure else "unsure"
-        is_number = len(digits) > 1 or self._read == "number"
-        return Prediction(source, status, tuple(digits), "", label, is_number)
+        return Prediction(
+            source, status, tuple(digits), "", label, unread_pages=unread_pages
+        )
 
     def _draw_stages(self, picture: "Image.Image", index: int, source: Source) -> None:
         from mnist_jax.reading import pictures

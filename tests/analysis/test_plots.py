@@ -121,8 +121,8 @@ def test_predictions(tmp_path, dataset):
         Prediction("b.png", "error", error="is empty"),
         Prediction("mnist/test[1]", "ok", (seven,), label="7"),
         Prediction("mnist/test[2]", "ok", (seven,), label="1"),
-        Prediction("c.png", "ok", (seven, seven), label="77", is_number=True),
-        Prediction("d.png", "ok", (seven, seven), label="71", is_number=True),
+        Prediction("c.png", "ok", (seven, seven), label="77"),
+        Prediction("d.png", "ok", (seven, seven), label="71"),
     ]
     figure = plots.draw_predictions(rows)
     titles = [axes.get_title() for axes in figure.axes]

@@ -188,7 +188,6 @@ def test_several_digits(loaded, tmp_path, image):
     page.save(tmp_path / "number.png")
     (row,) = read(loaded, tmp_path / "number.png", read="number", min_confidence=0.0)
     assert len(row.text) == len(row.digits) == 4
-    assert row.is_number
     lefts = [digit.box[0] for digit in row.digits]
     assert np.abs(np.diff(lefts) - 210).max() < 5
     assert row.confidence == pytest.approx(
@@ -196,14 +195,42 @@ def test_several_digits(loaded, tmp_path, image):
     )
     (row,) = read(loaded, tmp_path / "number.png", read="digit")
     assert len(row.digits) == 1
-    assert not row.is_number
+
+
+def test_a_number_of_sure_digits_may_be_unsure(loaded):
+    """What is "ok" has a confidence of at least one half, as a whole."""
+    reader = Reader(loaded)
+    digits = [reader._digit(np.array([0.9, 0.1]), np.zeros((28, 28, 1)))] * 7
+    assert reader._answer("a.png", digits[:6], None).status == "ok"  # 0.53
+    whole = reader._answer("a.png", digits, None)
+    assert (whole.status, whole.digits[0].status) == ("unsure", "ok")  # 0.48
+
+
+def test_pages_that_are_not_read_are_counted(loaded, picture, tmp_path):
+    page = Image.open(picture)
+    blank = Image.new("L", page.size, 255)
+    page.save(tmp_path / "a.tif", save_all=True, append_images=[blank] * 3)
+    blank.save(tmp_path / "b.tif", save_all=True, append_images=[page])
+    rows = read(loaded, tmp_path / "a.tif", tmp_path / "b.tif", picture)
+    assert [row.unread_pages for row in rows] == [3, 1, 0]
+    assert [row.page for row in rows] == [0, 0, 0]
+    assert rows[1].status == "blank"
+
+
+def test_reading_may_begin_behind_some_sources(loaded, picture, tmp_path):
+    sources = [Source("none")] * 3 + [Source(str(picture))]
+    folder = tmp_path / "stages"
+    folder.mkdir()
+    (row,) = Reader(loaded, stages_dir=folder).read_files(sources, start=3)
+    assert row.source == str(picture)
+    assert os.listdir(folder) == ["00004_digit.png"]
 
 
 def test_a_number_is_as_unsure_as_its_digits():
     sure = Digit("ok", (Guess(4, "4", 0.9),), np.zeros(1), line=0)
     other = Digit("unsure", (Guess(2, "2", 0.4),), np.zeros(1), line=1)
     row = Prediction("a", "unsure", (sure, sure, other), label="442")
-    assert row.text == "44 2"
+    assert row.text == "44\n2"
     assert row.is_right
     assert row.confidence == pytest.approx(0.9 * 0.9 * 0.4)
     assert not Prediction("a", "ok", (sure,)).is_right
@@ -329,7 +356,7 @@ def test_script_reads_hostile_folders(workdir, hostile, form, how):
         assert "\x1b" not in text
         return
     if form == "json":
-        rows = json.loads(text)
+        rows = json.loads(text)["answers"]
     else:
         rows = list(csv.DictReader(io.StringIO(text, newline="")))
     assert len(rows) == count
@@ -349,10 +376,10 @@ def test_script_counts_what_is_right(workdir, picture, tmp_path, image):
     done = run(*flags, f"--output={output}", f"--plot={plot}", tmp_path / "mine")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     whole = json.loads(output.read_text())
-    assert [row["label"] for row in whole["predictions"]] == ["1", "7"]
-    right = sum(str(row["digit"]) == row["label"] for row in whole["predictions"])
-    assert whole["report"]["count"] == 2
-    assert whole["report"]["correct"] == right
+    assert [row["label"] for row in whole["answers"]] == ["1", "7"]
+    right = sum(row["text"] == row["label"] for row in whole["answers"])
+    assert whole["score"]["count"] == 2
+    assert whole["score"]["correct"] == right
     assert plot.stat().st_size > 1000
     table = tmp_path / "table.csv"
     table.write_text("digit.png,3\n")

@@ -439,8 +439,8 @@ good.png --labels=nowhere.csv | nowhere.csv': No such file
 good.png --labels=files | cannot read the labels
 good.png --labels=pipe | cannot read the labels
 good.png --labels=/dev/zero | cannot read the labels
-good.png --labels=files/rows.csv | row 2: expected a picture's file name and its label
-good.png --labels=good.png | expected a picture's file name and its label
+good.png --labels=files/rows.csv | no row has a file name and a label
+good.png --labels=good.png | no row has a file name and a label
 --paths_from=nowhere | cannot read --paths_from=nowhere
 --paths_from=files | is a folder: name a file of paths
 --paths_from=files/empty.txt | names no picture
