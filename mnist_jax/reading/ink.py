@@ -14,6 +14,7 @@ from PIL import Image
 from scipy import ndimage
 
 from mnist_jax.errors import PictureError
+from mnist_jax.reading.scaling import reduced_size
 
 MIN_CONTRAST = 0.06  # of ink with paper; black on white has 1
 _INKED = 0.35  # share of full ink that makes a stroke
@@ -57,9 +58,8 @@ def ink_stages(picture: Image.Image) -> dict[str, np.ndarray]:
     Large pictures are reduced, and enlarged ones brought back to their own pixels.
     """
     picture = _own_pixels(picture)
-    if max(picture.size) > _WORKING:
-        picture = picture.copy()
-        picture.thumbnail((_WORKING, _WORKING), Image.Resampling.BOX)
+    if (size := reduced_size(picture.size, _WORKING)) != picture.size:
+        picture = picture.resize(size, Image.Resampling.BOX, reducing_gap=2.0)
     likely, sure = _darker(picture)
     best: dict[str, np.ndarray] = {}
     doubt = np.inf

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mnist_jax.calibration import log_softmax
-from mnist_jax.errors import ConfigError, PictureError, UserError
+from mnist_jax.errors import (
+    ArgumentError,
+    ConfigError,
+    PictureError,
+    UserError,
+    suggest,
+)
+from mnist_jax.reading.number_arrays import as_images
 from mnist_jax.reading.paths import Source
 
 if TYPE_CHECKING:
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
 
 Box = tuple[int, int, int, int]
 
+_MODES = ("auto", "digit", "number")  # those of `layout.Mode`
 _BATCH_SIZES = (8, 64, 1024)
 # On made pictures, the pretrained weights are less sure of 0.7 % of the digits, and of
 # 54 % of the pictures without a digit (checkpoints/pretrained/README.md).
@@ -121,8 +129,8 @@ class Reader:
       stages_dir: folder for strips that show how each picture was prepared.
 
     Raises:
-      ConfigError: `min_confidence` is not from 0 to 1, or `read` is "number" and the
-        model does not read digits.
+      ArgumentError: `read`, `top_k` or `min_confidence` is none of their values.
+      ConfigError: `read` is "number", and the model does not read digits.
     """
 
     def __init__(
@@ -134,14 +142,18 @@ class Reader:
         min_confidence: float = MIN_CONFIDENCE,
         stages_dir: Path | None = None,
     ) -> None:
+        if read not in _MODES:
+            raise ArgumentError(f"read={read!r}: {suggest(str(read), _MODES)}")
+        if not 0 <= min_confidence <= 1:  # true for NaN too
+            raise ArgumentError(f"min_confidence={min_confidence} is not from 0 to 1")
+        if top_k < 1:
+            raise ArgumentError(f"top_k={top_k} is not 1 or more")
         self.class_names: list[str] = loaded.metadata["dataset"]["class_names"]
         if any(len(name) > 1 for name in self.class_names):
             if read == "number":
                 trained_on = loaded.metadata["dataset"]["name"]
                 raise ConfigError(f"--read=number: {trained_on} has no digits")
             read = "digit"
-        if not 0 <= min_confidence <= 1:  # true for NaN too
-            raise ConfigError(f"--min_confidence={min_confidence} is not from 0 to 1")
         self._loaded = loaded
         self._min_confidence = min_confidence
         self._read = read
@@ -150,9 +162,9 @@ class Reader:
         self._lock = threading.Lock()
 
     def classify(self, images: np.ndarray) -> np.ndarray:
-        """As `predict`; the images may be [N, 28, 28] too. Threads may call it."""
+        """As `predict`, and threads may call it."""
         with self._lock:  # one call at a time, as XLA uses all cores by itself
-            return predict(self._loaded, images.reshape(-1, 28, 28, 1))
+            return predict(self._loaded, images)
 
     def read_files(
         self, sources: Iterable[Source], labels: Mapping[str, str] | None = None
@@ -164,22 +176,23 @@ class Reader:
           labels: right answers by the name of the source, for any of them.
 
         Yields:
-          A prediction for each source, in order.
+          A prediction for each source, in order. For an array (.npy) of N images, which
+          are read as they are, one for each: `digits.npy[0]`, `digits.npy[1]` ...
 
         Raises:
           UserError: the stages of a picture cannot be written.
         """
         pool = ThreadPoolExecutor(_WORKERS)
-        waiting: collections.deque[Future[Prediction]] = collections.deque()
+        waiting: collections.deque[Future[list[Prediction]]] = collections.deque()
         labels = labels or {}
         try:
             for index, source in enumerate(sources, 1):
                 label = labels.get(source.name)
-                waiting.append(pool.submit(self._read_file, index, source, label))
+                waiting.append(pool.submit(self._read_source, index, source, label))
                 if len(waiting) == _AHEAD:
-                    yield waiting.popleft().result()
+                    yield from waiting.popleft().result()
             while waiting:
-                yield waiting.popleft().result()
+                yield from waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -207,7 +220,32 @@ class Reader:
             for i, row in zip(chosen, rows, strict=True)
         ]
 
-    def _read_file(self, index: int, source: Source, label: str | None) -> Prediction:
+    def _read_source(
+        self, index: int, source: Source, label: str | None
+    ) -> list[Prediction]:
+        from mnist_jax.reading.files import read_stack
+
+        try:
+            stack = None if source.error else read_stack(_place(source))
+        except PictureError:
+            stack = None  # the reason comes up again
+        if stack is None:
+            return [self._read_picture(index, source, label)]
+        as_number = self._read == "number"
+        predictions = []
+        for i, row in enumerate(self.classify(stack)):
+            name = f"{source.name}[{i}]"
+            if stack[i].min() == stack[i].max():
+                blank = Prediction(name, "blank", (), "", label, as_number)
+                predictions.append(blank)
+            else:
+                digits = [self._digit(row, stack[i])]
+                predictions.append(self._answer(name, digits, label))
+        return predictions
+
+    def _read_picture(
+        self, index: int, source: Source, label: str | None
+    ) -> Prediction:
         from mnist_jax.reading import layout, pictures
 
         def failed(status: str, error: str) -> Prediction:
@@ -289,13 +327,19 @@ def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:
 
     Args:
       loaded: from `load.load_model`.
-      images: uint8 [N, 28, 28, 1], white ink on black, prepared as MNIST's images.
+      images: uint8 [N, 28, 28, 1], white ink on black, prepared as MNIST's images. Other
+        shapes and dtypes are taken as `number_arrays.as_images` says: [N, 28, 28],
+        [N, 784], or numbers from 0 to 1, for example.
 
     Returns:
       float64 [N, C]; each row sums to 1.
+
+    Raises:
+      ArgumentError: the images have another shape or other numbers.
     """
     from mnist_jax.run.inference import predict_logits
 
+    images = as_images(images)
     count = len(images)
     # Each number of images compiles once more, so they are padded to a few numbers.
     size = next((size for size in _BATCH_SIZES if size >= count), count)
@@ -311,7 +355,11 @@ def load_picture(source: Source) -> "Image.Image":
     """Loads the picture of a source; returns and raises what `read_picture` does."""
     from mnist_jax.reading.files import read_picture
 
-    return read_picture(source.name if source.content is None else source.content)
+    return read_picture(_place(source))
+
+
+def _place(source: Source) -> str | bytes:
+    return source.name if source.content is None else source.content
 
 
 def _scale(box: Box, scale: float) -> Box:
