@@ -232,6 +232,8 @@ def _protocol(r: Results) -> list[str]:
             f"The weights{average} are the last that were saved, of a schedule fixed "
             "beforehand: neither step nor seed was chosen by what is shown here."
         )
+    if why := r.loaded.metadata.get("no_test_figure"):
+        lines.append(f"No test figure is given: {why}.")
     lines.append("Every image of the split counts, once.")
     return lines
 

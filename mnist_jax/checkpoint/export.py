@@ -12,7 +12,7 @@ from mnist_jax.errors import ConfigError
 from mnist_jax.run.workdir import has_run, write_config
 
 # The metadata of a run's checkpoint that still holds when only its weights are kept.
-_KEPT = ("config", "dataset", "temperature")
+_KEPT = ("config", "dataset", "no_test_figure", "temperature")
 
 
 def export_model(loaded: Loaded, source: Path, workdir: Path) -> None:

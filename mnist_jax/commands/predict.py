@@ -225,7 +225,7 @@ def _read_samples(reader: "Reader", loaded: "Loaded") -> "list[Prediction]":
         split = splits.load_split(
             loaded, data_dir=_DATA_DIR.value, manual_dir=_MANUAL_DIR.value
         )
-    except DataError as error:
+    except (ConfigError, DataError) as error:
         reason = textwrap.shorten(str(error), 120, placeholder=" ...")
         raise DataError(
             "name a picture, as in: python scripts/predict.py my_digit.png (without "

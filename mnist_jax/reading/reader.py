@@ -327,9 +327,9 @@ def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:
 
     Args:
       loaded: from `load.load_model`.
-      images: uint8 [N, 28, 28, 1], white ink on black, prepared as MNIST's images. Other
-        shapes and dtypes are taken as `number_arrays.as_images` says: [N, 28, 28],
-        [N, 784], or numbers from 0 to 1, for example.
+      images: uint8 [N, 28, 28, 1], white ink on black, prepared as MNIST's images; or
+        [N, 28, 28], [N, 784], numbers from 0 to 1, and what else
+        `number_arrays.as_images` takes.
 
     Returns:
       float64 [N, C]; each row sums to 1.

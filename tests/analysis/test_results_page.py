@@ -69,6 +69,12 @@ def test_page_says_what_was_held_out(results):
     assert "images of it that were held out for validation" in page
 
 
+def test_page_says_why_there_is_no_test_figure(results):
+    results.loaded.metadata["no_test_figure"] = "9 of the 9 images are trained on"
+    page = results_page.to_html(results)
+    assert "No test figure is given: 9 of the 9 images are trained on." in page
+
+
 def test_weights_chosen_on_validation_are_said_to_be(results):
     page = results_page.to_html(results._replace(checkpoint="best"))
     assert "those that did best on validation" in page
