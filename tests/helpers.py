@@ -1,6 +1,8 @@
 """Helpers that the tests of several rooms share."""
 
+import contextlib
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +41,17 @@ def run_python(code, timeout, **env):
         text=True,
         timeout=timeout,
     )
+
+
+@contextlib.contextmanager
+def full_disk(num_bytes=4096):
+    """Lets no file of this process grow beyond a number of bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def made_dataset(count, seed=0):

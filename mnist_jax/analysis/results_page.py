@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mnist_jax.analysis.classification import NUM_BINS
 from mnist_jax.analysis.corruptions import PAPER_SEVERITY, SEVERITIES
+from mnist_jax.checkpoint.atomic import atomic_file
 from mnist_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -93,14 +94,15 @@ class Results(NamedTuple):
 
 
 def write_page(results: Results, path: Path) -> None:
-    """Writes the page.
+    """Writes the page; if that fails, the old one is left as it was.
 
     Raises:
       UserError: it cannot be written there.
     """
     page = to_html(results)
     try:
-        path.write_text(page, "utf-8")
+        with atomic_file(path) as file:
+            file.write(page.encode())
     except OSError as error:
         raise UserError(
             f"cannot write {str(path)!r}: {error.strerror or error}"

@@ -257,8 +257,9 @@ def run_cell(
     saved = json.loads(path.read_text())
     check_same_config(saved["config"], cell.config)
     seeds = [cell.config.seed + i for i in range(len(saved["accuracy"]))]
-    values = (np.array(saved[k]) for k in _METRICS)
-    return Result(cell.name, seeds, *values, saved.get("no_test_figure", ""))
+    accuracy, loss = (np.array(saved[k]) for k in _METRICS)
+    why = saved.get("no_test_figure", "")
+    return Result(cell.name, seeds, accuracy, loss, why)
 
 
 _METRICS = ("accuracy", "loss")

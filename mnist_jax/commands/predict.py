@@ -294,11 +294,7 @@ def _draw(source: "Source", prediction: "Prediction") -> None:
     if prediction.status == "error":
         return
     drawn = annotate.draw_answers(reader.load_picture(source), prediction.digits)
-    try:
-        drawn.save(str(_DRAW.value))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot write {_DRAW.value!r}: {reason}") from error
+    annotate.save_picture(drawn, str(_DRAW.value))
 
 
 def run() -> NoReturn:

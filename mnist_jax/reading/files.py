@@ -19,7 +19,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from mnist_jax.errors import PictureError
+from mnist_jax.errors import ArgumentError, PictureError, UserError
 from mnist_jax.reading import number_arrays
 from mnist_jax.reading.scaling import MAX_SIDE, levels_to_8_bits, reduce_picture
 
@@ -71,6 +71,7 @@ def read_picture(source: str | os.PathLike[str] | bytes) -> Image.Image:
 
     Raises:
       PictureError: it is missing, unreadable, not a picture, too large or damaged.
+      ArgumentError: the source is neither a path nor bytes.
     """
     with _reasons(), _opened(source) as (file, size):
         return _read(file, size)
@@ -83,8 +84,9 @@ def read_stack(source: str | os.PathLike[str] | bytes) -> np.ndarray | None:
       source: as for `read_picture`.
 
     Returns:
-      uint8 [N, 28, 28, 1], of an array of N > 1 images, each of 784 numbers, 28 by 28,
-      28 by 28 by 1, or 1 by 28 by 28. None if the file holds something else.
+      uint8 [N, 28, 28, 1], white ink on black, of an array of N > 1 images: [N, 784],
+      [N, 28, 28], [N, 28, 28, 1] or [N, 1, 28, 28]. The largest number becomes 255.
+      None if the file holds something else.
 
     Raises:
       PictureError: it holds several images, and is too large or damaged.
@@ -98,7 +100,8 @@ def read_stack(source: str | os.PathLike[str] | bytes) -> np.ndarray | None:
         numbers = number_arrays.read_numbers(file, size)
         if not number_arrays.is_stack(numbers):
             return None
-        return levels_to_8_bits(numbers).reshape(-1, 28, 28, 1)
+        images = levels_to_8_bits(numbers).reshape(-1, 28, 28, 1)
+        return number_arrays.white_on_black(images)
 
 
 @contextlib.contextmanager
@@ -106,6 +109,9 @@ def _opened(
     source: str | os.PathLike[str] | bytes,
 ) -> Iterator[tuple[IO[bytes], int]]:
     """Opens a source, and yields it with its number of bytes."""
+    if not isinstance(source, str | bytes | os.PathLike):
+        kind = type(source).__name__
+        raise ArgumentError(f"a picture's source is a path or bytes: got a {kind}")
     if isinstance(source, bytes):
         yield io.BytesIO(source), len(source)
     else:
@@ -119,7 +125,7 @@ def _reasons() -> Iterator[None]:
     with _warnings_ignored:  # Pillow's; this module checks sizes itself
         try:
             yield
-        except PictureError:
+        except UserError:
             raise
         except Image.DecompressionBombError as error:
             raise PictureError(_TOO_LARGE) from error

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from mnist_jax.errors import PictureError
+from mnist_jax.errors import ArgumentError, PictureError
 from mnist_jax.reading.scaling import reduced_size
 
 MIN_CONTRAST = 0.06  # of ink with paper; black on white has 1
@@ -44,6 +44,7 @@ def find_ink(picture: Image.Image) -> np.ndarray:
 
     Raises:
       BlankError: there is no ink.
+      ArgumentError: the picture is not RGB.
     """
     ink = Image.fromarray(ink_stages(picture)["ink"])
     if ink.size == picture.size:
@@ -57,6 +58,8 @@ def ink_stages(picture: Image.Image) -> dict[str, np.ndarray]:
 
     Large pictures are reduced, and enlarged ones brought back to their own pixels.
     """
+    if picture.mode != "RGB":
+        raise ArgumentError(f"a picture must be RGB, as from read_picture: {picture!r}")
     picture = _own_pixels(picture)
     if (size := reduced_size(picture.size, _WORKING)) != picture.size:
         picture = picture.resize(size, Image.Resampling.BOX, reducing_gap=2.0)

@@ -93,6 +93,16 @@ def _image_sides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(side for side in shape[1:] if side != 1)
 
 
+def white_on_black(images: np.ndarray) -> np.ndarray:
+    """Returns images with light ink, whether their ink or their paper is light.
+
+    Args:
+      images: uint8 [N, 28, 28, 1], all of one kind.
+    """
+    border = np.concatenate([images[:, [0, -1]], images[:, :, [0, -1]].swapaxes(1, 2)])
+    return 255 - images if np.median(border) > 127 else images
+
+
 def as_images(numbers: np.ndarray) -> np.ndarray:
     """Returns images as MNIST's are: uint8 [N, 28, 28, 1], white ink on black.
 

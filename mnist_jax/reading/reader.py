@@ -18,7 +18,6 @@ from mnist_jax.errors import (
     ArgumentError,
     ConfigError,
     PictureError,
-    UserError,
     suggest,
 )
 from mnist_jax.reading.number_arrays import as_images
@@ -206,7 +205,12 @@ class Reader:
           dataset: N images and labels.
           count: how many images; if there are fewer, all of them.
           seed: chooses the images; the same seed chooses the same ones.
+
+        Raises:
+          ArgumentError: `count` or `seed` is too small.
         """
+        if count < 1 or seed < 0:
+            raise ArgumentError(f"count={count} or seed={seed} is too small")
         images, labels = dataset
         count = min(count, len(labels))
         chosen = np.random.default_rng(seed).choice(len(labels), count, replace=False)
@@ -231,16 +235,13 @@ class Reader:
             stack = None  # the reason comes up again
         if stack is None:
             return [self._read_picture(index, source, label)]
-        as_number = self._read == "number"
-        predictions = []
-        for i, row in enumerate(self.classify(stack)):
-            name = f"{source.name}[{i}]"
-            if stack[i].min() == stack[i].max():
-                blank = Prediction(name, "blank", (), "", label, as_number)
-                predictions.append(blank)
-            else:
-                digits = [self._digit(row, stack[i])]
-                predictions.append(self._answer(name, digits, label))
+        rows, predictions = self.classify(stack), []
+        for i, (row, image) in enumerate(zip(rows, stack, strict=True)):
+            name, digits = f"{source.name}[{i}]", [self._digit(row, image)]
+            answer = self._answer(name, digits, label)
+            if image.min() == image.max():
+                answer = dataclasses.replace(answer, status="blank", digits=())
+            predictions.append(answer)
         return predictions
 
     def _read_picture(
@@ -303,7 +304,7 @@ class Reader:
         return Prediction(source, status, tuple(digits), "", label, is_number)
 
     def _draw_stages(self, picture: "Image.Image", index: int, source: Source) -> None:
-        from mnist_jax.reading import pictures
+        from mnist_jax.reading import annotate, pictures
 
         assert self._stages_dir is not None
         stem = re.sub(r"[^\w.-]", "_", Path(source.name).stem, flags=re.ASCII)[:80]
@@ -312,11 +313,7 @@ class Reader:
             strip = pictures.stages_strip(picture)
         except Exception:  # reading it fails too, and says why
             strip = picture
-        try:
-            strip.save(path)
-        except OSError as error:
-            reason = error.strerror or error
-            raise UserError(f"cannot write {str(path)!r}: {reason}") from error
+        annotate.save_picture(strip, path)
 
 
 def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:

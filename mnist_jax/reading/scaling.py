@@ -3,6 +3,7 @@
 What is large is handled some rows at a time, so that there is no second copy of it.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -13,8 +14,6 @@ from mnist_jax.errors import PictureError
 MAX_SIDE = 1024  # pixels; larger pictures are reduced to this size
 _MIN_SIDE = 64  # pixels that the shorter side keeps, as digits may be as high as that
 _BAND = 2**20  # pixels that are handled at a time
-
-_Levels = Callable[[np.ndarray], np.ndarray]
 
 
 def reduced_size(size: tuple[int, int], side: int = MAX_SIDE) -> tuple[int, int]:
@@ -42,14 +41,9 @@ def reduce_picture(image: Image.Image) -> Image.Image:
     Raises:
       PictureError: a number is infinite or NaN.
     """
-    convert = _convert_mode
+    convert: Callable[[Image.Image], Image.Image] = _convert_mode
     if image.mode[0] in "IF":
-        bands = (np.asarray(band) for band in _bands(image, 1))
-        levels = _levels(_extremes(bands))
-
-        def convert(band: Image.Image) -> Image.Image:
-            return Image.fromarray(levels(np.asarray(band))).convert("RGB")
-
+        convert = _converter(np.asarray(band) for band in _bands(image, 1))
     size = reduced_size(image.size)
     # To at least twice that size by means of squares, which is fast and exact.
     across, down = (
@@ -58,11 +52,11 @@ def reduce_picture(image: Image.Image) -> Image.Image:
     if across == down == 1 and image.mode[0] not in "IF":
         whole = convert(image)
     else:
-        squares = -(-image.width // across), -(-image.height // down)
-        whole, top = None, 0
-        for band in _bands(image, down):
-            part = convert(band).reduce((across, down))
-            whole = whole or Image.new(part.mode, squares)
+        parts = (convert(band).reduce((across, down)) for band in _bands(image, down))
+        first = next(parts)
+        squares = first.width, -(-image.height // down)
+        whole, top = Image.new(first.mode, squares), 0
+        for part in itertools.chain([first], parts):
             whole.paste(part, (0, top))
             top += part.height
     if whole.size == size:
@@ -98,6 +92,11 @@ def _convert_mode(image: Image.Image) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
+def _converter(bands: Iterator[np.ndarray]) -> Callable[[Image.Image], Image.Image]:
+    levels = _levels(_extremes(bands))
+    return lambda band: Image.fromarray(levels(np.asarray(band))).convert("RGB")
+
+
 def _bands(image: Image.Image, multiple: int) -> Iterator[Image.Image]:
     """Yields the rows of a picture, a `multiple` of some number at a time."""
     rows = max(1, _BAND // image.width // multiple) * multiple
@@ -116,7 +115,7 @@ def _extremes(bands: Iterator[np.ndarray]) -> tuple[float, float]:
     return low, high
 
 
-def _levels(extremes: tuple[float, float]) -> _Levels:
+def _levels(extremes: tuple[float, float]) -> Callable[[np.ndarray], np.ndarray]:
     low, high = extremes
     # In 64 bits, as the difference of two numbers of 32 bits may not fit into these.
     scale = 255 / ((high - low) or 1)

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image, ImageFilter
 
+from mnist_jax.datasets.arrays import check_images
 from mnist_jax.drawing import glyphs, unseen_styles
 from mnist_jax.drawing.glyphs import Glyph
+from mnist_jax.errors import ArgumentError
 from mnist_jax.reading.reader import MIN_CONFIDENCE
 from mnist_jax.simulation import scenes
 from mnist_jax.simulation.scenes import Rng
@@ -443,7 +445,14 @@ def samples(
       labels: int [N].
       per_condition: how many pictures of each.
       seed: the same one gives the same pictures.
+
+    Raises:
+      ArgumentError: the images are others, or there are none, or no label for each.
     """
+    check_images(images)
+    if not len(images) == len(labels) > 0 or per_condition < 1:
+        counts = f"got {len(images)}, {len(labels)} and {per_condition}"
+        raise ArgumentError(f"give images, a label for each, and a count: {counts}")
     for name, render in CONDITIONS.items():
         for index in range(per_condition):
             rng = _rng(seed, name, index)

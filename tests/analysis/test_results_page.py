@@ -3,6 +3,7 @@ import re
 
 import numpy as np
 import pytest
+from helpers import full_disk
 
 from mnist_jax.analysis import classification, corruptions, plots, results_page
 from mnist_jax.analysis.corruptions import Robustness
@@ -92,6 +93,15 @@ def test_its_config_file_makes_the_same_config(results):
     assert made.to_dict() == config
     assert isinstance(made, ConfigDict)
     assert config_from_dict(made.to_dict()).to_dict() == config
+
+
+def test_a_page_is_written_whole_or_not_at_all(results, tmp_path):
+    page = tmp_path / "report.html"
+    page.write_text("old")
+    with full_disk(), pytest.raises(UserError, match="cannot write"):
+        results_page.write_page(results, page)
+    assert page.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html", "trained"]
 
 
 def test_what_cannot_be_written(results, tmp_path):
