@@ -9,7 +9,9 @@ from mnist_jax.datasets.sources import DatasetSource
 from mnist_jax.datasets.split_expressions import parse_split
 from mnist_jax.errors import ConfigError
 
-# Where images are made or simple, some of two splits are the same by chance.
+# Where images are simple, some of two splits are the same by chance: about as many as
+# are the same within one. More by this share, and by three standard errors, are no
+# chance.
 _BY_CHANCE = 0.01
 
 
@@ -17,8 +19,8 @@ def count_shared(source: DatasetSource, split: str, other: str) -> int:
     """Counts the examples of a split that are in another split too.
 
     They are compared by their places. The arrays of a user's own package are also
-    compared by their content, as two of its splits may hold the same images: those
-    count that each split has once, if they are more than a hundredth.
+    compared by their content, as two of its splits may hold the same images; images
+    that are alike by chance do not count.
 
     Args:
       source: what the splits are of.
@@ -33,14 +35,13 @@ def count_shared(source: DatasetSource, split: str, other: str) -> int:
     if shared or not source.arrays:
         return shared
     images, others = _images(source, ours), _images(source, theirs)
-    if len(images) and np.array_equal(images, others):
+    if not len(images) or np.array_equal(images, others):
         return len(images)
-    counts, in_other = (
-        collections.Counter(image.tobytes() for image in each)
-        for each in (images, others)
-    )
-    once = sum(n == 1 == in_other[image] for image, n in counts.items())
-    return once if once > _BY_CHANCE * len(images) else 0
+    counts = collections.Counter(image.tobytes() for image in others)
+    found = sum(image.tobytes() in counts for image in images)
+    alike = sum(n for n in counts.values() if n > 1) / max(1, len(others))
+    spread = (alike * (1 - alike) / min(len(images), max(1, len(others)))) ** 0.5
+    return found if found / len(images) > alike + _BY_CHANCE + 3 * spread else 0
 
 
 def check_held_out(source: DatasetSource, config: ConfigDict) -> None:

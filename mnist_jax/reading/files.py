@@ -21,7 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mnist_jax.errors import ArgumentError, PictureError, UserError
 from mnist_jax.reading import number_arrays
-from mnist_jax.reading.scaling import MAX_SIDE, levels_to_8_bits, reduce_picture
+from mnist_jax.reading.reduction import MAX_SIDE, levels_to_8_bits, reduce_picture
 
 # None of these formats runs scripts or programs, or refers to other files.
 FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -66,7 +66,7 @@ def read_picture(source: str | os.PathLike[str] | bytes) -> Image.Image:
         the largest becomes 255.
 
     Returns:
-      An upright RGB picture without transparency, of `scaling.reduced_size`. Its
+      An upright RGB picture without transparency, of `reduction.reduced_size`. Its
       `info["full_size"]` is its width and height before it was reduced.
 
     Raises:

@@ -14,7 +14,7 @@ from PIL import Image
 from scipy import ndimage
 
 from mnist_jax.errors import ArgumentError, PictureError
-from mnist_jax.reading.scaling import reduced_size
+from mnist_jax.reading.reduction import reduced_size
 
 MIN_CONTRAST = 0.06  # of ink with paper; black on white has 1
 _INKED = 0.35  # share of full ink that makes a stroke

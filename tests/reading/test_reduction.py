@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 from mnist_jax.errors import PictureError
-from mnist_jax.reading import scaling
-from mnist_jax.reading.scaling import levels_to_8_bits, reduce_picture, reduced_size
+from mnist_jax.reading import reduction
+from mnist_jax.reading.reduction import levels_to_8_bits, reduce_picture, reduced_size
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_parts_give_what_the_whole_gives(mode, size, monkeypatch):
     expected = whole.convert("L").resize(reduced_size(size), Image.Resampling.BICUBIC)
     if mode in "IF":  # the largest number becomes 255
         expected = expected.point(lambda level: level * 255 / 254.5)
-    monkeypatch.setattr(scaling, "_BAND", 2**16)
+    monkeypatch.setattr(reduction, "_BAND", 2**16)
     found = reduce_picture(whole)
     assert found.mode == ("RGBA" if mode in ("LA", "RGBA") else "RGB")
     if mode == "1":  # its dots are averaged in another way
