@@ -206,7 +206,7 @@ def _show(text: str) -> None:
 
 def run() -> NoReturn:
     """Runs the command as a process: see `run_command`."""
-    run_command(main, _FLAGS)
+    run_command(main, _FLAGS, needs_stdout=lambda: True)
 
 
 if __name__ == "__main__":

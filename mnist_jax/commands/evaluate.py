@@ -35,7 +35,6 @@ from mnist_jax.commands.shared_flags import (
     join_processes,
 )
 from mnist_jax.errors import ConfigError
-from mnist_jax.run import inference
 
 if TYPE_CHECKING:
     import numpy as np
@@ -159,6 +158,7 @@ def _evaluate(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
     """Prints the report on one run, and writes its figures and its page."""
     from mnist_jax.analysis import classification, splits
     from mnist_jax.parallel import shards
+    from mnist_jax.run import inference
 
     num_shards = loaded.config.get("num_shards", 1)
     logits = inference.predict_loaded(loaded, split.dataset.images, num_shards)
@@ -270,6 +270,7 @@ def _print_wrapped(label: str, text: str) -> None:
 
 def _measure_corruptions(loaded: "Loaded", split: "LabelledSplit") -> "Robustness":
     from mnist_jax.analysis import corruptions
+    from mnist_jax.run import inference
 
     def answer(images: "np.ndarray") -> "np.ndarray":
         logits = inference.predict_loaded(loaded, images)
@@ -305,7 +306,7 @@ def _draw(
 
 def run() -> NoReturn:
     """Runs the command as a process: see `run_command`."""
-    run_command(main, _FLAGS)
+    run_command(main, _FLAGS, needs_stdout=lambda: True)
 
 
 if __name__ == "__main__":

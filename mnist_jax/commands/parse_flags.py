@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from absl import flags
 
@@ -42,6 +42,18 @@ def parse_flags(command_flags: flags.FlagValues, argv: Sequence[str]) -> list[st
         raise
     except Exception as error:  # absl and ml_collections raise many kinds here
         raise ConfigError(_last_line(error)) from error
+
+
+def forget_values(command_flags: flags.FlagValues, names: Iterable[str]) -> None:
+    """Undoes `parse_flags`, so that the same command can be called again.
+
+    Args:
+      command_flags: of the command.
+      names: of the flags that it had defined before.
+    """
+    command_flags.remove_flag_values(set(command_flags) - set(names))
+    for name in names:
+        command_flags[name].unparse()
 
 
 def asks_for_help(argv: Sequence[str]) -> bool:

@@ -131,10 +131,6 @@ _DATA_DIR, _MANUAL_DIR = define_data_dir_flags(_FLAGS)
 
 def main(arguments: list[str]) -> int:
     """Writes what the pictures were read as; returns the exit code."""
-    if sys.stdout is None:
-        raise UserError("stdout is closed: redirect it to a file")
-    # File names may hold characters that the terminal's encoding lacks.
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sources = _find_sources(arguments)
     _check_targets(sources)
     from mnist_jax.analysis import splits
@@ -307,7 +303,7 @@ def run() -> NoReturn:
             break
         if argument != "-" and argument.startswith("-") and os.path.isfile(argument):
             sys.argv[i] = f"./{argument}"
-    run_command(main, _FLAGS)
+    run_command(main, _FLAGS, needs_stdout=lambda: not _OUTPUT.value)
 
 
 if __name__ == "__main__":

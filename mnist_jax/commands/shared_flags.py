@@ -144,7 +144,8 @@ def join_processes(given: ProcessFlags, same: Mapping[str, Any]) -> int:
 
     Args:
       given: the flags.
-      same: name and value of what must be the same in all of them, beside versions.
+      same: name and value of what must be the same in all of them, beside versions and
+        options of JAX.
 
     Returns:
       How many processes there are.
@@ -165,8 +166,8 @@ def join_processes(given: ProcessFlags, same: Mapping[str, Any]) -> int:
             "or --distributed alone, where a cluster names them"
         )
     if num_given or is_distributed:
-        from mnist_jax.parallel import processes
+        from mnist_jax.parallel import jax_options, processes
 
-        versions = processes.code_versions()
-        return processes.join(processes.Processes(*meeting), {**versions, **same})
+        own = processes.code_versions() | jax_options.compared_options()
+        return processes.join(processes.Processes(*meeting), {**own, **same})
     return 1

@@ -114,7 +114,7 @@ def _find_difference(
         if theirs.get(name) != own:
             return (
                 f"process {process_id} has {name} {theirs.get(name)}, but process 0 "
-                f"has {own}: start all with the same command and the same versions"
+                f"has {own}: start all with the same command, versions and environment"
             )
     return None
 

@@ -17,6 +17,7 @@ from mnist_jax.checkpoint.read import DELETED
 from mnist_jax.config import ConfigDict, flatten_config
 from mnist_jax.datasets.sources import DatasetSource
 from mnist_jax.errors import CheckpointError, ConfigError, UserError
+from mnist_jax.parallel.jax_options import check_same_options
 from mnist_jax.parallel.shards import is_primary, wait_for_all
 from mnist_jax.run.stored_config import config_from_dict, config_to_json, with_defaults
 
@@ -222,10 +223,11 @@ def check_same_run(
     """Checks a checkpoint to resume against this run's config and data.
 
     Raises:
-      ConfigError: a field of the config differs, or the data does.
+      ConfigError: a field of the config differs, or the data, or an option of JAX.
     """
     # The config in the checkpoint is checked too, because `config.json` may be lost.
     check_same_config(metadata["config"], config)
+    check_same_options(metadata.get("options", {}))  # 0.1.0 has none
     saved, found = metadata["dataset"], source.to_dict()
     if (saved["name"], saved["splits"]) != (found["name"], found["splits"]):
         why = f" ({source.fallback_reason})" if source.fallback_for else ""
