@@ -28,7 +28,7 @@ from mnist_jax.commands.shared_flags import (
     define_data_dir_flags,
     define_device_flag,
 )
-from mnist_jax.errors import ConfigError, DataError, UserError
+from mnist_jax.errors import ConfigError, DataError
 from mnist_jax.reading.reader import MIN_CONFIDENCE
 from mnist_jax.run.config_files import PRETRAINED
 
