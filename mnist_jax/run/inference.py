@@ -42,7 +42,7 @@ def predict_logits(
     Raises:
       ArgumentError: images have another shape than the task's, or another dtype.
     """
-    if images.shape[1:] != task.image_shape or not len(images):
+    if images.shape[1:] != task.image_shape:
         wanted = ", ".join(map(str, ("N", *task.image_shape)))
         raise ArgumentError(f"images must be [{wanted}]: got {list(images.shape)}")
     dataset = Dataset(images, np.zeros(len(images), np.int32))

@@ -441,7 +441,7 @@ def samples(
     """Pictures of all conditions, styles and negatives.
 
     Args:
-      images: uint8 [N, 28, 28, 1], digits that no model was trained on.
+      images: uint8 [N, 28, 28, 1] or [N, 28, 28], that no model was trained on.
       labels: int [N].
       per_condition: how many pictures of each.
       seed: the same one gives the same pictures.
@@ -449,7 +449,7 @@ def samples(
     Raises:
       ArgumentError: the images are others, or there are none, or no label for each.
     """
-    check_images(images)
+    check_images(images[..., None] if images.ndim == 3 else images)
     if not len(images) == len(labels) > 0 or per_condition < 1:
         counts = f"got {len(images)}, {len(labels)} and {per_condition}"
         raise ArgumentError(f"give images, a label for each, and a count: {counts}")
