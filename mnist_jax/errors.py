@@ -25,6 +25,12 @@ class ConfigError(UserError):
     exit_code = 2
 
 
+class ArgumentError(UserError, ValueError):
+    """An argument of a function that has another shape, type or range than it must."""
+
+    exit_code = 2
+
+
 class DataError(UserError):
     """A data set that is missing, damaged or cannot be fetched."""
 

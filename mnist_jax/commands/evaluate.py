@@ -192,6 +192,7 @@ def _evaluate(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
     found = _Findings(
         classification.score_answers(logits, split.dataset.labels, class_names),
         splits.evaluate_members(loaded, split.dataset),
+        "; ".join(filter(None, (splits.fallback_note(loaded), split.note))),
         _measure_corruptions(loaded, split) if _CORRUPTIONS.value else None,
     )
     if _JSON.value:
@@ -208,6 +209,7 @@ class _Findings(NamedTuple):
 
     evaluation: "Evaluation"
     members: dict[str, float]  # of an ensemble, each by itself; else empty
+    note: str  # that it was trained on other data than it should, or on these; or ""
     robustness: "Robustness | None"
 
 

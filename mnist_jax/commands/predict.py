@@ -241,7 +241,7 @@ def _read_samples(reader: "Reader", loaded: "Loaded") -> "list[Prediction]":
         split = splits.load_split(
             loaded, data_dir=_DATA_DIR.value, manual_dir=_MANUAL_DIR.value
         )
-    except DataError as error:
+    except (ConfigError, DataError) as error:
         reason = textwrap.shorten(str(error), 120, placeholder=" ...")
         raise DataError(
             "name a picture, as in: python scripts/predict.py my_digit.png (without "
@@ -366,8 +366,7 @@ def _draw(source: "Source", prediction: "Prediction") -> None:
     if prediction.status == "error":
         return
     drawn = annotate.draw_answers(reader.load_picture(source), prediction.digits)
-    with writing(f"--draw={_DRAW.value}"):
-        drawn.save(_DRAW.value)
+    annotate.save_picture(drawn, _DRAW.value)
 
 
 def run() -> NoReturn:

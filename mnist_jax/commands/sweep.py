@@ -111,9 +111,9 @@ def main(arguments: list[str]) -> None:
     print(f"saved    {workdir / 'results.csv'}, {workdir / 'results.json'}")
     if _RETRAIN_ON_ALL.value:
         chosen = cells[sweep.find_best(results)]
-        print(
-            f"\n{chosen.name} on all images; the test split is read once, at the end\n"
-        )
+        is_test = not results[0].no_test_figure
+        then = "; then the test split is read, once" if is_test else ""
+        print(f"\n{chosen.name} on all images{then}\n")
         train.train_and_evaluate(
             sweep.final_config(chosen.config),
             workdir / "final",

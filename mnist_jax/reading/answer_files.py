@@ -340,5 +340,5 @@ def write_file(path: str, text: str) -> None:
         with open(path, "ab") as stream:
             stream.write(content)
         return
-    with atomic_file(Path(os.path.realpath(path))) as file:
+    with atomic_file(Path(path)) as file:
         file.write(content)

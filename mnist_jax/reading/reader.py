@@ -15,8 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mnist_jax.calibration import log_softmax
-from mnist_jax.errors import ConfigError, PictureError
-from mnist_jax.local_files import writing
+from mnist_jax.errors import (
+    ArgumentError,
+    ConfigError,
+    PictureError,
+    suggest,
+)
+from mnist_jax.reading.number_arrays import as_images
 from mnist_jax.reading.paths import Source
 
 if TYPE_CHECKING:
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
 
 Box = tuple[int, int, int, int]
 
+_MODES = ("auto", "digit", "number")  # those of `layout.Mode`
 _BATCH_SIZES = (8, 64, 1024)
 # On made pictures, the pretrained weights are less sure of 0.7 % of the digits, and of
 # 54 % of the pictures without a digit (checkpoints/pretrained/README.md).
@@ -126,8 +132,8 @@ class Reader:
       stages_dir: folder for strips that show how each picture was prepared.
 
     Raises:
-      ConfigError: `min_confidence` is not from 0 to 1, or `read` is "number" and the
-        model does not read digits.
+      ArgumentError: `read`, `top_k` or `min_confidence` is none of their values.
+      ConfigError: `read` is "number", and the model does not read digits.
     """
 
     def __init__(
@@ -139,14 +145,18 @@ class Reader:
         min_confidence: float = MIN_CONFIDENCE,
         stages_dir: Path | None = None,
     ) -> None:
+        if read not in _MODES:
+            raise ArgumentError(f"read={read!r}: {suggest(str(read), _MODES)}")
+        if not 0 <= min_confidence <= 1:  # true for NaN too
+            raise ArgumentError(f"min_confidence={min_confidence} is not from 0 to 1")
+        if top_k < 1:
+            raise ArgumentError(f"top_k={top_k} is not 1 or more")
         self.class_names: list[str] = loaded.metadata["dataset"]["class_names"]
         if any(len(name) > 1 for name in self.class_names):
             if read == "number":
                 trained_on = loaded.metadata["dataset"]["name"]
                 raise ConfigError(f"--read=number: {trained_on} has no digits")
             read = "digit"
-        if not 0 <= min_confidence <= 1:  # true for NaN too
-            raise ConfigError(f"--min_confidence={min_confidence} is not from 0 to 1")
         self._loaded = loaded
         self._min_confidence = min_confidence
         self._read = read
@@ -155,9 +165,9 @@ class Reader:
         self._lock = threading.Lock()
 
     def classify(self, images: np.ndarray) -> np.ndarray:
-        """As `predict`; the images may be [N, 28, 28] too. Threads may call it."""
+        """As `predict`, and threads may call it."""
         with self._lock:  # one call at a time, as XLA uses all cores by itself
-            return predict(self._loaded, images.reshape(-1, 28, 28, 1))
+            return predict(self._loaded, images)
 
     def read_files(
         self,
@@ -173,23 +183,24 @@ class Reader:
           start: how many of the sources are left out, because they were read before.
 
         Yields:
-          A prediction for each source, in order.
+          A prediction for each source, in order. For an array (.npy) of N images, which
+          are read as they are, one for each, as pages 0 to N - 1.
 
         Raises:
           UserError: the stages of a picture cannot be written.
         """
         pool = ThreadPoolExecutor(_WORKERS)
-        waiting: collections.deque[Future[Prediction]] = collections.deque()
+        waiting: collections.deque[Future[list[Prediction]]] = collections.deque()
         labels = labels or {}
         try:
             left = itertools.islice(sources, start, None)
             for index, source in enumerate(left, start + 1):
                 label = labels.get(source.name)
-                waiting.append(pool.submit(self._read_file, index, source, label))
+                waiting.append(pool.submit(self._read_source, index, source, label))
                 if len(waiting) == _AHEAD:
-                    yield waiting.popleft().result()
+                    yield from waiting.popleft().result()
             while waiting:
-                yield waiting.popleft().result()
+                yield from waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -203,7 +214,12 @@ class Reader:
           dataset: N images and labels.
           count: how many images; if there are fewer, all of them.
           seed: chooses the images; the same seed chooses the same ones.
+
+        Raises:
+          ArgumentError: `count` or `seed` is too small.
         """
+        if count < 1 or seed < 0:
+            raise ArgumentError(f"count={count} or seed={seed} is too small")
         images, labels = dataset
         count = min(count, len(labels))
         chosen = np.random.default_rng(seed).choice(len(labels), count, replace=False)
@@ -217,7 +233,28 @@ class Reader:
             for i, row in zip(chosen, rows, strict=True)
         ]
 
-    def _read_file(self, index: int, source: Source, label: str | None) -> Prediction:
+    def _read_source(
+        self, index: int, source: Source, label: str | None
+    ) -> list[Prediction]:
+        from mnist_jax.reading.files import read_stack
+
+        try:
+            stack = None if source.error else read_stack(_place(source))
+        except PictureError:
+            stack = None  # the reason comes up again
+        if stack is None:
+            return [self._read_picture(index, source, label)]
+        rows, predictions = self.classify(stack), []
+        for page, (row, image) in enumerate(zip(rows, stack, strict=True)):
+            answer = self._answer(source.name, [self._digit(row, image)], label)
+            if image.min() == image.max():
+                answer = dataclasses.replace(answer, status="blank", digits=())
+            predictions.append(dataclasses.replace(answer, page=page))
+        return predictions
+
+    def _read_picture(
+        self, index: int, source: Source, label: str | None
+    ) -> Prediction:
         from mnist_jax.reading import layout, page_counts, pictures
 
         unread = 0
@@ -284,7 +321,7 @@ class Reader:
         )
 
     def _draw_stages(self, picture: "Image.Image", index: int, source: Source) -> None:
-        from mnist_jax.reading import pictures
+        from mnist_jax.reading import annotate, pictures
 
         assert self._stages_dir is not None
         stem = re.sub(r"[^\w.-]", "_", Path(source.name).stem, flags=re.ASCII)[:80]
@@ -293,8 +330,7 @@ class Reader:
             strip = pictures.stages_strip(picture)
         except Exception:  # reading it fails too, and says why
             strip = picture
-        with writing(repr(str(path))):
-            strip.save(path)
+        annotate.save_picture(strip, path)
 
 
 def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:
@@ -305,13 +341,19 @@ def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:
 
     Args:
       loaded: from `load.load_model`.
-      images: uint8 [N, 28, 28, 1], white ink on black, prepared as MNIST's images.
+      images: uint8 [N, 28, 28, 1], white ink on black, prepared as MNIST's images; or
+        [N, 28, 28], [N, 784], numbers from 0 to 1, and what else
+        `number_arrays.as_images` takes.
 
     Returns:
       float64 [N, C]; each row sums to 1.
+
+    Raises:
+      ArgumentError: the images have another shape or other numbers.
     """
     from mnist_jax.run.inference import predict_logits
 
+    images = as_images(images)
     count = len(images)
     # Each number of images compiles once more, so they are padded to a few numbers.
     size = next((size for size in _BATCH_SIZES if size >= count), count)
@@ -327,7 +369,11 @@ def load_picture(source: Source) -> "Image.Image":
     """Loads the picture of a source; returns and raises what `read_picture` does."""
     from mnist_jax.reading.files import read_picture
 
-    return read_picture(source.name if source.content is None else source.content)
+    return read_picture(_place(source))
+
+
+def _place(source: Source) -> str | bytes:
+    return source.name if source.content is None else source.content
 
 
 def _scale(box: Box, scale: float) -> Box:

@@ -15,8 +15,10 @@ import numpy as np
 from PIL import Image, ImageFilter
 from tqdm import tqdm
 
+from mnist_jax.datasets.arrays import check_images
 from mnist_jax.drawing import glyphs, unseen_styles
 from mnist_jax.drawing.glyphs import Glyph
+from mnist_jax.errors import ArgumentError
 from mnist_jax.reading.reader import MIN_CONFIDENCE
 from mnist_jax.simulation import scenes
 from mnist_jax.simulation.scenes import Rng
@@ -440,11 +442,18 @@ def samples(
     """Pictures of all conditions, styles and negatives.
 
     Args:
-      images: uint8 [N, 28, 28, 1], digits that no model was trained on.
+      images: uint8 [N, 28, 28, 1] or [N, 28, 28], that no model was trained on.
       labels: int [N].
       per_condition: how many pictures of each.
       seed: the same one gives the same pictures.
+
+    Raises:
+      ArgumentError: the images are others, or there are none, or no label for each.
     """
+    check_images(images[..., None] if images.ndim == 3 else images)
+    if not len(images) == len(labels) > 0 or per_condition < 1:
+        counts = f"got {len(images)}, {len(labels)} and {per_condition}"
+        raise ArgumentError(f"give images, a label for each, and a count: {counts}")
     for name, render in CONDITIONS.items():
         for index in range(per_condition):
             rng = _rng(seed, name, index)
