@@ -20,7 +20,14 @@ import numpy as np
 from mnist_jax.datasets.geometry import check_ink
 from mnist_jax.errors import ArgumentError, suggest
 from mnist_jax.reading.pictures import main_digit, to_mnist
-from mnist_jax.reading.pieces import Page, Piece, bounds, cut_lines, divide, find_lines
+from mnist_jax.reading.pieces import (
+    PageInk,
+    Piece,
+    bounds,
+    cut_lines,
+    divide,
+    find_lines,
+)
 
 Mode = Literal["auto", "digit", "number"]
 
@@ -147,7 +154,7 @@ def _main(ink: np.ndarray) -> Region:
 
 
 def _runs(
-    page: Page, line: Sequence[Piece], number: int
+    page: PageInk, line: Sequence[Piece], number: int
 ) -> dict[tuple[int, int], Region]:
     """The runs of pieces [i, j) of a line that may be a digit, by their size."""
     runs = {}
@@ -166,7 +173,7 @@ def _runs(
     return runs
 
 
-def _region(page: Page, pieces: Sequence[Piece], line: int) -> Region:
+def _region(page: PageInk, pieces: Sequence[Piece], line: int) -> Region:
     left, top, right, bottom = box = bounds(pieces)
     place = np.s_[top:bottom, left:right]
     own = np.isin(page.labels[place], [piece.label for piece in pieces])

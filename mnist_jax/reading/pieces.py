@@ -27,7 +27,7 @@ _WIDE, _WIDEST = 0.6, 16.0  # what may be several digits that touch
 _SMALLEST_PART = 0.1  # of a piece that is cut: that much of a stroke
 
 
-class Page(NamedTuple):
+class PageInk(NamedTuple):
     """A picture whose ink is divided into pieces."""
 
     ink: np.ndarray  # float32 [H, W]
@@ -78,7 +78,7 @@ def bounds(pieces: Sequence[Piece]) -> tuple[int, int, int, int]:
     )
 
 
-def divide(ink: np.ndarray) -> Page:
+def divide(ink: np.ndarray) -> PageInk:
     """Divides ink [H, W], of at most 1, into what hangs together, without specks."""
     from scipy import ndimage
 
@@ -102,7 +102,7 @@ def divide(ink: np.ndarray) -> Page:
     labels = np.where(soft, labels[tuple(nearest)], labels)
     # A stroke has two edges.
     stroke = 2 * strong.sum() / (strong & ~ndimage.binary_erosion(strong)).sum()
-    return Page(ink, labels, height, float(stroke))
+    return PageInk(ink, labels, height, float(stroke))
 
 
 def _pieces(labels: np.ndarray) -> list[Piece]:
@@ -115,7 +115,7 @@ def _pieces(labels: np.ndarray) -> list[Piece]:
     ]
 
 
-def find_lines(page: Page) -> list[list[Piece]]:
+def find_lines(page: PageInk) -> list[list[Piece]]:
     """Sorts pieces into lines, top to bottom, and in them from left to right.
 
     Each that is tall is linked with the nearest at its right that is beside it, so
@@ -170,7 +170,7 @@ def _distance(a: Piece, b: Piece) -> float:
     return float(np.hypot(across, down))
 
 
-def cut_lines(page: Page, lines: Sequence[Sequence[Piece]]) -> list[list[Piece]]:
+def cut_lines(page: PageInk, lines: Sequence[Sequence[Piece]]) -> list[list[Piece]]:
     """Cuts the pieces that are wide, in the page's map as well.
 
     What is wider than any number, and what comes after many pieces, is left whole, so
@@ -190,7 +190,7 @@ def cut_lines(page: Page, lines: Sequence[Sequence[Piece]]) -> list[list[Piece]]
     return cut
 
 
-def _cut(page: Page, piece: Piece) -> list[Piece]:
+def _cut(page: PageInk, piece: Piece) -> list[Piece]:
     place = np.s_[piece.top : piece.bottom, piece.left : piece.right]
     own = page.labels[place] == piece.label
     ink = np.where(own, page.ink[place], 0)
@@ -210,7 +210,7 @@ def _cut(page: Page, piece: Piece) -> list[Piece]:
 
 
 def _part(
-    page: Page, piece: Piece, mask: np.ndarray, label: int, cut: float | None
+    page: PageInk, piece: Piece, mask: np.ndarray, label: int, cut: float | None
 ) -> Piece:
     """Makes a part [h, w] of a piece a piece of its own."""
     place = np.s_[piece.top : piece.bottom, piece.left : piece.right]
