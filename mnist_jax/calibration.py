@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from mnist_jax.errors import ArgumentError
+
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """Finds the T for which softmax(logits / T) has the least cross-entropy.
@@ -15,7 +17,11 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
     Returns:
       T, from 0.1 to 10.
+
+    Raises:
+      ArgumentError: logits and labels are not as `check_answers` takes them.
     """
+    check_answers(logits, labels)
     from scipy import optimize
 
     def loss(log_temperature: float) -> float:
@@ -24,6 +30,34 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
     bounds = (np.log(0.1), np.log(10.0))
     return float(np.exp(optimize.minimize_scalar(loss, bounds=bounds).x))
+
+
+def check_answers(
+    logits: np.ndarray, labels: np.ndarray, num_classes: int | None = None
+) -> None:
+    """Checks logits and the labels that they are compared with.
+
+    Args:
+      logits: finite numbers [N, C], N > 0.
+      labels: integers [N], from 0 to C - 1.
+      num_classes: what C must be; None for any.
+
+    Raises:
+      ArgumentError: they are something else.
+    """
+    found = f"got {logits.dtype} {list(logits.shape)}"
+    if logits.ndim != 2 or not logits.size or logits.dtype.kind != "f":
+        raise ArgumentError(f"logits must be floats [N, C]: {found}")
+    if num_classes not in (None, logits.shape[1]):
+        raise ArgumentError(f"logits must be [N, {num_classes}]: {found}")
+    if not np.isfinite(logits).all():
+        raise ArgumentError("logits must be finite, and some are infinite or NaN")
+    if labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
+        found = f"got {labels.dtype} {list(labels.shape)}"
+        raise ArgumentError(f"labels must be integers [{len(logits)}]: {found}")
+    if labels.min() < 0 or labels.max() >= logits.shape[1]:
+        ends = f"got {labels.min()} to {labels.max()}"
+        raise ArgumentError(f"labels must be 0 to {logits.shape[1] - 1}: {ends}")
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -49,7 +83,12 @@ def wilson_interval(correct: int, count: int) -> tuple[float, float]:
     Args:
       correct: number of right answers.
       count: number of all answers, above 0.
+
+    Raises:
+      ArgumentError: there are fewer answers than right ones, or none.
     """
+    if not 0 <= correct <= count or not count:
+        raise ArgumentError(f"{correct} of {count} is no share")
     z = 1.959964
     share = correct / count
     centre = share + z * z / (2 * count)

@@ -119,13 +119,12 @@ def validate_config(config: ConfigDict) -> None:
         if isinstance(own, ConfigDict) and not isinstance(
             own.get("kwargs"), ConfigDict
         ):
-            raise ConfigError(
-                f"config.{group}.kwargs must be a ConfigDict of keyword arguments"
-            )
+            raise ConfigError(f"config.{group}.kwargs must be a ConfigDict")
     flat = flatten_config(config)
     for name in flat:
         if name not in FIELDS and not name.startswith(FREE_GROUPS):
-            raise ConfigError(f"config.{name}: no such field; {suggest(name, FIELDS)}")
+            hint = suggest(name, FIELDS, "configs/default.py")
+            raise ConfigError(f"config.{name}: no such field; {hint}")
     for name, field in FIELDS.items():
         if name in flat:
             check_field(name, field, flat[name])

@@ -6,13 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from mnist_jax.datasets.arrays import Dataset, hold_out
+from mnist_jax.datasets.arrays import Dataset, check_bytes, hold_out
 from mnist_jax.datasets.cache import load_dataset
 from mnist_jax.datasets.sources import DatasetSource, resolve_dataset
-from mnist_jax.datasets.split_expressions import parse_split
+from mnist_jax.datasets.split_overlap import check_held_out, explain_no_test
 from mnist_jax.datasets.stream import Stream
 from mnist_jax.drawing.made_images import add_made_images
-from mnist_jax.errors import ConfigError
 
 __all__ = ["Dataset", "Splits", "load_splits", "normalize"]
 
@@ -24,12 +23,13 @@ class Splits(NamedTuple):
     train: Dataset | Stream
     validation: Dataset | None
     test: Dataset
+    no_test_figure: str = ""  # why results on `test` would be no test; or ""
 
     def first(self, count: int) -> "Splits":
         """Returns the first `count` examples of each split, for a trial run."""
         validation = self.validation and self.validation.first(count)
         train, test = self.train.first(count), self.test.first(count)
-        return Splits(self.source, train, validation, test)
+        return self._replace(train=train, validation=validation, test=test)
 
     def digest(self) -> str:
         """Returns a SHA-256 (hex) over all arrays; a stream enters with its length."""
@@ -65,29 +65,25 @@ def load_splits(
     offline = config.offline_dataset
     source = resolve_dataset(config.dataset, **folders, offline_dataset=offline)
     split = config.train_split
-    train = load_dataset(source, split)
+    train, test = (load_dataset(source, s) for s in (split, config.test_split))
+    check_held_out(source, config)
     validation = None
     if config.validation and "validation" in source.splits:
-        if any(name == "validation" for name, _, _ in parse_split(source, split)):
-            raise ConfigError(
-                f"config.train_split = {split!r} trains on the validation split of "
-                f"{source.name}: leave that out, or set config.validation=0"
-            )
         validation = load_dataset(source, "validation")
     elif config.validation:
         train, validation = hold_out(train, config.validation, seed=0)
-    test = load_dataset(source, config.test_split)
     train = add_made_images(train, config.styled_digits, config.negatives)
-    return Splits(source, train, validation, test)
+    return Splits(source, train, validation, test, explain_no_test(source, config))
 
 
 def normalize(images: Any) -> Any:
     """Scales pixels from 0..255 to [0, 1].
 
     Args:
-      images: NumPy or JAX array of uint8 or float, any shape.
+      images: NumPy or JAX array of uint8, any shape; of others, the scale is unknown.
 
     Returns:
       float32 of the same shape.
     """
+    check_bytes(images)
     return images.astype(np.float32) / 255

@@ -7,8 +7,10 @@ Scripts print it without a traceback and exit with `exit_code` (see
 
 import difflib
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+_FEW = 140  # characters of a list of names that a line may show
 
 
 class UserError(Exception):
@@ -19,6 +21,12 @@ class UserError(Exception):
 
 class ConfigError(UserError):
     """A config or a flag that cannot be used."""
+
+    exit_code = 2
+
+
+class ArgumentError(UserError, ValueError):
+    """An argument of a function that has another shape, type or range than it must."""
 
     exit_code = 2
 
@@ -44,12 +52,45 @@ class Interrupted(UserError):  # noqa: N818  because it is not an error
         self.exit_code = 128 + signum
 
 
-def suggest(name: str, valid: Iterable[str]) -> str:
-    """Returns the end of an error line: the nearest valid name, then all valid ones."""
+def nearest(name: str, valid: Iterable[str]) -> list[str]:
+    """Returns the valid names that a user may have meant, at most three.
+
+    These are the names that end in `.NAME`; or else one that is spelled almost so; or
+    else some that are spelled a little like it.
+    """
     valid = sorted(valid)
-    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}(valid: {', '.join(valid)})"
+    if inner := [other for other in valid if other.endswith(f".{name}")]:
+        return inner[:3]
+    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.75)
+    return near or difflib.get_close_matches(name, valid, n=3, cutoff=0.6)
+
+
+def did_you_mean(names: Sequence[str]) -> str:
+    """Returns "did you mean a, b or c?" for one name or more; "" for none."""
+    if not names:
+        return ""
+    some = ", ".join(names[:-1])
+    return f"did you mean {some}{' or ' if some else ''}{names[-1]}?"
+
+
+def suggest(name: str, valid: Iterable[str], where: str = "") -> str:
+    """Returns the end of an error line: what may be meant, and all names, if few.
+
+    Args:
+      name: what is not valid.
+      valid: the names that are.
+      where: to read all names, if they are too many for a line.
+    """
+    valid = sorted(valid)
+    near = nearest(name, valid)
+    parts = [did_you_mean([repr(other) for other in near])] if near else []
+    if len(", ".join(valid)) <= _FEW:
+        parts.append(f"(valid: {', '.join(valid)})")
+    elif where:
+        parts.append(f"({where} lists all {len(valid)})")
+    elif not near:
+        parts.append(f"(valid: {', '.join(valid)})")
+    return " ".join(parts)
 
 
 def lookup(name: str, table: Mapping[str, Any], field: str, what: str = "") -> Any:

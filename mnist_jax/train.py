@@ -62,6 +62,7 @@ def train_and_evaluate(
     Returns:
       Mean metrics on test, or on validation where `read_test` is False: for digits
       `loss` (nats), `accuracy` (0 to 1), `correct` and `count`; see `over_seeds`.
+      Empty where test images are trained on: see `Splits.no_test_figure`.
 
     Raises:
       ConfigError, DataError, CheckpointError: before training, and nothing is lost.
@@ -121,7 +122,7 @@ def _run(
             state, validation = _train_epochs(run, data, state, totals)
             results = _finish(run, state, validation, read_test)
         if read_test:
-            console.summary(splits.source, over_seeds(results), folder)
+            console.summary(splits, over_seeds(results), folder)
         elif signum := agreed(stop.signum):
             # This run is complete, but the caller must not start the next trial.
             raise Interrupted(f"at its end, which is saved in {folder}", signum)
@@ -314,6 +315,7 @@ def _save(
     metadata = {
         "config": run.config.to_dict(),
         "dataset": run.splits.source.to_dict(),
+        "no_test_figure": run.splits.no_test_figure,
         "totals": {name: np.asarray(v).tolist() for name, v in totals.items()},
     }
     if temperature is not None:
@@ -328,7 +330,7 @@ def _finish(
 ) -> Results:
     """Verifies the saved state and evaluates on test, which is used nowhere else.
 
-    Returns each seed's results; those on validation where `read_test` is False.
+    Returns each seed's results; on validation without `read_test`; [] without a test.
     """
     step, last_step = steps_done_by(state), run.program.last_step
     run.checkpointer.verify(step)
@@ -339,6 +341,8 @@ def _finish(
     if not read_test:
         assert run.splits.validation is not None
         return validation or _measure(run, state, run.splits.validation)
+    if run.splits.no_test_figure:
+        return []
     results = _measure(run, state, run.splits.test)
     run.writer.write(step, named_scalars("test", results, run.config.seed))
     return results

@@ -1,6 +1,9 @@
 """Helpers that the tests of several rooms share."""
 
+import contextlib
+import io
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +42,32 @@ def run_python(code, timeout, **env):
         text=True,
         timeout=timeout,
     )
+
+
+def make_terminal(monkeypatch):
+    """Puts a terminal in the place of stderr, which keeps what it is sent.
+
+    Call it in the test, as pytest sets stderr anew after the fixtures.
+    """
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    return terminal
+
+
+@contextlib.contextmanager
+def full_disk(num_bytes=4096):
+    """Lets no file of this process grow beyond a number of bytes."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def made_dataset(count, seed=0):

@@ -13,7 +13,10 @@ import pytest
 from helpers import made_dataset
 
 from mnist_jax import evaluate, ops, train
+from mnist_jax.analysis import splits
 from mnist_jax.calibration import log_softmax
+from mnist_jax.checkpoint.export import export_model
+from mnist_jax.checkpoint.load import load_model
 from mnist_jax.checkpoint.save import Checkpointer
 from mnist_jax.data import Dataset, load_splits
 from mnist_jax.datasets.batches import epoch_indices
@@ -469,3 +472,49 @@ def test_the_shapes_of_a_state_need_no_state(run):
     assert jax.tree.structure(shapes) == jax.tree.structure(state)
     for shape, leaf in zip(*map(jax.tree.leaves, (shapes, state)), strict=True):
         assert (shape.shape, shape.dtype) == (leaf.shape, leaf.dtype)
+
+
+def test_a_run_that_trains_on_test_images_gives_no_test_figure(
+    tiny_config, tmp_path, capsys
+):
+    tiny_config.train_split = "train[:400]+test[:50%]"
+    tiny_config.num_epochs = 1
+    tiny_config.optimizer.warmup_epochs = 0.0
+    workdir = tmp_path / "run"
+    result = train.train_and_evaluate(tiny_config, workdir, console=Console())
+    assert result == {}
+    printed = " ".join(capsys.readouterr().out.split())
+    why = (
+        "200 of the 400 images of config.test_split = 'test' are also in "
+        "config.train_split = 'train[:400]+test[:50%]'"
+    )
+    assert printed.count(f"no test figure is given: {why}") == 2
+    assert "images right" not in printed
+    records = read_metrics(workdir)
+    assert "validation/accuracy" in records[-1]
+    assert not any(key.startswith("test/") for r in records for key in r)
+
+    loaded = load_model(workdir)
+    assert loaded.metadata["no_test_figure"] == why
+    export_model(loaded, workdir, tmp_path / "small")
+    small = load_model(tmp_path / "small")
+    assert small.metadata["no_test_figure"] == why
+    for split in (None, "test"):
+        with pytest.raises(ConfigError, match=r"no test figure.*--split=validation"):
+            splits.load_split(small, split=split)
+    assert splits.load_split(loaded, split="validation").note == ""
+    assert splits.load_split(loaded, split="test[50%:]").note == ""
+    note = splits.load_split(loaded, split="test[:75%]").note
+    assert note.startswith("200 of these images are in config.train_split")
+    assert "this is no test" in note
+    # A checkpoint of an older version does not say so by itself.
+    del loaded.metadata["no_test_figure"]
+    with pytest.raises(ConfigError, match="no test figure"):
+        splits.load_split(loaded)
+
+
+def test_a_run_of_the_usual_splits_has_a_test_figure(trained_workdir):
+    loaded = load_model(trained_workdir)
+    assert loaded.metadata["no_test_figure"] == ""
+    assert splits.load_split(loaded).note == ""
+    assert "600 of these images" in splits.load_split(loaded, split="train").note

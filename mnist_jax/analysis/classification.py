@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mnist_jax.calibration import (
+    check_answers,
     confusion_matrix,
     log_softmax,
     show_confidence,
@@ -117,7 +118,11 @@ def score_answers(
       logits: float [N, C].
       labels: int [N].
       class_names: C names.
+
+    Raises:
+      ArgumentError: shapes or numbers are others: see `calibration.check_answers`.
     """
+    check_answers(logits, labels, len(class_names))
     log_probabilities = log_softmax(logits)
     answers = log_probabilities.argmax(-1)
     confidences = np.exp(log_probabilities.max(-1))

@@ -21,6 +21,8 @@ import numpy as np
 from mnist_jax.analysis import camera_corruptions as camera
 from mnist_jax.analysis import overlay_corruptions as overlay
 from mnist_jax.analysis import shape_corruptions as shape
+from mnist_jax.datasets.arrays import check_images
+from mnist_jax.errors import ArgumentError, suggest
 
 SEVERITIES = (1, 2, 3, 4, 5)
 PAPER_SEVERITY = 3  # the strength of MNIST-C
@@ -179,7 +181,15 @@ def corrupt(images: np.ndarray, name: str, severity: int, first: int = 0) -> np.
 
     Returns:
       uint8 [N, 28, 28, 1].
+
+    Raises:
+      ArgumentError: there is no such corruption or severity, or images are others.
     """
+    check_images(images)
+    if name not in CORRUPTIONS:
+        raise ArgumentError(f"no corruption {name!r}: {suggest(name, CORRUPTIONS)}")
+    if severity not in SEVERITIES:
+        raise ArgumentError(f"severity={severity!r} is not a whole number, 1 to 5")
     corruption = CORRUPTIONS[name]
     level = corruption.levels[severity - 1]
     parts = []

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 
 import numpy as np
 
+from mnist_jax.checkpoint.atomic import atomic_file
 from mnist_jax.errors import ConfigError, UserError
+from mnist_jax.local_files import writing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,17 +77,22 @@ def _styled(draw: Callable[P, "Figure"]) -> Callable[P, "Figure"]:
 
 
 def save_figure(figure: "Figure", path: str | Path) -> None:
-    """Writes a figure; the suffix of `path` (.png, .pdf, .svg ...) chooses the format.
+    """Writes a figure, whole or not at all; its suffix (.png, .pdf) is the format.
 
     Raises:
       UserError: it cannot be written there, or in that format.
     """
+    what = f"the figure {str(path)!r}"
+    suffix = Path(path).suffix.lower().removeprefix(".") or None
+    style: Any = {"format": suffix, "bbox_inches": "tight", "pad_inches": 0.2}
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=160, bbox_inches="tight", pad_inches=0.2)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UserError(f"cannot write the figure {str(path)!r}: {reason}") from error
+        with writing(what):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            with atomic_file(Path(path)) as file:
+                figure.savefig(file, dpi=160, **style)
+    except ValueError as error:  # matplotlib does not know the format
+        reason = str(error).splitlines()[0]
+        raise UserError(f"cannot write {what}: {reason}") from error
 
 
 def check_format(path: str | Path) -> None:
@@ -251,7 +258,8 @@ def draw_predictions(predicted: Sequence["Prediction"]) -> "Figure":
                 colour = _GREEN if p.is_right else _RED
             wrong = f", not {p.label}" if colour == _RED else ""
             if len(p.digits) > 1:
-                lines.insert(1, f"in {_shorten(p.text + wrong, 20)}")
+                text = p.text.replace("\n", " ")
+                lines.insert(1, f"in {_shorten(text + wrong, 20)}")
             else:
                 above += wrong
             below = "\n".join(lines)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mnist_jax.analysis.classification import NUM_BINS
 from mnist_jax.analysis.corruptions import PAPER_SEVERITY, SEVERITIES
-from mnist_jax.errors import UserError
+from mnist_jax.checkpoint.atomic import atomic_file
+from mnist_jax.local_files import writing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -93,18 +94,14 @@ class Results(NamedTuple):
 
 
 def write_page(results: Results, path: Path) -> None:
-    """Writes the page.
+    """Writes the page; if that fails, the old one is left as it was.
 
     Raises:
       UserError: it cannot be written there.
     """
     page = to_html(results)
-    try:
-        path.write_text(page, "utf-8")
-    except OSError as error:
-        raise UserError(
-            f"cannot write {str(path)!r}: {error.strerror or error}"
-        ) from error
+    with writing(repr(str(path))), atomic_file(path) as file:
+        file.write(page.encode())
 
 
 def to_html(results: Results) -> str:
@@ -232,6 +229,8 @@ def _protocol(r: Results) -> list[str]:
             f"The weights{average} are the last that were saved, of a schedule fixed "
             "beforehand: neither step nor seed was chosen by what is shown here."
         )
+    if why := r.loaded.metadata.get("no_test_figure"):
+        lines.append(f"No test figure is given: {why}.")
     lines.append("Every image of the split counts, once.")
     return lines
 

@@ -7,6 +7,7 @@ from mnist_jax.config import ConfigDict
 from mnist_jax.data import Dataset, load_splits
 from mnist_jax.datasets.cache import load_dataset
 from mnist_jax.datasets.sources import DatasetSource, resolve_dataset
+from mnist_jax.datasets.split_overlap import count_shared, explain_no_test
 from mnist_jax.errors import ConfigError, DataError
 from mnist_jax.evaluate import evaluate, make_eval_step
 from mnist_jax.models.ensemble import Ensemble
@@ -19,6 +20,7 @@ class LabelledSplit(NamedTuple):
     source: DatasetSource
     name: str  # such as "mnist/test"
     dataset: Dataset
+    note: str = ""  # that the model was trained on some of it; or ""
 
 
 def load_split(
@@ -41,7 +43,8 @@ def load_split(
       manual_dir: folder with the original archives, if there is one.
 
     Raises:
-      ConfigError: "validation" is asked for, and the run held out no such images.
+      ConfigError: "validation" is asked for, and the run held out no such images; or
+        the test split is asked for, and the run trained on some of it.
       DataError: the data cannot be loaded, or has other classes than the model.
     """
     trained_on = loaded.metadata["dataset"]
@@ -59,7 +62,39 @@ def load_split(
             raise ConfigError(f"the run held out no images of {source.name}")
         held_out = load_held_out(loaded, data_dir, manual_dir)
         return LabelledSplit(source, f"{source.name}/validation", held_out)
-    return LabelledSplit(source, f"{source.name}/{split}", load_dataset(source, split))
+    note = ""
+    if source.name == trained_on["name"]:
+        if split == loaded.config.test_split:
+            _check_test(loaded, source)
+        note = _trained_note(loaded, source, split)
+    data = load_dataset(source, split)
+    return LabelledSplit(source, f"{source.name}/{split}", data, note)
+
+
+def _check_test(loaded: Loaded, source: DatasetSource) -> None:
+    """Refuses a test on what was trained on, of old checkpoints too."""
+    if why := explain_no_test(source, loaded.config):
+        held_out = loaded.config.get("validation", 0)
+        instead = "--split=validation has images that were held out, and " * bool(
+            held_out
+        )
+        raise ConfigError(
+            f"no test figure is given: {why}; {instead}--dataset=NAME names other data"
+        )
+
+
+def _trained_note(loaded: Loaded, source: DatasetSource, split: str) -> str:
+    train_split = loaded.config.train_split
+    if not (shared := count_shared(source, split, train_split)):
+        return ""
+    held_out = loaded.config.get("validation", 0)
+    but = ""
+    if held_out and "validation" not in source.splits:
+        but = f", but for the {held_out:,} held out of that"
+    return (
+        f"{shared:,} of these images are in config.train_split = {train_split!r}, "
+        f"which the model was trained on{but}: this is no test"
+    )
 
 
 def load_held_out(

@@ -24,6 +24,7 @@ import numpy as np
 
 from mnist_jax import train
 from mnist_jax.checkpoint.atomic import replace_text
+from mnist_jax.checkpoint.read import read_intact, select_steps
 from mnist_jax.config import ConfigDict, validate_config
 from mnist_jax.errors import ConfigError
 from mnist_jax.optimizer import create_optimizer
@@ -51,6 +52,7 @@ class Result(NamedTuple):
     seeds: list[int]
     accuracy: np.ndarray  # [S], 0 to 1
     loss: np.ndarray  # [S], nats
+    no_test_figure: str = ""  # why the cell's results on test would be no test; or ""
 
 
 class Paired(NamedTuple):
@@ -245,12 +247,19 @@ def run_cell(
         first, count = cell.config.seed, cell.config.num_seeds
         ends = [f"/seed_{first + i}" for i in range(count)] if count > 1 else [""]
         each = {k: [record[f"validation/{k}{e}"] for e in ends] for k in _METRICS}
-        saved = {"config": json.loads(config_to_json(cell.config)), **each}
+        metadata, _, _ = read_intact(folder, select_steps(folder, None), lambda m: ())
+        saved = {
+            "config": json.loads(config_to_json(cell.config)),
+            "no_test_figure": metadata["no_test_figure"],
+            **each,
+        }
         replace_text(path, json.dumps(saved, indent=2))
     saved = json.loads(path.read_text())
     check_same_config(saved["config"], cell.config)
     seeds = [cell.config.seed + i for i in range(len(saved["accuracy"]))]
-    return Result(cell.name, seeds, *(np.array(saved[k]) for k in _METRICS))
+    accuracy, loss = (np.array(saved[k]) for k in _METRICS)
+    why = saved.get("no_test_figure", "")
+    return Result(cell.name, seeds, accuracy, loss, why)
 
 
 _METRICS = ("accuracy", "loss")
@@ -281,12 +290,15 @@ def compare_paired(
 def format_sweep(results: Sequence[Result], baseline: int = 0) -> str:
     """Returns the tables of accuracy and of loss, 80 columns wide."""
     chosen = find_best(results)
+    data = "On images held out of training; the test split was not looked at."
+    if why := _no_test_figure(results):
+        data = f"On images held out of training. No test figure can be given: {why}."
     lines = [
         *_table(results, baseline, chosen, "accuracy", "accuracy %", 100, 3),
         "",
         *_table(results, baseline, chosen, "loss", "loss", 1, 4),
         "",
-        "On images held out of training; the test split was not looked at.",
+        *textwrap.wrap(data, 80),
     ]
     if (count := len(results) - 1) > 1:
         lines += [
@@ -294,6 +306,11 @@ def format_sweep(results: Sequence[Result], baseline: int = 0) -> str:
             f"p is of one comparison with the baseline, and there are {count}.",
         ]
     return "\n".join(lines)
+
+
+def _no_test_figure(results: Sequence[Result]) -> str:
+    """Returns the first reason: what is trained on is the same in all cells."""
+    return next(filter(None, (result.no_test_figure for result in results)), "")
 
 
 def _table(
@@ -346,6 +363,7 @@ def write_results(results: Sequence[Result], workdir: Path, baseline: int = 0) -
         "versions": {"python": platform.python_version(), "jax": jax.__version__},
         "baseline": results[baseline].name,
         "best": results[find_best(results)].name,
+        "no_test_figure": _no_test_figure(results),
         "cells": [
             {
                 "name": r.name,

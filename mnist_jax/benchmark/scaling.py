@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from tqdm import tqdm
 
 from mnist_jax.benchmark.measure import model_flops_of
 from mnist_jax.benchmark.workloads import Spread, Workload, format_number, train_for
@@ -223,7 +224,8 @@ def _curve(
     work: Callable[[float], float],
 ) -> Curve:
     """Measures at all values; the line is in proportion to `work`, from `base` on."""
-    costs = {value: cost(value) for value in values}
+    bar = tqdm(values, name, leave=False, disable=None)
+    costs = {value: cost(value) for value in bar}
     unit_cost = costs[base].median / work(base)
     points = (Point(value, costs[value], unit_cost * work(value)) for value in values)
     return Curve(name, unit, tuple(points))

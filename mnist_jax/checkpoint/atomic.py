@@ -18,21 +18,23 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Opens a temporary file, which becomes `path` if the block ends without an error.
 
     After an error it is removed. It is not synced to the disk, so a power cut may lose
-    it: use it for files that can be made again.
+    it: use it for files that can be made again. A link stays, and what it leads to is
+    replaced. A pipe or a device stays too, and is written at once.
 
     Raises:
       OSError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        with open(path, "wb") as file:
+            yield file
+        return
+    temporary = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}")
+    with _removed_after_errors(temporary):
         # Not by `tempfile`, whose files other users may not read.
         with open(temporary, "xb") as file:
             yield file
         os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -44,10 +46,21 @@ def replace_text(path: Path, text: str) -> None:
       OSError: the new file cannot be written; the old one stays.
     """
     temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text)
-    sync(temporary)
-    temporary.replace(path)
+    with _removed_after_errors(temporary):
+        temporary.write_text(text)
+        sync(temporary)
+        temporary.replace(path)
     sync(path.parent)
+
+
+@contextlib.contextmanager
+def _removed_after_errors(temporary: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
 
 
 def sync(path: Path) -> None:

@@ -1,18 +1,19 @@
 """Exports a trained model as a small checkpoint: only weights, in half precision."""
 
-import shutil
+import contextlib
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
+from mnist_jax.checkpoint.atomic import replace_text
 from mnist_jax.checkpoint.load import Loaded
 from mnist_jax.checkpoint.save import Checkpointer
 from mnist_jax.errors import ConfigError
-from mnist_jax.run.workdir import has_run, write_config
+from mnist_jax.run.workdir import clear_run, has_run, write_config
 
 # The metadata of a run's checkpoint that still holds when only its weights are kept.
-_KEPT = ("config", "dataset", "temperature")
+_KEPT = ("config", "dataset", "no_test_figure", "temperature")
 
 
 def export_model(loaded: Loaded, source: Path, workdir: Path) -> None:
@@ -32,6 +33,15 @@ def export_model(loaded: Loaded, source: Path, workdir: Path) -> None:
     """
     if has_run(workdir):
         raise ConfigError(f"{str(workdir)!r} holds a run: name another folder")
+    try:
+        _write(loaded, source, workdir)
+    except BaseException:
+        with contextlib.suppress(Exception):
+            clear_run(workdir)  # or else the next try would find a run there
+        raise
+
+
+def _write(loaded: Loaded, source: Path, workdir: Path) -> None:
     weights = jax.tree.map(lambda v: jnp.asarray(v, jnp.float16), loaded.variables)
     state = {"step": jnp.int32(loaded.step), **weights}
     metadata = {k: loaded.metadata[k] for k in _KEPT if k in loaded.metadata}
@@ -46,7 +56,8 @@ def export_model(loaded: Loaded, source: Path, workdir: Path) -> None:
         checkpointer.verify(loaded.step)
     # Orbax writes the folder's path into this file, which is private as well.
     for note in (workdir / "checkpoints").rglob("commit_success.txt"):
-        note.write_text("Checkpoint commit was successful\n")
+        replace_text(note, "Checkpoint commit was successful\n")
     write_config(workdir, loaded.config)
     if (source / "metrics.jsonl").exists():
-        shutil.copy(source / "metrics.jsonl", workdir)
+        text = (source / "metrics.jsonl").read_text("utf-8", "replace")
+        replace_text(workdir / "metrics.jsonl", text)

@@ -22,9 +22,10 @@ from mnist_jax.checkpoint.read import (
     select_steps,
 )
 from mnist_jax.config import ConfigDict
-from mnist_jax.errors import CheckpointError, ConfigError
+from mnist_jax.errors import ArgumentError, CheckpointError, ConfigError
 from mnist_jax.models.create import Model
 from mnist_jax.models.ensemble import Ensemble
+from mnist_jax.parallel.jax_options import check_options
 from mnist_jax.run.stored_config import check_stored_config, config_from_dict
 from mnist_jax.tasks import DIGITS, Task, find_task
 
@@ -65,7 +66,12 @@ def load_model(
 
     Raises:
       CheckpointError: there is no checkpoint, or none can be used.
+      ArgumentError: `which` is another word.
+      ConfigError: an option of JAX is not what this code is written for.
     """
+    if which not in ("latest", "best"):
+        raise ArgumentError(f"which={which!r} is neither 'latest' nor 'best'")
+    check_options()
     steps = select_steps(workdir, None)
     if which == "best":
         steps = _best_first(workdir, steps)

@@ -19,6 +19,7 @@ import numpy as np
 import mnist_jax
 from mnist_jax.checkpoint.format import FORMAT_VERSION, Metadata, digest, seal
 from mnist_jax.errors import CheckpointError
+from mnist_jax.local_files import is_locked, local_path
 
 # Steps are deleted in two parts: a rename into this folder, which is atomic, and later
 # the removal of its content.
@@ -32,7 +33,7 @@ class _DamagedError(Exception):
 def checkpoints_folder(workdir: str | Path) -> Path:
     """Returns the folder that has a folder for each saved step of a run."""
     # Resolved, as Orbax refuses relative paths, and TensorStore those with "..".
-    return Path(workdir).resolve() / "checkpoints"
+    return Path(local_path(workdir)).resolve() / "checkpoints"
 
 
 def saved_steps(directory: Path) -> list[int]:
@@ -53,17 +54,23 @@ def select_steps(workdir: str | Path, step: int | None) -> list[int]:
       CheckpointError: there are none, or `step` is not among them.
     """
     shown = repr(str(workdir))
-    if not Path(workdir).is_dir():
+    if not Path(local_path(workdir)).is_dir():
         raise CheckpointError(
             f"no folder {shown}; train first: python scripts/train.py "
             f"--workdir={workdir}"
         )
+    steps = saved_steps(checkpoints_folder(workdir))
+    if not steps and step is None and is_locked(local_path(workdir)):
+        raise CheckpointError(
+            f"the run in {shown} is under way and has saved no checkpoint yet: try "
+            "again later; it saves after each config.checkpoint_every_epochs epochs"
+        )
     if not checkpoints_folder(workdir).is_dir():
         raise CheckpointError(f"{shown} holds no run: it has no folder 'checkpoints'")
-    steps = saved_steps(checkpoints_folder(workdir))
     if not steps:
         raise CheckpointError(
-            f"{shown} holds no complete checkpoint: training ended before its first"
+            f"{shown} holds no complete checkpoint: training ended before its first; "
+            "go on with train.py --resume"
         )
     if step is not None and step not in steps:
         raise CheckpointError(

@@ -44,6 +44,7 @@ from mnist_jax.checkpoint.read import (
     select_steps,
 )
 from mnist_jax.errors import CheckpointError
+from mnist_jax.parallel.jax_options import compared_options
 
 PyTree = Any
 
@@ -108,7 +109,7 @@ class Checkpointer:
         except OSError as error:
             raise CheckpointError(
                 f"cannot write to {str(workdir)!r}: {error.strerror or error}; "
-                "choose another --workdir"
+                "name another folder"
             ) from error
         self._scores = {
             step: read_score(self._directory / str(step))
@@ -152,7 +153,8 @@ class Checkpointer:
         Args:
           state: arrays, with a leaf `step`; may be donated as soon as this returns.
           metadata: what else is needed to use the weights, such as `config` and
-            `dataset`, as JSON values. Versions, device, metrics and digests are added.
+            `dataset`, as JSON values. Versions, device, JAX's options, metrics and
+            digests are added.
           metrics: means on validation. A value that is not finite is stored as null.
           score: the best step is the one with the highest score. A step whose score is
             None or not finite is never the best.
@@ -182,6 +184,7 @@ class Checkpointer:
                 "score": _finite(score),
                 "versions": versions(),
                 "device": device,
+                "options": compared_options(),
                 "leaves": {path: describe(leaves[path], host[path]) for path in host},
             }
         )

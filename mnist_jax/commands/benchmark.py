@@ -19,20 +19,24 @@ costs against batch size, epochs, the width of the model, seeds and devices.
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from absl import flags
 from ml_collections import config_flags
+from tqdm import tqdm
 
 from mnist_jax.commands.parse_flags import refuse_arguments
 from mnist_jax.commands.run_command import run_command
 from mnist_jax.commands.shared_flags import (
     define_config_flag,
     define_device_flag,
+    define_path_flag,
 )
 from mnist_jax.config import ConfigDict, validate_config
-from mnist_jax.errors import ConfigError, UserError
+from mnist_jax.errors import ConfigError
+from mnist_jax.local_files import make_folder
 
 if TYPE_CHECKING:
     from mnist_jax.benchmark.workloads import Workload
@@ -68,23 +72,20 @@ _DEVICE = define_device_flag(_FLAGS)
 _JSON = flags.DEFINE_bool(
     "json", False, "Print JSON, with versions and machine.", flag_values=_FLAGS
 )
-_PROFILE_DIR = flags.DEFINE_string(
-    "profile_dir",
-    None,
-    "Folder for a trace of training, which xprof reads.",
-    flag_values=_FLAGS,
+_PROFILE_DIR = define_path_flag(
+    _FLAGS, "profile_dir", None, "Folder for a trace of training, which xprof reads."
 )
 _COMPARE = flags.DEFINE_list(
     "compare", [], "Some of: keras, torch, flax.", flag_values=_FLAGS
 )
-_PEER_PYTHON = flags.DEFINE_string(
+_PEER_PYTHON = define_path_flag(
+    _FLAGS,
     "peer_python",
     None,
     "Interpreter that has keras and torch; by default this one.",
-    flag_values=_FLAGS,
 )
-_GROWTH = flags.DEFINE_string(
-    "growth", None, "File for the figure (.png, .pdf, .svg).", flag_values=_FLAGS
+_GROWTH = define_path_flag(
+    _FLAGS, "growth", None, "File for the figure (.png, .pdf, .svg)."
 )
 
 
@@ -115,9 +116,11 @@ def main(arguments: list[str]) -> None:
     results: dict[str, Any] = {}
     if names:
         _show(f"\n{measure.HEADER}")
-    for name, result in measurements:
-        results[name] = dataclasses.asdict(result)
-        _show(measure.format_result(name, result))
+    with tqdm(None, "measuring", len(names), leave=False, disable=None) as bar:
+        for name, result in measurements:
+            results[name] = dataclasses.asdict(result)
+            _show(measure.format_result(name, result))
+            bar.update()
     if _COMPARE.value:
         results["compare"] = _compare(workload)
     if _GROWTH.value:
@@ -137,13 +140,9 @@ def _check_flags(config: ConfigDict) -> None:
     if _PROFILE_DIR.value and _ONLY.value and "training" not in _ONLY.value:
         raise ConfigError("--profile_dir is a trace of training: add it to --only")
     if _PROFILE_DIR.value:
-        try:
-            Path(_PROFILE_DIR.value).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"cannot write to --profile_dir={_PROFILE_DIR.value}: {error.strerror}"
-            ) from error
+        make_folder(_PROFILE_DIR.value, f"--profile_dir={_PROFILE_DIR.value}")
     if _GROWTH.value:
+        make_folder(Path(_GROWTH.value).parent, f"--growth={_GROWTH.value}")
         from mnist_jax.analysis import plots
 
         plots.check_format(_GROWTH.value)
@@ -175,6 +174,7 @@ def _compare(workload: "Workload") -> dict[str, Any]:
     """Compares with the peers of --compare, and shows the table."""
     from mnist_jax.benchmark import compare
 
+    _show(f"\ncompare  with {', '.join(_COMPARE.value)}; each is started first")
     comparison = compare.compare_with_peers(
         workload, _COMPARE.value, _PEER_PYTHON.value
     )
@@ -201,12 +201,13 @@ def _measure_growth(workload: "Workload") -> list[dict[str, Any]]:
 def _show(text: str) -> None:
     """Prints a text, unless --json asks for JSON alone."""
     if not _JSON.value:
-        print(text, flush=True)
+        tqdm.write(text, file=sys.stdout)  # above a bar of progress, if there is one
+        sys.stdout.flush()
 
 
 def run() -> NoReturn:
     """Runs the command as a process: see `run_command`."""
-    run_command(main, _FLAGS)
+    run_command(main, _FLAGS, needs_stdout=lambda: True)
 
 
 if __name__ == "__main__":

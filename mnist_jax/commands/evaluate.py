@@ -31,11 +31,12 @@ from mnist_jax.commands.shared_flags import (
     define_checkpoint_flags,
     define_data_dir_flags,
     define_device_flag,
+    define_paths_flag,
     define_process_flags,
     join_processes,
 )
 from mnist_jax.errors import ConfigError
-from mnist_jax.run import inference
+from mnist_jax.local_files import check_can_write
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,11 +48,11 @@ if TYPE_CHECKING:
     from mnist_jax.checkpoint.load import Loaded
 
 _FLAGS = flags.FlagValues()
-_WORKDIR = flags.DEFINE_multi_string(
+_WORKDIR = define_paths_flag(
+    _FLAGS,
     "workdir",
     ["checkpoints/default"],
     "Folder of a training run; several to rank.",
-    flag_values=_FLAGS,
 )
 _CHECKPOINT, _TRUST_CODE = define_checkpoint_flags(_FLAGS)
 _SPLIT = flags.DEFINE_string(
@@ -113,11 +114,7 @@ def main(arguments: list[str]) -> None:
     which, trust_code = _CHECKPOINT.value, _TRUST_CODE.value
     loaded = load.load_classifier(workdir, which, trust_code=trust_code)
     if _PICTURES.value:
-        from mnist_jax.simulation import simulator
-
-        held_out = splits.load_held_out(loaded, _DATA_DIR.value, _MANUAL_DIR.value)
-        found = simulator.measure_conditions(loaded, *held_out, _PICTURES.value)
-        print(simulator.format_conditions(found))
+        _read_pictures(workdir, loaded, _PICTURES.value)
         return
     split = splits.load_split(
         loaded,
@@ -126,7 +123,32 @@ def main(arguments: list[str]) -> None:
         data_dir=_DATA_DIR.value,
         manual_dir=_MANUAL_DIR.value,
     )
+    _check_targets(workdir)
     _evaluate(workdir, loaded, split)
+
+
+def _read_pictures(workdir: str, loaded: "Loaded", per_condition: int) -> None:
+    """Makes pictures, reads them, and prints a line for each condition."""
+    from mnist_jax.analysis import splits
+    from mnist_jax.simulation import simulator
+
+    held_out = splits.load_held_out(loaded, _DATA_DIR.value, _MANUAL_DIR.value)
+    print(f"model        {workdir}, step {loaded.step:,}")
+    print(f"pictures     {per_condition:,} of each condition\n", flush=True)
+    found = simulator.measure_conditions(loaded, *held_out, per_condition)
+    print(simulator.format_conditions(found))
+
+
+def _check_targets(workdir: str) -> None:
+    """Raises an error now, and not after all the work, if it cannot write files."""
+    from mnist_jax.parallel import shards
+
+    folder = f"into --workdir={workdir}"
+    if _FIGURES.value and shards.is_primary():
+        figures = Path(workdir) / "figures"
+        check_can_write(figures, f"figures {folder}", "--nofigures leaves them out")
+    if _REPORT.value and shards.is_primary():
+        check_can_write(workdir, f"report.html {folder}", "or leave --report out")
 
 
 def _rank() -> None:
@@ -159,7 +181,10 @@ def _evaluate(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
     """Prints the report on one run, and writes its figures and its page."""
     from mnist_jax.analysis import classification, splits
     from mnist_jax.parallel import shards
+    from mnist_jax.run import inference
 
+    if not _JSON.value:
+        _print_head(workdir, loaded, split)
     num_shards = loaded.config.get("num_shards", 1)
     logits = inference.predict_loaded(loaded, split.dataset.images, num_shards)
     class_names = list(split.source.class_names)
@@ -167,13 +192,13 @@ def _evaluate(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
     found = _Findings(
         classification.score_answers(logits, split.dataset.labels, class_names),
         splits.evaluate_members(loaded, split.dataset),
-        splits.fallback_note(loaded),
+        "; ".join(filter(None, (splits.fallback_note(loaded), split.note))),
         _measure_corruptions(loaded, split) if _CORRUPTIONS.value else None,
     )
     if _JSON.value:
         _print_json(workdir, loaded, split, found)
     else:
-        _print_table(workdir, loaded, split, found)
+        _print_table(found)
     if (_FIGURES.value or _REPORT.value) and shards.is_primary():
         written = _write_files(workdir, loaded, split, found)
         print("\n" + "\n".join(written), file=sys.stderr if _JSON.value else sys.stdout)
@@ -184,19 +209,21 @@ class _Findings(NamedTuple):
 
     evaluation: "Evaluation"
     members: dict[str, float]  # of an ensemble, each by itself; else empty
-    note: str  # that it was trained on other data than its config names; else ""
+    note: str  # that it was trained on other data than it should, or on these; or ""
     robustness: "Robustness | None"
 
 
 def _print_json(
     workdir: str, loaded: "Loaded", split: "LabelledSplit", found: _Findings
 ) -> None:
+    from mnist_jax.analysis import splits
+
     head = {
         "workdir": workdir,
         "step": loaded.step,
         "evaluated_on": split.name,
         "trained_on": loaded.metadata["dataset"]["name"],
-        "note": found.note,
+        "note": splits.fallback_note(loaded),
         "class_names": list(split.source.class_names),
     }
     report = head | found.evaluation.to_dict()
@@ -207,19 +234,24 @@ def _print_json(
     print(json.dumps(report, indent=2))
 
 
-def _print_table(
-    workdir: str, loaded: "Loaded", split: "LabelledSplit", found: _Findings
-) -> None:
+def _print_head(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
+    """Prints what is measured, before that takes its time."""
+    from mnist_jax.analysis import splits
+
     print(f"model        {workdir}, step {loaded.step:,}")
     _print_wrapped("data", f"{split.name}: {split.source.description}")
-    if found.note:
-        _print_wrapped("WARNING", found.note)
+    if note := splits.fallback_note(loaded):
+        _print_wrapped("WARNING", note)
     if loaded.temperature != 1:
         _print_wrapped(
             "temperature",
             f"{loaded.temperature:.3f}, by which logits are divided: loss and "
             "calibration are with it, and train.py's loss was without",
         )
+    sys.stdout.flush()
+
+
+def _print_table(found: _Findings) -> None:
     if members := found.members:
         _print_wrapped(
             "members",
@@ -236,7 +268,7 @@ def _write_files(
     workdir: str, loaded: "Loaded", split: "LabelledSplit", found: _Findings
 ) -> list[str]:
     """Writes the figures and the page; returns a line for each to be printed."""
-    from mnist_jax.analysis import plots, results_page
+    from mnist_jax.analysis import plots, results_page, splits
 
     figures = _draw(workdir, found.evaluation, split, found.robustness)
     written = []
@@ -252,7 +284,7 @@ def _write_files(
             checkpoint=_CHECKPOINT.value,
             evaluated_on=split.name,
             description=split.source.description,
-            warning=found.note,
+            warning=splits.fallback_note(loaded),
             evaluation=found.evaluation,
             members=found.members,
             robustness=found.robustness,
@@ -269,14 +301,21 @@ def _print_wrapped(label: str, text: str) -> None:
 
 
 def _measure_corruptions(loaded: "Loaded", split: "LabelledSplit") -> "Robustness":
+    from tqdm import tqdm
+
     from mnist_jax.analysis import corruptions
+    from mnist_jax.run import inference
 
-    def answer(images: "np.ndarray") -> "np.ndarray":
-        logits = inference.predict_loaded(loaded, images)
-        return logits.argmax(-1)
+    count = 1 + len(corruptions.CORRUPTIONS) * len(corruptions.SEVERITIES)
+    with tqdm(None, "corruptions", count, leave=False, disable=None) as bar:
 
-    augment = loaded.config.get("augment", {})
-    return corruptions.measure_robustness(answer, *split.dataset, augment)
+        def answer(images: "np.ndarray") -> "np.ndarray":
+            logits = inference.predict_loaded(loaded, images)
+            bar.update()
+            return logits.argmax(-1)
+
+        augment = loaded.config.get("augment", {})
+        return corruptions.measure_robustness(answer, *split.dataset, augment)
 
 
 def _draw(
@@ -305,7 +344,7 @@ def _draw(
 
 def run() -> NoReturn:
     """Runs the command as a process: see `run_command`."""
-    run_command(main, _FLAGS)
+    run_command(main, _FLAGS, needs_stdout=lambda: True)
 
 
 if __name__ == "__main__":

@@ -12,15 +12,16 @@ from absl import flags
 
 from mnist_jax.commands.parse_flags import refuse_arguments
 from mnist_jax.commands.run_command import run_command
-from mnist_jax.commands.shared_flags import define_checkpoint_flags
+from mnist_jax.commands.shared_flags import define_checkpoint_flags, define_path_flag
 from mnist_jax.errors import ConfigError
+from mnist_jax.local_files import check_can_write, writing
 
 _FLAGS = flags.FlagValues()
-_WORKDIR = flags.DEFINE_string(
-    "workdir", "checkpoints/default", "Folder of a training run.", flag_values=_FLAGS
+_WORKDIR = define_path_flag(
+    _FLAGS, "workdir", "checkpoints/default", "Folder of a training run."
 )
 _CHECKPOINT, _TRUST_CODE = define_checkpoint_flags(_FLAGS)
-_OUTPUT = flags.DEFINE_string("output", None, "Folder to write.", flag_values=_FLAGS)
+_OUTPUT = define_path_flag(_FLAGS, "output", None, "Folder to write.")
 
 
 def main(arguments: list[str]) -> None:
@@ -28,6 +29,8 @@ def main(arguments: list[str]) -> None:
     refuse_arguments(arguments)
     if not _OUTPUT.value:
         raise ConfigError("--output is missing: name a folder to write")
+    output = Path(_OUTPUT.value)
+    check_can_write(output, f"--output={output}")
     from mnist_jax.checkpoint import export, load
     from mnist_jax.parallel import devices
 
@@ -35,8 +38,8 @@ def main(arguments: list[str]) -> None:
     loaded = load.load_model(
         _WORKDIR.value, _CHECKPOINT.value, trust_code=_TRUST_CODE.value
     )
-    output = Path(_OUTPUT.value)
-    export.export_model(loaded, Path(_WORKDIR.value), output)
+    with writing(f"--output={output}"):
+        export.export_model(loaded, Path(_WORKDIR.value), output)
     files = [path for path in output.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
     print(f"saved    {output}, {size / 1e3:,.0f} kB in {len(files)} files")

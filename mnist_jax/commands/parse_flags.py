@@ -1,13 +1,17 @@
 """Parses a command's flags; what is wrong with them is said in one line."""
 
+import importlib.metadata
 import math
+import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from absl import flags
 
-from mnist_jax.errors import ConfigError, UserError
+import mnist_jax
+from mnist_jax.errors import ConfigError, UserError, did_you_mean, nearest
 from mnist_jax.run.config_files import (
+    FIELD_NAMES,
     check_field_names,
     configs_importable,
     find_config,
@@ -40,21 +44,44 @@ def parse_flags(command_flags: flags.FlagValues, argv: Sequence[str]) -> list[st
         return rest
     except UserError:
         raise
+    except flags.UnrecognizedFlagError as error:
+        raise ConfigError(_explain_unknown(error.flagname, command_flags)) from error
     except Exception as error:  # absl and ml_collections raise many kinds here
         raise ConfigError(_last_line(error)) from error
 
 
-def asks_for_help(argv: Sequence[str]) -> bool:
-    """Says whether a command line has `--help`."""
-    asked = {"--help", "-help", "-h", "--helpfull"}
-    return bool(asked & set(_before_dashes(argv)[1:]))
+def forget_values(command_flags: flags.FlagValues, names: Iterable[str]) -> None:
+    """Undoes `parse_flags`, so that the same command can be called again.
+
+    Args:
+      command_flags: of the command.
+      names: of the flags that it had defined before.
+    """
+    command_flags.remove_flag_values(set(command_flags) - set(names))
+    for name in names:
+        command_flags[name].unparse()
 
 
-def help_text(doc: str | None, command_flags: flags.FlagValues) -> str:
-    """Returns a command's docstring and the description of its flags."""
-    described = command_flags.get_help(include_special_flags=False)
-    lines = described.strip("\n").splitlines()[1:]  # the first is a module's name
-    return "\n".join([(doc or "").strip(), "", "Flags:", *lines])
+def asked_text(
+    argv: Sequence[str], doc: str | None, command_flags: flags.FlagValues
+) -> str:
+    """Returns what a command line asks for by --help or --version; "" for neither.
+
+    Args:
+      argv: the command line, with the command's name.
+      doc: the command's docstring.
+      command_flags: the command's own.
+    """
+    asked = set(_before_dashes(argv)[1:])
+    if asked & {"--help", "-help", "-h", "--helpfull"}:
+        described = command_flags.get_help(include_special_flags=False)
+        lines = described.strip("\n").splitlines()[1:]  # the first is a module's name
+        lines.append("  --version: Print the versions of mnist_jax, JAX and Python.")
+        return "\n".join([(doc or "").strip(), "", "Flags:", *lines])
+    if asked & {"--version", "-version"}:
+        jax, python = importlib.metadata.version("jax"), platform.python_version()
+        return f"mnist_jax {mnist_jax.__version__}, jax {jax}, Python {python}"
+    return ""
 
 
 def refuse_arguments(arguments: list[str]) -> None:
@@ -63,10 +90,57 @@ def refuse_arguments(arguments: list[str]) -> None:
     Raises:
       ConfigError: there is an argument that is no flag.
     """
-    if arguments:
-        raise ConfigError(
-            f"unexpected argument {arguments[0]!r}; flags look like --name=value"
-        )
+    if not arguments:
+        return
+    hint = "flags look like --name=value"
+    name, equals, value = arguments[0].partition("=")
+    if equals and name in FIELD_NAMES:
+        hint = did_you_mean([f"--config.{FIELD_NAMES[name]}={value}"])
+    elif name.endswith(".py"):
+        hint = did_you_mean([f"--config={name}"])
+    raise ConfigError(f"unexpected argument {arguments[0]!r}; {hint}")
+
+
+# What the flags are called elsewhere.
+_OTHER_NAMES = {
+    "checkpoint_dir": "workdir",
+    "ckpt_dir": "workdir",
+    "log_dir": "workdir",
+    "logdir": "workdir",
+    "model": "workdir",
+    "model_dir": "workdir",
+    "output_dir": "workdir",
+    "save_dir": "workdir",
+    "weights": "workdir",
+    "continue": "resume",
+    "restore": "resume",
+    "force": "overwrite",
+    "accelerator": "device",
+    "cuda": "device",
+    "gpu": "device",
+    "gpus": "device",
+    "cpu": "device",
+    "tpu": "device",
+    "data_path": "data_dir",
+    "data_root": "data_dir",
+    "root": "data_dir",
+}
+
+
+def _explain_unknown(given: str, command_flags: flags.FlagValues) -> str:
+    """Returns what to say of a flag that is not there."""
+    name = given.replace("-", "_").lower()
+    own = {flag: flag for flag in command_flags if "." not in flag}
+    other_names = {other: flag for other, flag in _OTHER_NAMES.items() if flag in own}
+    fields = {other: f"config.{field}" for other, field in FIELD_NAMES.items()}
+    known = other_names | (fields if "config" in own else {}) | own
+    if name in fields and name not in known:
+        return f"unknown flag --{given}: train.py sets {fields[name]}"
+    meant = [f"--{known[other]}" for other in nearest(name, known)]
+    if "sweep" in own:  # where a field may have several values
+        meant += [m.replace("config.", "sweep.") for m in meant if "config." in m]
+    hint = f"{did_you_mean([*dict.fromkeys(meant)])} (--help lists all flags)"
+    return f"unknown flag --{given}: {hint.strip()}"
 
 
 def _before_dashes(argv: Sequence[str]) -> Sequence[str]:

@@ -7,6 +7,8 @@
 
 Names files, folders, quoted patterns, or - for the content of a file on stdin; after
 --, also those that begin with -. Each picture is "ok", "unsure", "blank" or "error".
+Answers as JSON lines or CSV are written while pictures are read; after a kill, --resume
+goes on with the --output.
 Pictures in folders named 0 to 9, or in a table labels.csv of files and labels, are
 also counted right or wrong. Without pictures it reads some images of the run's test
 split. The exit code is 0 only if every picture could be read.
@@ -16,7 +18,7 @@ import contextlib
 import os
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -27,24 +29,28 @@ from mnist_jax.commands.shared_flags import (
     define_checkpoint_flags,
     define_data_dir_flags,
     define_device_flag,
+    define_path_flag,
 )
-from mnist_jax.errors import ConfigError, DataError, UserError
+from mnist_jax.errors import ConfigError, DataError
+from mnist_jax.local_files import is_stdout, is_stream, make_folder, writing
 from mnist_jax.reading.reader import MIN_CONFIDENCE
 from mnist_jax.run.config_files import PRETRAINED
 
 if TYPE_CHECKING:
     from mnist_jax.checkpoint.load import Loaded
+    from mnist_jax.reading.answer_files import Rows
+    from mnist_jax.reading.answers import Record
     from mnist_jax.reading.paths import Source
     from mnist_jax.reading.reader import Prediction, Reader
 
 _MANY = 20  # with more pictures than these, a progress bar is shown
 
 _FLAGS = flags.FlagValues()
-_WORKDIR = flags.DEFINE_string(
+_WORKDIR = define_path_flag(
+    _FLAGS,
     "workdir",
     None,
     "Folder of a training run; by default that of the weights that come along.",
-    flag_values=_FLAGS,
 )
 _CHECKPOINT, _TRUST_CODE = define_checkpoint_flags(_FLAGS)
 _READ = flags.DEFINE_enum(
@@ -75,17 +81,14 @@ _RECURSIVE = flags.DEFINE_bool(
     "Also read folders inside folders; links are not followed.",
     flag_values=_FLAGS,
 )
-_PATHS_FROM = flags.DEFINE_string(
-    "paths_from",
-    None,
-    "File with a path on each line; - for stdin.",
-    flag_values=_FLAGS,
+_PATHS_FROM = define_path_flag(
+    _FLAGS, "paths_from", None, "File with a path on each line; - for stdin."
 )
-_LABELS = flags.DEFINE_string(
+_LABELS = define_path_flag(
+    _FLAGS,
     "labels",
     None,
     "Table (CSV) of pictures and labels, to count what is right.",
-    flag_values=_FLAGS,
 )
 _FORMAT = flags.DEFINE_enum(
     "format",
@@ -94,26 +97,29 @@ _FORMAT = flags.DEFINE_enum(
     "How to write the answers.",
     flag_values=_FLAGS,
 )
-_OUTPUT = flags.DEFINE_string(
-    "output", None, "Write the answers into this file.", flag_values=_FLAGS
+_OUTPUT = define_path_flag(
+    _FLAGS, "output", None, "Write the answers into this file; - for stdout."
 )
-_PLOT = flags.DEFINE_string(
+_RESUME = flags.DEFINE_bool(
+    "resume",
+    False,
+    "Go on with the --output of a run that was stopped (jsonl, csv).",
+    flag_values=_FLAGS,
+)
+_PLOT = define_path_flag(
+    _FLAGS,
     "plot",
     None,
     "Also draw images and answers into this file (.png, .pdf, .svg).",
-    flag_values=_FLAGS,
 )
-_DRAW = flags.DEFINE_string(
-    "draw",
-    None,
-    "Also draw boxes and answers on the picture, into this file.",
-    flag_values=_FLAGS,
+_DRAW = define_path_flag(
+    _FLAGS, "draw", None, "Also draw boxes and answers on the picture, into this file."
 )
-_SAVE_PREPROCESSED = flags.DEFINE_string(
+_SAVE_PREPROCESSED = define_path_flag(
+    _FLAGS,
     "save_preprocessed",
     None,
     "Folder for how each picture became the model's input.",
-    flag_values=_FLAGS,
 )
 _DEVICE = define_device_flag(_FLAGS)
 _NUM_SAMPLES = flags.DEFINE_integer(
@@ -131,10 +137,6 @@ _DATA_DIR, _MANUAL_DIR = define_data_dir_flags(_FLAGS)
 
 def main(arguments: list[str]) -> int:
     """Writes what the pictures were read as; returns the exit code."""
-    if sys.stdout is None:
-        raise UserError("stdout is closed: redirect it to a file")
-    # File names may hold characters that the terminal's encoding lacks.
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sources = _find_sources(arguments)
     _check_targets(sources)
     from mnist_jax.analysis import splits
@@ -147,7 +149,7 @@ def main(arguments: list[str]) -> int:
     which, trust_code = _CHECKPOINT.value, _TRUST_CODE.value
     loaded = load.load_classifier(workdir, which, trust_code=trust_code)
     if note := splits.fallback_note(loaded):
-        print(f"warning: {note}", file=sys.stderr)
+        _warn(note)
     pictures = reader.Reader(
         loaded,
         read=_READ.value,  # type: ignore[arg-type]  # an enum
@@ -155,23 +157,24 @@ def main(arguments: list[str]) -> int:
         min_confidence=_MIN_CONFIDENCE.value,
         stages_dir=Path(_SAVE_PREPROCESSED.value) if _SAVE_PREPROCESSED.value else None,
     )
-    if sources is None:
-        predictions = _read_samples(pictures, loaded)
-    else:
-        predictions = _read_files(pictures, sources)
-    _write_answers(predictions, pictures.class_names, counted=sources is not None)
+    predictions, records = _read(pictures, loaded, sources)
+    _write_answers(predictions, records, pictures.class_names, sources is not None)
     if _PLOT.value:
         from mnist_jax.analysis import plots
 
         plots.save_figure(plots.draw_predictions(predictions), _PLOT.value)
     if _DRAW.value and sources:
         _draw(sources[0], predictions[0])
-    failed = [p for p in predictions if p.status == "error"]
+    failed = [record for record in records if record["status"] == "error"]
     if failed:
-        count = f"{len(failed):,} of {len(predictions):,} pictures could not be read"
-        first = f"{failed[0].source!r}: {failed[0].error}"
-        print(f"warning: {count}, the first: {first}", file=sys.stderr)
+        count = f"{len(failed):,} of {len(records):,} pictures could not be read"
+        first = f"{failed[0]['source']!r}: {failed[0]['error']}"
+        _warn(f"{count}, the first: {first}")
     return 1 if failed else 0
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
 
 
 def _find_sources(arguments: list[str]) -> "list[Source] | None":
@@ -184,22 +187,35 @@ def _find_sources(arguments: list[str]) -> "list[Source] | None":
         arguments = arguments + paths.read_paths(_PATHS_FROM.value)
     if not arguments:
         return None
-    return paths.find_pictures(arguments, recursive=_RECURSIVE.value)
+    found = paths.find_pictures(arguments, recursive=_RECURSIVE.value)
+    if found.left_out:
+        _warn(f"not read: {found.left_out}")
+    return found.sources
+
+
+def _output() -> str | None:
+    """Returns the file that the answers go into; None for stdout."""
+    path: str | None = _OUTPUT.value
+    return None if path is None or is_stdout(path) else path
 
 
 def _check_targets(sources: "Sequence[Source] | None") -> None:
     """Raises an error now, and not after all the work, for a file it cannot write."""
-    targets = {"output": _OUTPUT.value, "plot": _PLOT.value, "draw": _DRAW.value}
+    targets = {"output": _output(), "plot": _PLOT.value, "draw": _DRAW.value}
     for flag, target in targets.items():
         if target and os.path.isdir(target):
             raise ConfigError(f"--{flag}={target} is a folder: name a file")
-    folders = [os.path.dirname(target) for target in targets.values() if target]
-    for folder in [*folders, _SAVE_PREPROCESSED.value]:
-        try:
-            os.makedirs(folder or ".", exist_ok=True)
-        except OSError as error:
-            reason = f"{error.strerror}: {folder}"
-            raise ConfigError(f"cannot make a folder: {reason}") from error
+        if target and not is_stream(target):
+            make_folder(os.path.dirname(target) or ".", f"--{flag}={target}")
+    if folder := _SAVE_PREPROCESSED.value:
+        make_folder(folder, f"--save_preprocessed={folder}")
+    from mnist_jax.reading import answer_files
+
+    answer_files.check_output(_output(), _FORMAT.value, resume=_RESUME.value)
+    if _RESUME.value and sources is None:
+        raise ConfigError("--resume goes on with pictures: name the same ones")
+    if _RESUME.value and (_PLOT.value or _DRAW.value):
+        raise ConfigError("--plot and --draw show all: read without --resume")
     if _PLOT.value:
         from mnist_jax.analysis import plots
 
@@ -225,7 +241,7 @@ def _read_samples(reader: "Reader", loaded: "Loaded") -> "list[Prediction]":
         split = splits.load_split(
             loaded, data_dir=_DATA_DIR.value, manual_dir=_MANUAL_DIR.value
         )
-    except DataError as error:
+    except (ConfigError, DataError) as error:
         reason = textwrap.shorten(str(error), 120, placeholder=" ...")
         raise DataError(
             "name a picture, as in: python scripts/predict.py my_digit.png (without "
@@ -236,55 +252,111 @@ def _read_samples(reader: "Reader", loaded: "Loaded") -> "list[Prediction]":
     )
 
 
-def _read_files(reader: "Reader", sources: "Sequence[Source]") -> "list[Prediction]":
-    from mnist_jax.reading import answers, labels
+def _read(
+    reader: "Reader", loaded: "Loaded", sources: "Sequence[Source] | None"
+) -> "tuple[list[Prediction], list[Record]]":
+    """Reads all pictures, and writes rows as they come.
+
+    Returns:
+      What this run read, and the records of all, with those of the run to resume.
+    """
+    from mnist_jax.reading import answer_text, answers, page_counts
+
+    labels = {} if sources is None else _find_labels(sources, reader.class_names)
+    read: Iterable[Prediction]
+    predictions = []
+    with _open_rows(loaded, sources or (), labels) as rows:
+        start = rows.resume_at(sources) if sources else 0
+        records = list(rows.records)
+        if sources is None:
+            read = _read_samples(reader, loaded)
+        else:
+            read = _with_progress(
+                reader.read_files(sources, labels, start), len(sources), start
+            )
+        for prediction in read:
+            record = answers.to_record(prediction, reader.class_names)
+            rows.write(record)
+            predictions.append(prediction)
+            records.append(record)
+    unread = {p.source: p.unread_pages for p in predictions}
+    for source in (sources or ())[:start]:
+        unread[source.name] = page_counts.count_pages(source) - 1
+    if note := answer_text.describe_unread(unread, records):
+        _warn(note)
+    return predictions, records
+
+
+def _find_labels(
+    sources: "Sequence[Source]", class_names: Sequence[str]
+) -> dict[str, str]:
+    from mnist_jax.reading import labels
 
     names = [source.name for source in sources if source.content is None]
-    found = labels.find_labels(names, reader.class_names, _LABELS.value)
-    if _LABELS.value and not found:
-        print(f"warning: {_LABELS.value} names none of the pictures", file=sys.stderr)
-    rows: Iterator[Prediction] = reader.read_files(sources, found)
-    streams = _FORMAT.value == "jsonl" and not _OUTPUT.value
-    # Rows and a progress bar on one terminal would be mixed up.
-    if len(sources) > _MANY and sys.stderr.isatty() and not streams:
-        from tqdm import tqdm
+    found = labels.find_labels(names, class_names, _LABELS.value)
+    if found.left_out:
+        _warn(f"labels: {found.left_out}")
+    return found.by_name
 
-        rows = tqdm(rows, "reading", len(sources), leave=False, unit="picture")
-    predictions = []
-    for prediction in rows:
-        if streams:
-            print(answers.to_json_line(prediction, reader.class_names), flush=True)
-        predictions.append(prediction)
-    return predictions
+
+def _open_rows(
+    loaded: "Loaded", sources: "Sequence[Source]", labels: Mapping[str, str]
+) -> "contextlib.AbstractContextManager[Rows]":
+    """Opens what gets each answer as it comes; nothing does if they are one text."""
+    from mnist_jax.reading import answer_files
+
+    form, path = _FORMAT.value, _output()
+    if form not in answer_files.ROW_FORMS:
+        return contextlib.nullcontext(answer_files.Rows())
+    if not path:
+        return contextlib.nullcontext(answer_files.PrintedRows(form))
+    settings = [form, _READ.value, _TOP_K.value, _MIN_CONFIDENCE.value]
+    run = answer_files.describe_run(loaded.metadata, sources, labels, settings)
+    return answer_files.RowFile(path, form, run, resume=_RESUME.value)
+
+
+def _with_progress(
+    rows: "Iterable[Prediction]", count: int, start: int
+) -> "Iterable[Prediction]":
+    # Rows and a progress bar on one terminal would be mixed up.
+    is_printed = _FORMAT.value in ("jsonl", "csv") and not _output()
+    if count - start <= _MANY or not sys.stderr.isatty() or is_printed:
+        return rows
+    from tqdm import tqdm
+
+    progress: Iterable[Prediction] = tqdm(
+        rows, "reading", count, leave=False, unit="picture", initial=start
+    )
+    return progress
 
 
 def _write_answers(
-    predictions: "Sequence[Prediction]", class_names: Sequence[str], counted: bool
+    predictions: "Sequence[Prediction]",
+    records: "Sequence[Record]",
+    class_names: Sequence[str],
+    counted: bool,
 ) -> None:
-    """Writes the answers, but for lines of JSON that are printed already."""
-    from mnist_jax.reading import answers, labels
+    """Writes the answers, but for rows, which are written already."""
+    from mnist_jax.reading import answer_files, answer_text, answers, score
 
-    report = labels.score_labels(predictions, class_names) if counted else None
-    if _FORMAT.value == "text":
-        text = answers.to_text(predictions)
+    report = score.score_labels(records, class_names)
+    if _FORMAT.value in answer_files.ROW_FORMS:
         if report:
-            text += f"\n\n{report.to_text()}"
-        elif not counted:
+            print(report.to_text(), file=sys.stderr)
+        return
+    if _FORMAT.value == "json":
+        text = answers.to_json(records, report.to_dict() if report else None)
+    else:
+        text = answer_text.to_text(predictions)
+        if not counted:
             right = sum(prediction.is_right for prediction in predictions)
             text += f"\n{right} of {len(predictions)} right"
-    elif _FORMAT.value == "json":
-        summary = report.to_dict() if report else None
-        text = answers.to_json(predictions, class_names, summary)
-    elif _FORMAT.value == "csv":
-        text = answers.to_csv(predictions, class_names)
+        elif report:
+            text += f"\n\n{report.to_text()}"
+    if path := _output():
+        with writing(f"--output={path}"):
+            answer_files.write_file(path, text + "\n")
     else:
-        lines = [answers.to_json_line(p, class_names) for p in predictions]
-        text = "\n".join(lines) if _OUTPUT.value or not counted else ""
-    if report and _FORMAT.value in ("csv", "jsonl"):  # every row there is an answer
-        print(report.to_text(), file=sys.stderr)
-    if _OUTPUT.value:
-        answers.write_file(_OUTPUT.value, text + "\n")
-    elif text:
         print(text)
 
 
@@ -294,11 +366,7 @@ def _draw(source: "Source", prediction: "Prediction") -> None:
     if prediction.status == "error":
         return
     drawn = annotate.draw_answers(reader.load_picture(source), prediction.digits)
-    try:
-        drawn.save(str(_DRAW.value))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot write {_DRAW.value!r}: {reason}") from error
+    annotate.save_picture(drawn, _DRAW.value)
 
 
 def run() -> NoReturn:
@@ -311,7 +379,7 @@ def run() -> NoReturn:
             break
         if argument != "-" and argument.startswith("-") and os.path.isfile(argument):
             sys.argv[i] = f"./{argument}"
-    run_command(main, _FLAGS)
+    run_command(main, _FLAGS, needs_stdout=lambda: not _OUTPUT.value)
 
 
 if __name__ == "__main__":

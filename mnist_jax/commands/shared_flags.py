@@ -11,10 +11,49 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from mnist_jax.errors import ConfigError
+from mnist_jax.local_files import local_path
 from mnist_jax.run.config_files import CONFIGS
 
 # absl lists the flags below as those of the command that asks for them.
 flags.disclaim_key_flags()
+
+
+class _PathParser(flags.ArgumentParser[str]):
+    """Reads a flag's path as `local_path` does."""
+
+    syntactic_help = "a path"
+
+    def __init__(self, name: str) -> None:
+        self._name = f"--{name}"
+
+    def parse(self, argument: str) -> str:
+        return local_path(argument, self._name)
+
+    def flag_type(self) -> str:
+        return "path"
+
+
+def define_path_flag(
+    command_flags: flags.FlagValues, name: str, default: str | None, what: str
+) -> flags.FlagHolder[Any]:
+    """Defines a flag whose value is a path: see `local_path`."""
+    return flags.DEFINE(
+        _PathParser(name), name, default, what, flag_values=command_flags
+    )
+
+
+def define_paths_flag(
+    command_flags: flags.FlagValues, name: str, default: list[str], what: str
+) -> flags.FlagHolder[list[str]]:
+    """Defines a flag that may be given several times, each time a path."""
+    return flags.DEFINE_multi(
+        _PathParser(name),
+        flags.ArgumentSerializer(),
+        name,
+        default,
+        what,
+        flag_values=command_flags,
+    )
 
 
 def define_config_flag(
@@ -73,17 +112,17 @@ def define_data_dir_flags(
     command_flags: flags.FlagValues,
 ) -> tuple[flags.FlagHolder[str | None], flags.FlagHolder[str | None]]:
     """Defines `--data_dir` and `--manual_dir`."""
-    data_dir = flags.DEFINE_string(
+    data_dir = define_path_flag(
+        command_flags,
         "data_dir",
         None,
         "Folder of tfds data sets; by default $TFDS_DATA_DIR or ~/tensorflow_datasets.",
-        flag_values=command_flags,
     )
-    manual_dir = flags.DEFINE_string(
+    manual_dir = define_path_flag(
+        command_flags,
         "manual_dir",
         None,
         "Folder with the data set's original archives, if you have them.",
-        flag_values=command_flags,
     )
     return data_dir, manual_dir
 
@@ -144,7 +183,8 @@ def join_processes(given: ProcessFlags, same: Mapping[str, Any]) -> int:
 
     Args:
       given: the flags.
-      same: name and value of what must be the same in all of them, beside versions.
+      same: name and value of what must be the same in all of them, beside versions and
+        options of JAX.
 
     Returns:
       How many processes there are.
@@ -165,8 +205,8 @@ def join_processes(given: ProcessFlags, same: Mapping[str, Any]) -> int:
             "or --distributed alone, where a cluster names them"
         )
     if num_given or is_distributed:
-        from mnist_jax.parallel import processes
+        from mnist_jax.parallel import jax_options, processes
 
-        versions = processes.code_versions()
-        return processes.join(processes.Processes(*meeting), {**versions, **same})
+        own = processes.code_versions() | jax_options.compared_options()
+        return processes.join(processes.Processes(*meeting), {**own, **same})
     return 1

@@ -11,8 +11,9 @@ goes on where a sweep was interrupted.
 
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from absl import flags
 from ml_collections import config_flags
@@ -23,8 +24,13 @@ from mnist_jax.commands.shared_flags import (
     define_config_flag,
     define_data_dir_flags,
     define_device_flag,
+    define_path_flag,
 )
 from mnist_jax.errors import Interrupted
+from mnist_jax.local_files import check_can_write, writing
+
+if TYPE_CHECKING:
+    from mnist_jax.analysis.sweep import Cell, Result
 
 _FLAGS = flags.FlagValues()
 _CONFIG = define_config_flag(_FLAGS, "default.py", "The config file of all cells.")
@@ -40,11 +46,11 @@ _SWEEP = flags.DEFINE_multi_string(
     "FIELD=VALUE,VALUE; may be written --sweep.FIELD=VALUE,VALUE.",
     flag_values=_FLAGS,
 )
-_WORKDIR = flags.DEFINE_string(
+_WORKDIR = define_path_flag(
+    _FLAGS,
     "workdir",
     "checkpoints/sweep",
     "Folder of the sweep: a run in it for each cell.",
-    flag_values=_FLAGS,
 )
 _NUM_SEEDS = flags.DEFINE_integer(
     "num_seeds",
@@ -95,25 +101,19 @@ def main(arguments: list[str]) -> None:
         before, baseline = sweep.configs_to_compare([baseline], overrides), "1"
     cells = sweep.make_cells(configs, sweep.parse_grid(_SWEEP.value), before)
     first = sweep.find_cell(cells, baseline)
-    results = []
-    for number, cell in enumerate(cells, 1):
-        try:
-            result = sweep.run_cell(cell, workdir, _DATA_DIR.value, _MANUAL_DIR.value)
-        except Interrupted as error:
-            again = "repeat the command to go on"
-            where = f"in cell {number} of {len(cells)}, {cell.name}"
-            raise Interrupted(f"{where}; {again}", error.exit_code - 128) from error
-        print(f"{number}/{len(cells)} {cell.name}: {result.accuracy.mean():.3%}")
-        sys.stdout.flush()
-        results.append(result)
+    check_can_write(workdir, f"--workdir={workdir}")
+    print(f"sweep    {len(cells)} cells, with {config.num_seeds} seeds each")
+    print(f"         each cell's log is {workdir / 'CELL' / 'log.txt'}", flush=True)
+    results = _train_cells(cells, workdir)
     print(f"\n{sweep.format_sweep(results, first)}\n")
-    sweep.write_results(results, workdir, first)
+    with writing(f"--workdir={workdir}"):
+        sweep.write_results(results, workdir, first)
     print(f"saved    {workdir / 'results.csv'}, {workdir / 'results.json'}")
     if _RETRAIN_ON_ALL.value:
         chosen = cells[sweep.find_best(results)]
-        print(
-            f"\n{chosen.name} on all images; the test split is read once, at the end\n"
-        )
+        is_test = not results[0].no_test_figure
+        then = "; then the test split is read, once" if is_test else ""
+        print(f"\n{chosen.name} on all images{then}\n")
         train.train_and_evaluate(
             sweep.final_config(chosen.config),
             workdir / "final",
@@ -122,6 +122,31 @@ def main(arguments: list[str]) -> None:
             resume=True,
             console=Console(),
         )
+
+
+def _train_cells(cells: "Sequence[Cell]", workdir: Path) -> "list[Result]":
+    """Trains the cells that are not finished; prints a line for each, when it is."""
+    from tqdm import tqdm
+
+    from mnist_jax.analysis import sweep
+
+    results = []
+    with tqdm(cells, "cells", leave=False, disable=None) as bar:
+        for number, cell in enumerate(bar, 1):
+            try:
+                with writing(f"--workdir={workdir}"):
+                    result = sweep.run_cell(
+                        cell, workdir, _DATA_DIR.value, _MANUAL_DIR.value
+                    )
+            except Interrupted as error:
+                again = "repeat the command to go on"
+                where = f"in cell {number} of {len(cells)}, {cell.name}"
+                raise Interrupted(f"{where}; {again}", error.exit_code - 128) from error
+            line = f"{number}/{len(cells)} {cell.name}: {result.accuracy.mean():.3%}"
+            bar.write(line, file=sys.stdout)
+            sys.stdout.flush()
+            results.append(result)
+    return results
 
 
 def run() -> NoReturn:

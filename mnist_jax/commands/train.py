@@ -20,6 +20,7 @@ from mnist_jax.commands.shared_flags import (
     define_config_flag,
     define_data_dir_flags,
     define_device_flag,
+    define_path_flag,
     define_process_flags,
     join_processes,
 )
@@ -27,11 +28,8 @@ from mnist_jax.config import flatten_config, validate_config
 
 _FLAGS = flags.FlagValues()
 _CONFIG = define_config_flag(_FLAGS, "default.py", "The config file.")
-_WORKDIR = flags.DEFINE_string(
-    "workdir",
-    None,
-    "Where to save; by default checkpoints/NAME_OF_THE_CONFIG.",
-    flag_values=_FLAGS,
+_WORKDIR = define_path_flag(
+    _FLAGS, "workdir", None, "Where to save; by default checkpoints/NAME_OF_THE_CONFIG."
 )
 _RESUME = flags.DEFINE_bool(
     "resume", False, "Go on with the run in workdir, if any.", flag_values=_FLAGS

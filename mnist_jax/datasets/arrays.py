@@ -1,10 +1,10 @@
 """A data set as two arrays, and how a part of it is held out."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from mnist_jax.errors import ConfigError
+from mnist_jax.errors import ArgumentError, ConfigError
 
 
 class Dataset(NamedTuple):
@@ -60,3 +60,31 @@ def hold_out(
         Dataset(dataset.images[~held], dataset.labels[~held]),
         Dataset(dataset.images[held], dataset.labels[held]),
     )
+
+
+def check_bytes(images: Any) -> None:
+    """Checks that images are stored as uint8. It reads no pixel, so that jit allows it.
+
+    Args:
+      images: NumPy or JAX array.
+
+    Raises:
+      ArgumentError: they have another dtype.
+    """
+    if images.dtype != np.uint8:
+        raise ArgumentError(
+            f"images must be uint8, from 0 to 255: got {images.dtype} "
+            f"{list(images.shape)}; for x from 0 to 1, give np.uint8(np.rint(255 * x))"
+        )
+
+
+def check_images(images: Any, shape: tuple[int, ...] = (28, 28, 1)) -> None:
+    """Checks that images are uint8 [N, *shape].
+
+    Raises:
+      ArgumentError: they have another shape or dtype.
+    """
+    if images.ndim != 1 + len(shape) or images.shape[1:] != shape:
+        wanted = ", ".join(map(str, ("N", *shape)))
+        raise ArgumentError(f"images must be [{wanted}]: got {list(images.shape)}")
+    check_bytes(images)

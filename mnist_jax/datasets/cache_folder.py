@@ -3,11 +3,16 @@
 import os
 from pathlib import Path
 
+from mnist_jax.local_files import local_path
+
 
 def cache_dir() -> Path:
-    """Returns $MNIST_JAX_CACHE_DIR, else mnist_jax in $XDG_CACHE_HOME or ~/.cache."""
-    if folder := os.environ.get("MNIST_JAX_CACHE_DIR"):
-        return Path(folder).expanduser()
-    return (
-        Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mnist_jax"
-    )
+    """Returns $MNIST_JAX_CACHE_DIR, else mnist_jax in $XDG_CACHE_HOME or ~/.cache.
+
+    Raises:
+      ConfigError: see `local_path`.
+    """
+    if folder := os.environ.get(name := "MNIST_JAX_CACHE_DIR"):
+        return Path(local_path(folder, name))
+    folder = os.environ.get(name := "XDG_CACHE_HOME") or "~/.cache"
+    return Path(local_path(folder, name)) / "mnist_jax"

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from mnist_jax.errors import ArgumentError
+
 INK_SIDE, IMAGE_SIDE, CENTRE = 20, 28, 14  # pixels, as in MNIST
 
 _BITMAP_SIDE = 100  # pixels of a digit while its strokes are measured and altered
@@ -22,7 +24,11 @@ def to_mnist(ink: np.ndarray) -> np.ndarray:
 
     Returns:
       uint8 [28, 28].
+
+    Raises:
+      ArgumentError: it has another shape, or no ink.
     """
+    check_ink(ink)
     ink = crop_to_ink(ink) / ink.max()
     if max(ink.shape) == INK_SIDE:
         return _stretch(_centre(_resize(ink)))
@@ -84,6 +90,21 @@ def _adjust_strokes(ink: np.ndarray) -> np.ndarray:
     edge = ndimage.distance_transform_edt(mask) - ndimage.distance_transform_edt(~mask)
     moved = np.clip((edge + step) / 2 + 0.5, 0, 1)
     return moved if moved.max() > 0.5 else ink
+
+
+def check_ink(ink: np.ndarray) -> None:
+    """Checks a map of ink: finite numbers [H, W] of 0 or more, and not all 0.
+
+    Raises:
+      ArgumentError: it is something else.
+    """
+    if ink.ndim != 2 or not ink.size or ink.dtype.kind not in "buif":
+        found = f"got {ink.dtype} {list(ink.shape)}"
+        raise ArgumentError(f"ink must be numbers [H, W]: {found}")
+    low, high = float(ink.min()), float(ink.max())
+    if not (low >= 0 and 0 < high < np.inf):  # true for NaN too
+        found = f"got {low:.4g} to {high:.4g}"
+        raise ArgumentError(f"ink must be 0 for paper, and more for ink: {found}")
 
 
 def crop_to_ink(ink: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from mnist_jax.datasets.array_dataset import load_arrays
 from mnist_jax.datasets.arrays import Dataset
 from mnist_jax.datasets.cache_folder import cache_dir
 from mnist_jax.errors import ConfigError, DataError, suggest
+from mnist_jax.local_files import local_path
 
 DIGITS = "digits"  # the data set embedded with scikit-learn
 DEFAULT_DATA_DIR = "~/tensorflow_datasets"  # as in tfds
@@ -100,8 +101,7 @@ def resolve_dataset(
         return _arrays_source(name)
     if name == DIGITS:
         return _digits_source()
-    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or DEFAULT_DATA_DIR)
-    root = root.expanduser().absolute()
+    root = _data_dir(data_dir)
     if source := _find_prepared(name, root):
         return source
     if name not in archives.DATASETS:
@@ -130,6 +130,14 @@ def resolve_dataset(
     source = _find_prepared(name, root)
     assert source is not None  # prepare_tfds raises if it did not put it there
     return source
+
+
+def _data_dir(given: str | os.PathLike[str] | None) -> Path:
+    """Returns tfds's folder: the given one, else $TFDS_DATA_DIR, else its default."""
+    variable = "TFDS_DATA_DIR"
+    if given or not (folder := os.environ.get(variable)):
+        return Path(local_path(given or DEFAULT_DATA_DIR)).absolute()
+    return Path(local_path(folder, variable)).absolute()
 
 
 def _find_prepared(name: str, root: Path) -> DatasetSource | None:
@@ -224,7 +232,7 @@ def _find_or_download_archives(
 ) -> Path:
     """Returns the folder of the archives, which have been checked."""
     if manual_dir:  # named by the user, so no other place is tried
-        folder = Path(manual_dir).expanduser().absolute()
+        folder = Path(local_path(manual_dir)).absolute()
         problems = archives.check_archives(name, folder)
         for filename, problem in problems.items():
             files = ", ".join(archives.DATASETS[name].files)

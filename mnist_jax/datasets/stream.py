@@ -20,7 +20,12 @@ import numpy as np
 from mnist_jax.errors import DataError, UserError
 
 Batch = dict[str, np.ndarray]
-_STOP = (signal.SIGINT, signal.SIGTERM)
+# SIGHUP, which Windows lacks, says that the terminal is gone.
+_STOP = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if hasattr(signal, name)
+]
 
 
 class Stream(NamedTuple):

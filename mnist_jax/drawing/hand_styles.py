@@ -15,6 +15,7 @@ import numpy as np
 from mnist_jax.drawing.fonts import letter_mask
 from mnist_jax.drawing.pens import draw_by_hand
 from mnist_jax.drawing.thinning import skeleton_points
+from mnist_jax.errors import ArgumentError
 
 _FONTS = (
     *("DejaVuSans", "DejaVuSans-Oblique", "DejaVuSerif", "DejaVuSansMono"),
@@ -34,7 +35,12 @@ def make_styled_digits(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
     Returns:
       images uint8 [count, 28, 28, 1] and labels int32 [count].
+
+    Raises:
+      ArgumentError: `count` is below 0.
     """
+    if count < 0:
+        raise ArgumentError(f"count={count} is below 0")
     rng = np.random.default_rng(seed)
     images = np.empty((count, 28, 28, 1), np.uint8)
     labels = np.empty(count, np.int32)

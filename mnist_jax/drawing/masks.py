@@ -28,7 +28,7 @@ def crop_mask(mask: np.ndarray) -> np.ndarray:
     return mask[top:bottom, left:right]
 
 
-@functools.lru_cache(4096)
+@functools.lru_cache(2048)
 def character_mask(font: str, text: str) -> np.ndarray:
     """Returns a character or a word of a font, coverage uint8 [h, w], read-only."""
     from PIL import Image, ImageDraw

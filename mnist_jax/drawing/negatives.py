@@ -14,11 +14,13 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mnist_jax.datasets.arrays import check_images
 from mnist_jax.datasets.geometry import IMAGE_SIDE, INK_SIDE, crop_to_ink, to_mnist
 from mnist_jax.datasets.offline_digits import load_digits
 from mnist_jax.drawing.fonts import letter_mask
 from mnist_jax.drawing.pens import draw_by_hand
 from mnist_jax.drawing.thinning import skeleton_points
+from mnist_jax.errors import ArgumentError
 
 _LATIN = "ACEFHKLMNPRTUVW" + "cdefhkmnprtuvw"
 _GREEK = "ΓΔΞΠΣΨΩ" + "αβγεζηκλμνξπρςτυφχψω"
@@ -53,7 +55,14 @@ def make_negatives(
 
     Returns:
       uint8 [count, 28, 28, 1].
+
+    Raises:
+      ArgumentError: `count` is below 0, or the digits are others.
     """
+    if count < 0:
+        raise ArgumentError(f"count={count} is below 0")
+    if digits is not None:
+        check_images(digits)
     kind_rng, rng = np.random.default_rng(seed).spawn(2)
     digits = load_digits()[0] if digits is None else digits
     wide = digits[digits.any((1, 3)).sum(1) >= _WIDE, :, :, 0]

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mnist_jax.models.inputs import check_input
 from mnist_jax.ops import compute_once
 
 _PAPER = 0.1  # below this share of the strongest contrast, a pixel counts as paper
@@ -32,7 +33,11 @@ def even_contrast(images: jax.Array) -> jax.Array:
 
     Returns:
       float32 [B, H, W, 1] in [0, 1], light ink on black.
+
+    Raises:
+      ArgumentError: they have another shape or dtype.
     """
+    check_input(images)
     # Each step is computed once. XLA might else repeat it for each pixel that the next
     # step looks at (16 images then take eight times as long as 32, where it does not),
     # or repeat all of it for each tap of a convolution's gradient.

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 
+from mnist_jax.models.inputs import check_input
+
 _kernel_init = nn.initializers.he_normal()
 
 
@@ -24,6 +26,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
         """Returns logits [B, num_classes]; arguments as in `CNN`."""
+        check_input(images)
         x = images.reshape(images.shape[0], -1)
         for features in self.dense:
             x = nn.relu(nn.Dense(features, kernel_init=_kernel_init)(x))

@@ -9,6 +9,7 @@ import numpy as np
 
 from mnist_jax import ops
 from mnist_jax.models.batch_norm import BatchNorm
+from mnist_jax.models.inputs import check_input
 
 _kernel_init = nn.initializers.he_normal()
 
@@ -44,6 +45,7 @@ class Sprint(nn.Module):
         self, images: jax.Array, train: bool = False, mask: jax.Array | None = None
     ) -> jax.Array:
         """Returns logits [B, num_classes]; arguments as in `CNN`."""
+        check_input(images)
         b, h, w, _ = images.shape
         x = images[:, self.border : h - self.border, self.border : w - self.border]
         kernel = jnp.asarray(_cosine_filters(self.filters, self.filter_size))

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from mnist_jax.models.inputs import check_input
 from mnist_jax.ops import compute_once
 
 _SLOPE = 0.2  # of the leaky relu below zero
@@ -52,6 +53,7 @@ class TinyCNN(nn.Module):
         Raises:
           ValueError: more steps than the image has room for, or no channel for a logit.
         """
+        check_input(images)
         if not 0 <= self.steps <= 6:  # 13 pixels a side, and two fewer each time
             raise ValueError(f"steps must be from 0 to 6, not {self.steps}")
         if not self.dense and self.features < self.num_classes:

@@ -13,6 +13,7 @@ import jax
 
 from mnist_jax.datasets.cache_folder import cache_dir
 from mnist_jax.errors import UserError
+from mnist_jax.parallel.jax_options import require_options
 from mnist_jax.parallel.shards import spread
 
 
@@ -44,11 +45,12 @@ def set_up(
     num_cpu_devices: int | None = None,
     num_processes: int = 1,
 ) -> None:
-    """Chooses the backend and turns on the persistent compilation cache.
+    """Sets JAX's options, chooses the backend and keeps compiled programs.
 
     Call it once, after `processes.join` and before anything else that uses JAX's
-    devices. The cache is in `$JAX_COMPILATION_CACHE_DIR`, or in this project's cache
-    folder; an empty variable turns it off.
+    devices. It is for commands, as it changes the options of the whole process: see
+    `require_options`. Compiled programs are kept in `$JAX_COMPILATION_CACHE_DIR`, or in
+    this project's cache folder; an empty variable turns that off.
 
     Where several processes have joined, only process 0 prints to stdout afterwards.
 
@@ -65,6 +67,7 @@ def set_up(
     Raises:
       UserError: there is no device of that kind.
     """
+    require_options()
     if device == "cpu":
         jax.config.update("jax_platforms", "cpu")
     # Programs run in the thread that calls them: a hand-over to another thread takes as
@@ -90,9 +93,12 @@ def _start_backend(device: str | None, num_shards: int) -> None:
     Raises:
       UserError: there is no device, or not of the kind that `device` asks for.
     """
+    options: Any = jax.config  # not every version of JAX declares all of them
     try:
         with _thread_pool_of(num_shards), _warnings_of_jax() as warned:
             found = jax.default_backend()
+            if isinstance(name := options.jax_default_device, str):
+                jax.devices(name)  # or an error
     except Exception as error:  # JAX_PLATFORMS names a backend that is not there
         asked = os.environ.get("JAX_PLATFORMS")
         reason = " ".join(str(error).split())[:200] or (
@@ -108,7 +114,6 @@ def _start_backend(device: str | None, num_shards: int) -> None:
             f"--device={device}: JAX found only {found}; install the driver and "
             f"'pip install -e \".[{extra}]\"', or leave --device out"
         )
-    options: Any = jax.config  # not every version of JAX declares this option
     if found == "cpu" and not options.jax_platforms:
         _warn_of_unused_hardware(warned)
 

@@ -7,10 +7,13 @@ connections stay open afterwards, for `watchdog`. A message is a line of JSON.
 import contextlib
 import errno
 import json
+import select
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from tqdm import tqdm
 
 from mnist_jax.errors import ConfigError, UserError
 
@@ -50,12 +53,16 @@ def call_roll(
     all_found: list[socket.socket] = []
     deadline = time.monotonic() + MEET_SECONDS
     problem: str | None = None
-    with server:
+    with server, _waiting() as bar:
         while len(all_found) < count - 1:
-            server.settimeout(max(0.01, deadline - time.monotonic()))
+            missing = [str(i) for i in range(1, count) if i not in peers]
+            _show_left(bar, f"process {', '.join(missing)} of {count}", deadline)
+            server.settimeout(min(1.0, max(0.01, deadline - time.monotonic())))
             try:
                 peer, _ = server.accept()
             except TimeoutError:
+                if time.monotonic() < deadline:
+                    continue
                 break
             try:
                 hello = _read_message(peer, 5.0)
@@ -83,6 +90,19 @@ def call_roll(
     if late:
         raise UserError(late)
     return peers
+
+
+@contextlib.contextmanager
+def _waiting() -> Iterator[tqdm]:
+    """Yields a line of a terminal for `_show_left`, and takes it away at the end."""
+    with tqdm(bar_format="{desc}", leave=False, disable=None) as line:
+        yield line
+
+
+def _show_left(line: tqdm, what: str, deadline: float) -> None:
+    """Shows what this process waits for, and how many seconds more."""
+    left = max(0.0, deadline - time.monotonic())
+    line.set_description_str(f"waiting for {what}, {left:.0f} s at most")
 
 
 def _find_difference(
@@ -114,7 +134,7 @@ def _find_difference(
         if theirs.get(name) != own:
             return (
                 f"process {process_id} has {name} {theirs.get(name)}, but process 0 "
-                f"has {own}: start all with the same command and the same versions"
+                f"has {own}: start all with the same command, versions and environment"
             )
     return None
 
@@ -140,25 +160,31 @@ def answer_roll(
     deadline = time.monotonic() + MEET_SECONDS
     hello = {"process_id": process_id, "num_processes": count, "same": dict(same)}
     reason = ""
-    while time.monotonic() < deadline:
-        try:
-            peer = socket.create_connection(_host_and_port(address), timeout=5)
-        except OSError as error:
-            reason = _why_not(error)
-        else:
+    with _waiting() as line:
+        while time.monotonic() < deadline:
+            _show_left(line, f"process 0 at {address}", deadline)
             try:
-                send_message(peer, hello)
-                answer = _read_message(peer, deadline - time.monotonic() + 5)
-                problem = answer["problem"]
-            except (OSError, ValueError, TypeError, KeyError):
-                peer.close()
-                reason = "what answers is no run that waits for its processes"
+                peer = socket.create_connection(_host_and_port(address), timeout=5)
+            except OSError as error:
+                reason = _why_not(error)
             else:
-                if not problem:
-                    return peer
-                peer.close()
-                raise ConfigError(problem)
-        time.sleep(0.1)
+                try:
+                    send_message(peer, hello)
+                    while not select.select([peer], [], [], 1.0)[0]:
+                        _show_left(line, "the other processes", deadline)
+                        if time.monotonic() > deadline + 5:
+                            raise TimeoutError
+                    answer = _read_message(peer, 5.0)
+                    problem = answer["problem"]
+                except (OSError, ValueError, TypeError, KeyError):
+                    peer.close()
+                    reason = "what answers is no run that waits for its processes"
+                else:
+                    if not problem:
+                        return peer
+                    peer.close()
+                    raise ConfigError(problem)
+            time.sleep(0.1)
     raise UserError(
         f"process 0 is not at {address}: {reason} ({MEET_SECONDS:.0f} seconds long); "
         "start it, or correct --coordinator_address"

@@ -6,9 +6,11 @@ process says twice a second that it is alive; and one that fails says why.
 """
 
 import contextlib
+import ctypes
 import json
 import os
 import select
+import signal
 import socket
 import sys
 import threading
@@ -43,6 +45,7 @@ class Watchdog:
         self._ending = threading.Lock()  # never released: one thread ends this
         for peer in peers.values():
             peer.settimeout(1.0)  # for sending
+        _delay_aborts()
         threading.Thread(target=self._run, daemon=True).start()
 
     def finish(self) -> None:
@@ -117,8 +120,13 @@ class Watchdog:
             # JAX's service ends with this process and aborts those still running, so
             # they get a second to end by themselves.
             self._wait_for_ends(1.0)
-        new_line = "\n" if sys.stderr.isatty() else ""  # ends a progress bar's line
-        os.write(2, f"{new_line}error: {message}\n".encode())
+        new_line = "\n" if os.isatty(2) else ""  # ends a progress bar's line
+        with contextlib.suppress(OSError):  # there is no stderr, or its disk is full
+            stderr = os.dup(2)
+            # The line is the last, whatever JAX has to say of lost connections.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            time.sleep(0.01)  # what it is just writing comes before
+            os.write(stderr, f"{new_line}error: {message}\n".encode())
         os._exit(code)
 
     def _wait_for_ends(self, seconds: float) -> None:
@@ -132,3 +140,17 @@ class Watchdog:
                     ended = True
                 if ended:
                     open_.discard(peer)
+
+
+def _delay_aborts() -> None:
+    """Gives the watchdog time to end this process, where JAX would abort it.
+
+    When process 0 ends, JAX aborts the others with a stack trace, and it is often there
+    before Python is. C's `sleep` as the handler of SIGABRT, which is signal 6, makes
+    an abort wait for six seconds.
+    """
+    if os.name == "posix":
+        libc = ctypes.CDLL(None)
+        libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+        libc.signal.restype = ctypes.c_void_p
+        libc.signal(signal.SIGABRT, ctypes.cast(libc.sleep, ctypes.c_void_p))

@@ -1,11 +1,18 @@
-"""Draws a box, the answer and its confidence on a picture, for each digit in it."""
+"""Draws on a picture a box, the answer and its confidence for each digit; saves it."""
 
+import io
 import math
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from mnist_jax.checkpoint.atomic import atomic_file
+from mnist_jax.errors import UserError
+from mnist_jax.local_files import writing
 
 if TYPE_CHECKING:
     from mnist_jax.reading.reader import Box, Digit
@@ -55,6 +62,26 @@ def draw_answers(picture: Image.Image, digits: Sequence["Digit"]) -> Image.Image
         drawn.paste(label, place[:2])
         taken.append(place)
     return drawn
+
+
+def save_picture(picture: Image.Image, path: str | os.PathLike[str]) -> None:
+    """Writes a picture; the suffix of `path` chooses the format.
+
+    If that fails, the old file is left as it was.
+
+    Raises:
+      UserError: it cannot be written there, or in that format.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    try:
+        content = io.BytesIO()  # Pillow may not notice that a file is cut short
+        picture.save(content, Image.registered_extensions()[suffix])
+        with writing(repr(str(path))), atomic_file(Path(path)) as file:
+            file.write(content.getvalue())
+    except KeyError as error:
+        raise UserError(f"cannot write {str(path)!r}: end it with .png") from error
+    except (OSError, ValueError) as error:  # Pillow cannot encode it
+        raise UserError(f"cannot write {str(path)!r}: {error}") from error
 
 
 def _colour(digit: "Digit") -> tuple[int, int, int]:

@@ -1,146 +1,109 @@
-"""Writes what was read: as text for people, JSON, JSON lines or CSV."""
+"""Answers that programs read: one record a page, as JSON, JSON lines or CSV.
+
+This is version 1 of the form; `answers.schema.json`, beside this file, is its JSON
+Schema. The keys are the same in every form, for every picture and every model.
+"""
 
 import csv
 import io
 import json
-import os
-import textwrap
-import unicodedata
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mnist_jax.calibration import show_confidence
-from mnist_jax.errors import UserError
-from mnist_jax.reading.reader import Digit, Guess, Prediction
+from mnist_jax.reading.reader import Guess, Prediction
 
-_WIDTH = 80
-_LONGEST = 20  # digits of a number that the column shows
+VERSION = 1
+COLUMNS = (
+    *("source", "page", "status", "text", "confidence", "digits", "label", "error"),
+)
+
+Record = dict[str, Any]
 
 
-def to_text(predictions: Sequence[Prediction]) -> str:
-    """Returns a line for each prediction, in columns, 80 characters wide.
+def to_record(prediction: Prediction, class_names: Sequence[str]) -> Record:
+    """Returns an answer as what JSON can hold.
 
     Args:
-      predictions: one or more.
+      prediction: what was read on a page.
+      class_names: of the model. If all are digits, a digit is a number, as in 7;
+        otherwise it is the name of a class, as in "Bag".
     """
-    labelled = any(p.label is not None for p in predictions)
-    head = ["digit", "confidence", "label"][: 3 if labelled else 2]
-    rows = [_cells(p)[: len(head)] for p in predictions]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    notes = max(len(_note(p)) for p in predictions)
-    room = _WIDTH - sum(width + 2 for width in widths) - notes - 2
-    names = [_printable(p.source) for p in predictions]
-    room = min(room, max(_columns(name) for name in ["image", *names]))
-    lines = [_join("image", room, head, widths)]
-    for p, name, row in zip(predictions, names, rows, strict=True):
-        if p.digits:
-            line = f"{_join(name, room, row, widths)}  {_note(p)}".rstrip()
-            lines += _wrap(line, _others(p))
-        else:
-            line = _join(name, room, ["-"], widths[:1])
-            lines += _wrap(
-                line, f"error: {_printable(p.error)}" if p.error else "blank"
-            )
-    return "\n".join(lines)
+    are_digits = all(len(name) == 1 and name in "0123456789" for name in class_names)
 
+    def describe(guess: Guess) -> Record:
+        digit = int(guess.name) if are_digits else guess.name
+        return {"digit": digit, "confidence": guess.confidence}
 
-def _cells(p: Prediction) -> list[str]:
-    sure = "" if p.confidence is None else show_confidence(p.confidence)
-    return [_shorten(p.text), sure, _shorten(p.label or "")]
-
-
-def _note(p: Prediction) -> str:
-    wrong = p.label is not None and not p.is_right
-    notes = ["unsure"] * (p.status == "unsure") + ["wrong"] * wrong
-    return ", ".join(notes) if p.digits else ""
-
-
-def _others(p: Prediction) -> str:
-    """Returns what fits no column: a long number, or the guesses after the first."""
-    if len(p.text) > _LONGEST:
-        return p.text
-    guesses = [f"{g.name} {show_confidence(g.confidence)}" for g in p.digits[0].guesses]
-    return "then " + ", ".join(guesses[1:]) if len(p.digits) == 1 < len(guesses) else ""
-
-
-def _wrap(line: str, more: str) -> list[str]:
-    """Appends `more` to a line; if that is too long, it goes below the line."""
-    if _columns(line) + 2 + len(more) <= _WIDTH:
-        return [f"{line}  {more}".rstrip()]
-    indent = " " * 4
-    return [
-        line,
-        *textwrap.wrap(more, _WIDTH, initial_indent=indent, subsequent_indent=indent),
+    p = prediction
+    digits = [
+        {
+            **describe(digit.guesses[0]),
+            "box": None if digit.box is None else list(digit.box),
+            "line": digit.line,
+            "top_k": [describe(guess) for guess in digit.guesses],
+        }
+        for digit in p.digits
     ]
+    return {
+        "source": _encodable(p.source),
+        "page": p.page,
+        "status": p.status,
+        "text": p.text,
+        "confidence": p.confidence,
+        "digits": digits,
+        "label": p.label,
+        "error": _encodable(p.error) or None,
+    }
 
 
-def _join(name: str, room: int, cells: Sequence[str], widths: Sequence[int]) -> str:
-    while _columns(name) > room:  # cut the beginning: a path's end says more
-        name = "…" + name[2:]
-    padded = name + " " * (room - _columns(name))
-    return padded + "".join(
-        f"  {cell:>{width}}" for cell, width in zip(cells, widths, strict=True)
+def to_json(records: Iterable[Record], score: Record | None = None) -> str:
+    """Returns all answers as one JSON object.
+
+    Args:
+      records: from `to_record`.
+      score: from `LabelScore.to_dict`, or None if no picture has a label.
+    """
+    answers = ",\n  ".join(map(json.dumps, records))
+    return (
+        f'{{\n "version": {VERSION},\n "answers": [\n  {answers}\n ],\n'
+        f' "score": {json.dumps(score)}\n}}'
     )
 
 
-def _shorten(text: str) -> str:
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+def csv_head() -> str:
+    """Returns the names of the columns as a line of CSV, without its end."""
+    return _csv_line(COLUMNS)
 
 
-def _columns(text: str) -> int:
-    """Returns the width of a text in a terminal: some characters take two columns."""
-    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
-    return len(text) + wide
+def to_csv_line(record: Record) -> str:
+    """Returns an answer as a row of CSV, without its end; `digits` are JSON."""
+    row = record | {"digits": json.dumps(record["digits"])}
+    row["source"] = _no_formula(record["source"])
+    return _csv_line([row[column] for column in COLUMNS])
 
 
-def _printable(text: str) -> str:
-    """Escapes what would break a line or control the terminal."""
-    composed = unicodedata.normalize("NFC", text)  # macOS separates accents
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in composed)
+def from_csv(text: str) -> list[Record]:
+    """Returns the answers of a table with its head.
 
-
-def to_json(
-    predictions: Sequence[Prediction],
-    class_names: Sequence[str],
-    score: dict[str, Any] | None = None,
-) -> str:
-    """Returns a JSON array with an object for each prediction.
-
-    Args:
-      predictions: what was read.
-      class_names: of the model.
-      score: from `LabelScore.to_dict`. With it, the result is an object, and the array
-        is its `predictions`.
+    Raises:
+      ValueError: it is no such table.
     """
-    rows = [_to_dict(p, class_names) for p in predictions]
-    whole = rows if score is None else {"predictions": rows, "report": score}
-    return json.dumps(whole, indent=2)
-
-
-def to_json_line(prediction: Prediction, class_names: Sequence[str]) -> str:
-    """Returns a prediction as a JSON object on one line."""
-    return json.dumps(_to_dict(prediction, class_names))
-
-
-def to_csv(predictions: Sequence[Prediction], class_names: Sequence[str]) -> str:
-    """Returns CSV: a head, and a line for each prediction; arguments as in `to_json`.
-
-    With several guesses, the second one is in columns `digit_2` and `confidence_2`, and
-    so on. With several digits in a picture, `number` has all of them, and `digits` has
-    each with its place, as JSON.
-    """
-    rows = []
-    for prediction in predictions:
-        row = _to_dict(prediction, class_names)
-        for place, guess in enumerate(row.pop("top_k", [])[1:], 2):
-            row |= {f"{key}_{place}": value for key, value in guess.items()}
-        if "digits" in row:
-            row["digits"] = json.dumps(row["digits"])
-        rows.append(row | {"source": _no_formula(row["source"])})
-    fields = list(dict.fromkeys(key for row in rows for key in row))
-    lines = [_csv_line([row.get(field) for field in fields]) for row in rows]
-    return "\n".join([_csv_line(fields), *lines])
+    limit = csv.field_size_limit(2**31 - 1)  # a page may have thousands of digits
+    try:
+        head, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+    finally:
+        csv.field_size_limit(limit)
+    if tuple(head) != COLUMNS:
+        raise ValueError("its columns are others")
+    records = []
+    for cells in rows:
+        row: Record = dict(zip(COLUMNS, cells, strict=True))
+        row["page"], row["digits"] = int(row["page"]), json.loads(row["digits"])
+        row["confidence"] = float(row["confidence"]) if row["confidence"] else None
+        records.append(row | {key: row[key] or None for key in ("label", "error")})
+    return records
 
 
 def _csv_line(cells: Sequence[Any]) -> str:
@@ -149,40 +112,6 @@ def _csv_line(cells: Sequence[Any]) -> str:
     # terminator has both characters that may break a line.
     csv.writer(text, lineterminator="\r\n").writerow(cells)
     return text.getvalue().removesuffix("\r\n")
-
-
-def _to_dict(prediction: Prediction, class_names: Sequence[str]) -> dict[str, Any]:
-    """Returns what JSON and CSV hold; the class's name only if it is not the digit."""
-    named = any(name != str(k) for k, name in enumerate(class_names))
-
-    def describe(guess: Guess) -> dict[str, Any]:
-        name = {"name": guess.name} if named else {}
-        return {"digit": guess.digit, **name, "confidence": guess.confidence}
-
-    def detail(digit: Digit) -> dict[str, Any]:
-        return {
-            "box": digit.box,
-            "line": digit.line,
-            "status": digit.status,
-            **describe(digit.guesses[0]),
-            "top_k": [describe(guess) for guess in digit.guesses],
-        }
-
-    p = prediction
-    row: dict[str, Any] = {"source": _encodable(p.source), "status": p.status}
-    if p.is_number:
-        row |= {"number": p.text if p.digits else None, "confidence": p.confidence}
-    elif p.digits:
-        row |= describe(p.digits[0].guesses[0])
-    else:
-        row |= {"digit": None, "confidence": None}
-    if p.label is not None:
-        row["label"] = p.label
-    if p.is_number:
-        row["digits"] = [detail(digit) for digit in p.digits]
-    else:
-        row["top_k"] = [describe(g) for digit in p.digits for g in digit.guesses]
-    return row | {"error": _encodable(p.error) or None}
 
 
 def _encodable(text: str) -> str:
@@ -195,26 +124,3 @@ def _no_formula(source: str) -> str:
     return (
         f"./{source}" if source.startswith(("=", "+", "-", "@", "\t", "\r")) else source
     )
-
-
-def write_file(path: str, text: str) -> None:
-    """Writes a text file; if that fails, the old one is left as it was.
-
-    Raises:
-      UserError: it cannot be written.
-    """
-    target = os.path.realpath(path)
-    content = text.encode("utf-8", "backslashreplace")
-    try:
-        if os.path.exists(target) and not os.path.isfile(target):
-            Path(target).write_bytes(content)  # do not replace /dev/stdout
-            return
-        temporary = f"{target}.{os.getpid()}.tmp"
-        try:
-            Path(temporary).write_bytes(content)
-            os.replace(temporary, target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise UserError(f"cannot write {path!r}: {error.strerror}") from error

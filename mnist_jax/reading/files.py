@@ -5,39 +5,51 @@ the file, which the caller knows.
 """
 
 import contextlib
+import ctypes
 import errno
 import io
-import math
 import os
 import re
 import stat
 import threading
 import warnings
+from collections.abc import Iterator
 from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from mnist_jax.errors import PictureError
+from mnist_jax.errors import ArgumentError, PictureError, UserError
+from mnist_jax.reading import number_arrays
+from mnist_jax.reading.reduction import MAX_SIDE, levels_to_8_bits, reduce_picture
 
 # None of these formats runs scripts or programs, or refers to other files.
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 SUFFIXES = frozenset(
-    {".bmp", ".dib", ".gif", ".jpe", ".jpeg", ".jpg", ".npy", ".pbm", ".pgm", ".png"}
-    | {".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+    {".apng", ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".npy", ".pbm"}
+    | {".pfm", ".pgm", ".pjpeg", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 )
 MAX_BYTES = 2**28  # of a file: room for 64 million pixels of four bytes
 MAX_PIXELS = 64_000_000  # room for a photo of 48 megapixels
-MAX_SIDE = 1024  # pixels; larger pictures are reduced to this size
 
 _TOO_LARGE = f"has more than {MAX_PIXELS // 10**6} million pixels"
+# The decoder of WebP holds five copies of a picture, so that this takes as much memory.
+_MAX_WEBP_PIXELS = 24_000_000
 # Pillow's decoders of these are in Python: a second or more for each million bytes.
 _SLOW_DECODERS, _MAX_SLOW_BYTES = ("ppm_plain", "bmp_rle"), 3_000_000
 _MAX_SCANS = 100  # usually a progressive JPEG has ten; each decodes all pixels
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
+_ORIENTATION = 0x0112  # a tag of EXIF
 _HEIC = re.compile(rb".{4}ftyp(hei[cxms]|hev[cx]|mif1|msf1)", re.DOTALL)
 
-_REDUCIBLE = ("L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "F")  # modes
+# What is wrong with a file, by what Pillow says of it.
+_MEANINGS = {
+    r"truncated|too early|unexpected end|not enough|no more data": "it ends too early",
+    r"decod(er|ing) error|broken data stream|buffer overrun|unknown error|"
+    r"unrecognized data stream|decoder object|next frame|cannot load|"
+    r"invalid literal": "its pixels cannot be decoded",
+    r"tile cannot extend|bad configuration": "its header does not fit its pixels",
+}
 
 # Small pictures are decoded in parallel; large ones one at a time, to save memory.
 _one_at_a_time = threading.Lock()
@@ -50,36 +62,81 @@ def read_picture(source: str | os.PathLike[str] | bytes) -> Image.Image:
     Args:
       source: the path of a regular file, or the content of a file. It is in one of
         `FORMATS`, whose first frame is read; or it is a NumPy array (.npy) [H, W] or
-        [H, W, C] with 1, 3 or 4 channels. Numbers that are not uint8 are scaled so that
+        [H, W, C] with 1, 3 or 4 channels, or of 784 numbers. Numbers are scaled so that
         the largest becomes 255.
 
     Returns:
-      An upright RGB picture without transparency; each side has at most `MAX_SIDE`
-      pixels. Its `info["full_size"]` is its width and height before it was reduced.
+      An upright RGB picture without transparency, of `reduction.reduced_size`. Its
+      `info["full_size"]` is its width and height before it was reduced.
 
     Raises:
       PictureError: it is missing, unreadable, not a picture, too large or damaged.
+      ArgumentError: the source is neither a path nor bytes.
     """
+    with _reasons(), _opened(source) as (file, size):
+        return _read(file, size)
+
+
+def read_stack(source: str | os.PathLike[str] | bytes) -> np.ndarray | None:
+    """Reads the images of a NumPy array (.npy) that holds several.
+
+    Args:
+      source: as for `read_picture`.
+
+    Returns:
+      uint8 [N, 28, 28, 1], white ink on black, of an array of N > 1 images: [N, 784],
+      [N, 28, 28], [N, 28, 28, 1] or [N, 1, 28, 28]. The largest number becomes 255.
+      None if the file holds something else.
+
+    Raises:
+      PictureError: it holds several images, and is too large or damaged.
+    """
+    with _reasons(), _opened(source) as (file, size):
+        if not 0 < size <= MAX_BYTES or not _is_array(file):
+            return None
+        shape = number_arrays.read_shape(file)
+        if not number_arrays.may_be_stack(shape):
+            return None
+        numbers = number_arrays.read_numbers(file, size)
+        if not number_arrays.is_stack(numbers):
+            return None
+        images = levels_to_8_bits(numbers).reshape(-1, 28, 28, 1)
+        return number_arrays.white_on_black(images)
+
+
+@contextlib.contextmanager
+def _opened(
+    source: str | os.PathLike[str] | bytes,
+) -> Iterator[tuple[IO[bytes], int]]:
+    """Opens a source, and yields it with its number of bytes."""
+    if not isinstance(source, str | bytes | os.PathLike):
+        kind = type(source).__name__
+        raise ArgumentError(f"a picture's source is a path or bytes: got a {kind}")
+    if isinstance(source, bytes):
+        yield io.BytesIO(source), len(source)
+    else:
+        with open_regular_file(source) as file:
+            yield file, os.fstat(file.fileno()).st_size
+
+
+@contextlib.contextmanager
+def _reasons() -> Iterator[None]:
+    """Turns all that decoders raise into a `PictureError` that says why."""
     with _warnings_ignored:  # Pillow's; this module checks sizes itself
         try:
-            if isinstance(source, bytes):
-                return _read(io.BytesIO(source), len(source))
-            with open_regular_file(source) as file:
-                return _read(file, os.fstat(file.fileno()).st_size)
-        except PictureError:
+            yield
+        except UserError:
             raise
         except Image.DecompressionBombError as error:
             raise PictureError(_TOO_LARGE) from error
         except UnidentifiedImageError as error:
             formats = ", ".join(FORMATS)
             raise PictureError(f"not a {formats} or .npy picture") from error
-        except OSError as error:
-            reason = (error.strerror or f"damaged ({_one_line(error)})").lower()
-            raise PictureError(reason) from error
         except MemoryError as error:
             raise PictureError("too large for this machine's memory") from error
         except Exception as error:  # decoders raise anything on damaged bytes
-            raise PictureError(f"damaged ({_one_line(error)})") from error
+            reason = getattr(error, "strerror", None) or f"damaged ({_explain(error)})"
+            raise PictureError(reason.lower()) from error
 
 
 def open_regular_file(path: str | os.PathLike[str]) -> IO[bytes]:
@@ -134,6 +191,22 @@ class _WarningsIgnored:
 _warnings_ignored = _WarningsIgnored()
 
 
+def _silence_libtiff() -> None:
+    """Stops libtiff from printing to stderr, lines that name no picture.
+
+    Pillow says by an exception what is damaged. It has no way to silence its libtiff,
+    which is sought among the libraries of Pillow's own; where it is not among them, its
+    lines are printed.
+    """
+    with contextlib.suppress(Exception):
+        library = ctypes.CDLL(Image.core.__file__)
+        library.TIFFSetErrorHandler(None)
+        library.TIFFSetWarningHandler(None)
+
+
+_silence_libtiff()
+
+
 def _read(file: IO[bytes], size: int) -> Image.Image:
     if not size:
         raise PictureError("is empty")
@@ -143,16 +216,38 @@ def _read(file: IO[bytes], size: int) -> Image.Image:
     file.seek(0)
     if _HEIC.match(start):
         raise PictureError("is a HEIC photo, which cannot be read: save it as JPEG")
-    if start.startswith(np.lib.format.MAGIC_PREFIX):
+    if _is_array(file):
         with _one_at_a_time if size > _SMALL else contextlib.nullcontext():
-            return _reduce(_levels_to_8_bits(_read_array(file, size)))
+            return _read_array(file, size)
     image: Image.Image = Image.open(file, formats=FORMATS)
     pixels = image.width * image.height  # from the header; nothing is decoded yet
     if pixels > MAX_PIXELS:
         raise PictureError(_TOO_LARGE)
+    if image.format == "WEBP" and pixels > _MAX_WEBP_PIXELS:
+        most = _MAX_WEBP_PIXELS // 10**6
+        raise PictureError(f"is a WebP of over {most} million pixels: save it as JPEG")
     _check_effort(image, file, size)
     with _one_at_a_time if pixels > _SMALL else contextlib.nullcontext():
         return _decode(image)
+
+
+def _is_array(file: IO[bytes]) -> bool:
+    magic = np.lib.format.MAGIC_PREFIX
+    found = file.read(len(magic)) == magic
+    file.seek(0)
+    return found
+
+
+def _read_array(file: IO[bytes], size: int) -> Image.Image:
+    shape = number_arrays.read_shape(file)
+    picture = number_arrays.picture_shape(shape)
+    if picture[0] * picture[1] > MAX_PIXELS:
+        raise PictureError(_TOO_LARGE)
+    numbers = number_arrays.read_numbers(file, size)
+    if number_arrays.is_stack(numbers):
+        raise PictureError(f"has the shape {shape}: images of digits, and no picture")
+    image = Image.fromarray(levels_to_8_bits(numbers.reshape(picture)))
+    return _finish(reduce_picture(image), image.size)
 
 
 def _check_effort(image: Image.Image, file: IO[bytes], size: int) -> None:
@@ -185,72 +280,27 @@ def _decode(image: Image.Image) -> Image.Image:
     width, height = image.size
     image.draft(None, (2 * MAX_SIDE, 2 * MAX_SIDE))  # lets JPEG skip most of the work
     image.load()
+    reduced = reduce_picture(image)  # before it is turned, as that needs a copy
     # Where the camera's metadata are damaged, the picture is not turned.
     with contextlib.suppress(Exception):
-        ImageOps.exif_transpose(image, in_place=True)
-    turned = (width < height) != (image.width < image.height)
-    if image.mode in _REDUCIBLE and "transparency" not in image.info:
-        image.thumbnail((MAX_SIDE, MAX_SIDE))  # now, to avoid a second large copy
-    return _reduce(_to_8_bits(image), (height, width) if turned else (width, height))
+        reduced.getexif()[_ORIENTATION] = image.getexif()[_ORIENTATION]
+        ImageOps.exif_transpose(reduced, in_place=True)
+    turned = (width < height) != (reduced.width < reduced.height)
+    return _finish(reduced, (height, width) if turned else (width, height))
 
 
-def _reduce(
-    image: Image.Image, full_size: tuple[int, int] | None = None
-) -> Image.Image:
-    full_size = full_size or image.size
-    image.thumbnail((MAX_SIDE, MAX_SIDE))
+def _finish(image: Image.Image, full_size: tuple[int, int]) -> Image.Image:
     image = _fill_transparency(image)
     image.info = {"full_size": full_size}
     return image
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:100] or type(error).__name__
-
-
-def _read_array(file: IO[bytes], size: int) -> np.ndarray:
-    """Reads a .npy file as [H, W] or [H, W, C]; its header is checked first."""
-    read_header = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }[np.lib.format.read_magic(file)]
-    shape, _, dtype = read_header(file)
-    if dtype.kind not in "buif":
-        raise PictureError(f"holds {dtype.name}, not numbers")
-    # A batch of one picture is a picture too.
-    picture = shape[1:] if len(shape) > 2 and shape[0] == 1 else shape
-    if len(picture) != 2 and not (len(picture) == 3 and picture[2] in (1, 3, 4)):
-        raise PictureError(f"has the shape {shape}, which is not that of one picture")
-    if 0 in picture:
-        raise PictureError(f"has the shape {shape}, and so no pixels")
-    if picture[0] * picture[1] > MAX_PIXELS:
-        raise PictureError(_TOO_LARGE)
-    if math.prod(shape) * dtype.itemsize > size - file.tell():
-        raise PictureError("damaged (it ends too early)")
-    file.seek(0)
-    array = np.lib.format.read_array(file, allow_pickle=False).reshape(picture)
-    return array[..., 0] if array.shape[2:] == (1,) else array
-
-
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Converts any mode to RGB or RGBA."""
-    if image.has_transparency_data:
-        return image.convert("RGBA")
-    if image.mode[0] in "IF":
-        return _levels_to_8_bits(np.asarray(image))
-    return image.convert("RGB")
-
-
-def _levels_to_8_bits(levels: np.ndarray) -> Image.Image:
-    """Converts numbers [H, W] or [H, W, C] to RGB or RGBA; the largest becomes 255."""
-    if levels.dtype != np.uint8:
-        levels = levels.astype(np.float32)
-        if not np.isfinite(levels).all():
-            raise PictureError("holds numbers that are not finite (NaN)")
-        levels -= min(float(levels.min()), 0)
-        levels *= 255 / (float(levels.max()) or 1)
-    image = Image.fromarray(levels.astype(np.uint8))
-    return image if image.mode == "RGBA" else image.convert("RGB")
+def _explain(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    for said, meaning in _MEANINGS.items():
+        if re.search(said, text, re.IGNORECASE):
+            return meaning
+    return text[:100] or type(error).__name__
 
 
 def _fill_transparency(image: Image.Image) -> Image.Image:

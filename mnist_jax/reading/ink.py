@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from mnist_jax.errors import PictureError
+from mnist_jax.errors import ArgumentError, PictureError
+from mnist_jax.reading.reduction import reduced_size
 
 MIN_CONTRAST = 0.06  # of ink with paper; black on white has 1
 _INKED = 0.35  # share of full ink that makes a stroke
@@ -43,6 +44,7 @@ def find_ink(picture: Image.Image) -> np.ndarray:
 
     Raises:
       BlankError: there is no ink.
+      ArgumentError: the picture is not RGB.
     """
     ink = Image.fromarray(ink_stages(picture)["ink"])
     if ink.size == picture.size:
@@ -56,10 +58,11 @@ def ink_stages(picture: Image.Image) -> dict[str, np.ndarray]:
 
     Large pictures are reduced, and enlarged ones brought back to their own pixels.
     """
+    if picture.mode != "RGB":
+        raise ArgumentError(f"a picture must be RGB, as from read_picture: {picture!r}")
     picture = _own_pixels(picture)
-    if max(picture.size) > _WORKING:
-        picture = picture.copy()
-        picture.thumbnail((_WORKING, _WORKING), Image.Resampling.BOX)
+    if (size := reduced_size(picture.size, _WORKING)) != picture.size:
+        picture = picture.resize(size, Image.Resampling.BOX, reducing_gap=2.0)
     likely, sure = _darker(picture)
     best: dict[str, np.ndarray] = {}
     doubt = np.inf

@@ -13,10 +13,12 @@ applied to document recognition", 1998, section VI).
 import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
+from mnist_jax.datasets.geometry import check_ink
+from mnist_jax.errors import ArgumentError, suggest
 from mnist_jax.reading.pictures import main_digit, to_mnist
 from mnist_jax.reading.pieces import (
     PageInk,
@@ -99,7 +101,13 @@ def read_digits(
 
     Returns:
       One or more readings.
+
+    Raises:
+      ArgumentError: `ink` is none, or `mode` is another word.
     """
+    check_ink(ink)
+    if mode not in get_args(Mode):
+        raise ArgumentError(f"mode={mode!r}: {suggest(str(mode), get_args(Mode))}")
     ink = np.asarray(ink / ink.max(), np.float32)
     if mode == "digit":
         return _read([_main(ink)], classify)

@@ -1,5 +1,6 @@
 """Finds the pictures that the arguments of a command line name."""
 
+import collections
 import glob
 import os
 import re
@@ -9,10 +10,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, NamedTuple
 
 from mnist_jax.errors import ConfigError, UserError
+from mnist_jax.local_files import is_url
 from mnist_jax.reading.files import MAX_BYTES, SUFFIXES
 
 STDIN = "-"
 _MAX_LIST = 2**26  # bytes that a list of paths may have
+# Pictures and documents of formats that are not read. In a folder they are counted.
+UNREAD_SUFFIXES = frozenset(
+    {".ai", ".arw", ".avif", ".cr2", ".cr3", ".djvu", ".dng", ".emf", ".eps", ".exr"}
+    | {".heic", ".heif", ".hif", ".ico", ".j2k", ".jp2", ".jpx", ".jxl", ".nef", ".npz"}
+    | {".orf", ".pdf", ".ps", ".psd", ".qoi", ".raf", ".rw2", ".svg", ".tga", ".wmf"}
+    | {".xcf"}
+)
 
 
 class Source(NamedTuple):
@@ -29,7 +38,22 @@ class Source(NamedTuple):
     error: str = ""
 
 
-def find_pictures(arguments: Iterable[str], *, recursive: bool = False) -> list[Source]:
+class FoundPictures(NamedTuple):
+    """What a command line names.
+
+    Attributes:
+      sources: one or more for each argument.
+      left_out: one line that counts what folders and patterns hold besides, and that is
+        not read; "" if there is nothing.
+    """
+
+    sources: list[Source]
+    left_out: str = ""
+
+
+def find_pictures(
+    arguments: Iterable[str], *, recursive: bool = False
+) -> FoundPictures:
     """Finds pictures, in natural order: 2.png comes before 10.png.
 
     Args:
@@ -38,18 +62,16 @@ def find_pictures(arguments: Iterable[str], *, recursive: bool = False) -> list[
         stdin.
       recursive: whether to look into folders inside folders. Links to folders are not
         followed.
-
-    Returns:
-      One or more sources for each argument.
     """
     sources: list[Source] = []
+    others: _Others = collections.Counter()
     for argument in arguments:
         if argument == STDIN:
             used = any(source.name == "<stdin>" for source in sources)
             sources.append(_twice() if used else _read_stdin())
         else:
-            sources += _find(argument, recursive)
-    return sources
+            sources += _find(argument, recursive, others)
+    return FoundPictures(sources, _count(others))
 
 
 def read_paths(path: str) -> list[str]:
@@ -105,32 +127,56 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
     return [*key, (1, 0, name)]
 
 
-def _find(argument: str, recursive: bool) -> Sequence[Source]:
+# How many, by the suffix of a format that is not read, or by one of the words below.
+_Others = collections.Counter[str]
+_FOLDER, _LINK, _FILE = "folder", "link", "file"
+
+
+def _find(argument: str, recursive: bool, others: _Others) -> Sequence[Source]:
+    if not os.path.lexists(argument):
+        if is_url(argument):
+            return [Source(argument, error="is a URL: download the picture first")]
+        argument = os.path.expanduser(argument)  # a list's ~ has been in no shell
     if os.path.isdir(argument):
+        inside: _Others = collections.Counter()
+        if found := list(_walk(argument, recursive, inside)):
+            others += inside
+            return found
         error = "is a folder with no picture in it"
-        if not recursive:
-            error += " (--recursive looks into its folders)"
-        return list(_walk(argument, recursive)) or [Source(argument, error=error)]
+        if hint := _count(inside):
+            error += f", but {hint}"
+        elif count := inside[_FILE]:
+            files = "a file" if count == 1 else f"{count:,} files"
+            error += (
+                f", but {files} without a picture's suffix (name them to read them)"
+            )
+        return [Source(argument, error=error)]
     if os.path.lexists(argument) or not glob.has_magic(argument):
         return [Source(argument)]
-    return _expand(argument, recursive) or [
+    return _expand(argument, recursive, others) or [
         Source(argument, error="no such file, and as a pattern it matches none")
     ]
 
 
-def _expand(pattern: str, recursive: bool) -> list[Source]:
+def _expand(pattern: str, recursive: bool, others: _Others) -> list[Source]:
     """Finds the files that a pattern matches and, if `recursive`, the folders."""
     sources: list[Source] = []
     for path in sorted(glob.iglob(pattern), key=natural_key):
         if not os.path.isdir(path) or _is_picture(path):
             sources.append(Source(path))
         elif recursive:
-            sources += _walk(path, recursive)
+            sources += _walk(path, recursive, others)
+        else:
+            others[_FOLDER] += 1
     return sources
 
 
-def _walk(folder: str, recursive: bool) -> Iterator[Source]:
-    """Finds the pictures of a folder, then those of the folders inside it."""
+def _walk(folder: str, recursive: bool, others: _Others) -> Iterator[Source]:
+    """Finds the pictures of a folder, then those of the folders inside it.
+
+    Counts what else might be meant: pictures of other formats, folders that it does not
+    look into.
+    """
     waiting = [folder]
     while waiting:
         folder = waiting.pop()
@@ -144,11 +190,35 @@ def _walk(folder: str, recursive: bool) -> Iterator[Source]:
         for entry in found:
             if entry.name.startswith("."):  # hidden, or metadata of macOS
                 continue
+            suffix = os.path.splitext(entry.name)[1].lower()
             if recursive and entry.is_dir(follow_symlinks=False):
                 folders.append(entry.path)
             elif _is_picture(entry.name):
                 yield Source(entry.path)
+            elif entry.is_dir():
+                others[_LINK if recursive else _FOLDER] += 1
+            else:
+                others[suffix if suffix in UNREAD_SUFFIXES else _FILE] += 1
         waiting += reversed(folders)
+
+
+def _count(others: _Others) -> str:
+    """Returns a line such as "3 files of other formats (2 .heic, 1 .pdf: ...)"."""
+
+    def say(count: int, one: str) -> str:
+        return f"{count:,} {one}{'' if count == 1 else 's'}"
+
+    suffixes = {s: n for s, n in sorted(others.items()) if s in UNREAD_SUFFIXES}
+    parts = []
+    if suffixes:
+        kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in suffixes.items())
+        files = say(sum(suffixes.values()), "file")
+        parts.append(f"{files} of other formats ({kinds}: save as PNG or JPEG)")
+    if others[_FOLDER]:
+        parts.append(f"{say(others[_FOLDER], 'folder')} (read with --recursive)")
+    if others[_LINK]:
+        parts.append(f"{say(others[_LINK], 'link')} to folders (name the folders)")
+    return " and ".join(parts)
 
 
 def _is_picture(name: str) -> bool:

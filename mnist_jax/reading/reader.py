@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 import math
 import os
 import re
@@ -14,7 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mnist_jax.calibration import log_softmax
-from mnist_jax.errors import ConfigError, PictureError, UserError
+from mnist_jax.errors import (
+    ArgumentError,
+    ConfigError,
+    PictureError,
+    suggest,
+)
+from mnist_jax.reading.number_arrays import as_images
 from mnist_jax.reading.paths import Source
 
 if TYPE_CHECKING:
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
 
 Box = tuple[int, int, int, int]
 
+_MODES = ("auto", "digit", "number")  # those of `layout.Mode`
 _BATCH_SIZES = (8, 64, 1024)
 # On made pictures, the pretrained weights are less sure of 0.7 % of the digits, and of
 # 54 % of the pictures without a digit (checkpoints/pretrained/README.md).
@@ -70,15 +78,17 @@ class Digit:
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What was read in one source: a picture file, or an image of a data set.
+    """What was read on one page: a picture file, or an image of a data set.
 
     Attributes:
       source: the name of the file; for an image, such as `mnist/test[123]`.
-      status: "ok"; "unsure" if a digit is unsure; "blank" if there is no ink; "error".
-      digits: in reading order; empty if the status is "blank" or "error".
+      status: "ok"; "unsure" if the confidence is too low; "blank" if there is no ink;
+        "no_digit" if there is ink, but no digit; "error".
+      digits: in reading order; empty unless the status is "ok" or "unsure".
       error: why it could not be read, or "".
-      label: the right answer, in the form of `text`, if it is known.
-      is_number: whether it has several digits, or was to be read as a number.
+      label: the right answer, as `text` without its line breaks, if it is known.
+      page: number of the page in its file, from 0.
+      unread_pages: how many more pages or frames the file has that were not read.
     """
 
     source: str
@@ -86,15 +96,16 @@ class Prediction:
     digits: tuple[Digit, ...] = ()
     error: str = ""
     label: str | None = None
-    is_number: bool = False
+    page: int = 0
+    unread_pages: int = 0
 
     @property
     def text(self) -> str:
-        """The names of all digits; there is a space between two lines."""
+        r"""The names of all digits; there is a "\n" between two lines."""
         lines: dict[int, list[str]] = {}
         for digit in self.digits:
             lines.setdefault(digit.line, []).append(digit.guesses[0].name)
-        return " ".join("".join(names) for names in lines.values())
+        return "\n".join("".join(names) for names in lines.values())
 
     @property
     def confidence(self) -> float | None:
@@ -106,7 +117,7 @@ class Prediction:
     @property
     def is_right(self) -> bool:
         """Whether the text is that of the label, if line breaks are ignored."""
-        return self.label is not None and self.label == self.text.replace(" ", "")
+        return self.label is not None and self.label == self.text.replace("\n", "")
 
 
 class Reader:
@@ -117,12 +128,12 @@ class Reader:
       read: "digit" takes all ink of a picture for one digit; "number" looks for
         several digits; so does "auto", but in doubt it takes all ink for one digit.
       top_k: number of guesses for each digit.
-      min_confidence: a digit with a lower confidence is "unsure".
+      min_confidence: a digit or a page with a lower confidence is "unsure".
       stages_dir: folder for strips that show how each picture was prepared.
 
     Raises:
-      ConfigError: `min_confidence` is not from 0 to 1, or `read` is "number" and the
-        model does not read digits.
+      ArgumentError: `read`, `top_k` or `min_confidence` is none of their values.
+      ConfigError: `read` is "number", and the model does not read digits.
     """
 
     def __init__(
@@ -134,14 +145,18 @@ class Reader:
         min_confidence: float = MIN_CONFIDENCE,
         stages_dir: Path | None = None,
     ) -> None:
+        if read not in _MODES:
+            raise ArgumentError(f"read={read!r}: {suggest(str(read), _MODES)}")
+        if not 0 <= min_confidence <= 1:  # true for NaN too
+            raise ArgumentError(f"min_confidence={min_confidence} is not from 0 to 1")
+        if top_k < 1:
+            raise ArgumentError(f"top_k={top_k} is not 1 or more")
         self.class_names: list[str] = loaded.metadata["dataset"]["class_names"]
         if any(len(name) > 1 for name in self.class_names):
             if read == "number":
                 trained_on = loaded.metadata["dataset"]["name"]
                 raise ConfigError(f"--read=number: {trained_on} has no digits")
             read = "digit"
-        if not 0 <= min_confidence <= 1:  # true for NaN too
-            raise ConfigError(f"--min_confidence={min_confidence} is not from 0 to 1")
         self._loaded = loaded
         self._min_confidence = min_confidence
         self._read = read
@@ -150,36 +165,42 @@ class Reader:
         self._lock = threading.Lock()
 
     def classify(self, images: np.ndarray) -> np.ndarray:
-        """As `predict`; the images may be [N, 28, 28] too. Threads may call it."""
+        """As `predict`, and threads may call it."""
         with self._lock:  # one call at a time, as XLA uses all cores by itself
-            return predict(self._loaded, images.reshape(-1, 28, 28, 1))
+            return predict(self._loaded, images)
 
     def read_files(
-        self, sources: Iterable[Source], labels: Mapping[str, str] | None = None
+        self,
+        sources: Iterable[Source],
+        labels: Mapping[str, str] | None = None,
+        start: int = 0,
     ) -> Iterator[Prediction]:
         """Reads pictures, several at once; one that cannot be read does not stop it.
 
         Args:
           sources: from `paths.find_pictures`.
           labels: right answers by the name of the source, for any of them.
+          start: how many of the sources are left out, because they were read before.
 
         Yields:
-          A prediction for each source, in order.
+          A prediction for each source, in order. For an array (.npy) of N images, which
+          are read as they are, one for each, as pages 0 to N - 1.
 
         Raises:
           UserError: the stages of a picture cannot be written.
         """
         pool = ThreadPoolExecutor(_WORKERS)
-        waiting: collections.deque[Future[Prediction]] = collections.deque()
+        waiting: collections.deque[Future[list[Prediction]]] = collections.deque()
         labels = labels or {}
         try:
-            for index, source in enumerate(sources, 1):
+            left = itertools.islice(sources, start, None)
+            for index, source in enumerate(left, start + 1):
                 label = labels.get(source.name)
-                waiting.append(pool.submit(self._read_file, index, source, label))
+                waiting.append(pool.submit(self._read_source, index, source, label))
                 if len(waiting) == _AHEAD:
-                    yield waiting.popleft().result()
+                    yield from waiting.popleft().result()
             while waiting:
-                yield waiting.popleft().result()
+                yield from waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -193,7 +214,12 @@ class Reader:
           dataset: N images and labels.
           count: how many images; if there are fewer, all of them.
           seed: chooses the images; the same seed chooses the same ones.
+
+        Raises:
+          ArgumentError: `count` or `seed` is too small.
         """
+        if count < 1 or seed < 0:
+            raise ArgumentError(f"count={count} or seed={seed} is too small")
         images, labels = dataset
         count = min(count, len(labels))
         chosen = np.random.default_rng(seed).choice(len(labels), count, replace=False)
@@ -207,12 +233,36 @@ class Reader:
             for i, row in zip(chosen, rows, strict=True)
         ]
 
-    def _read_file(self, index: int, source: Source, label: str | None) -> Prediction:
-        from mnist_jax.reading import layout, pictures
+    def _read_source(
+        self, index: int, source: Source, label: str | None
+    ) -> list[Prediction]:
+        from mnist_jax.reading.files import read_stack
+
+        try:
+            stack = None if source.error else read_stack(_place(source))
+        except PictureError:
+            stack = None  # the reason comes up again
+        if stack is None:
+            return [self._read_picture(index, source, label)]
+        rows, predictions = self.classify(stack), []
+        for page, (row, image) in enumerate(zip(rows, stack, strict=True)):
+            answer = self._answer(source.name, [self._digit(row, image)], label)
+            if image.min() == image.max():
+                answer = dataclasses.replace(answer, status="blank", digits=())
+            predictions.append(dataclasses.replace(answer, page=page))
+        return predictions
+
+    def _read_picture(
+        self, index: int, source: Source, label: str | None
+    ) -> Prediction:
+        from mnist_jax.reading import layout, page_counts, pictures
+
+        unread = 0
 
         def failed(status: str, error: str) -> Prediction:
-            as_number = self._read == "number"
-            return Prediction(source.name, status, (), error, label, as_number)
+            return Prediction(
+                source.name, status, (), error, label, unread_pages=unread
+            )
 
         if source.error:
             return failed("error", source.error)
@@ -220,6 +270,7 @@ class Reader:
             picture = load_picture(source)
         except PictureError as error:
             return failed("error", str(error))
+        unread = page_counts.count_pages(source) - 1
         if self._stages_dir:
             self._draw_stages(picture, index, source)
         try:
@@ -240,7 +291,7 @@ class Reader:
             )
             for reading in readings
         ]
-        return self._answer(source.name, digits, label)
+        return self._answer(source.name, digits, label, unread)
 
     def _digit(
         self,
@@ -257,15 +308,20 @@ class Reader:
         return Digit("ok" if sure else "unsure", guesses, image, box, line)
 
     def _answer(
-        self, source: str, digits: Sequence[Digit], label: str | None
+        self,
+        source: str,
+        digits: Sequence[Digit],
+        label: str | None,
+        unread_pages: int = 0,
     ) -> Prediction:
-        sure = all(digit.status == "ok" for digit in digits)
+        sure = math.prod(digit.confidence for digit in digits) >= self._min_confidence
         status = "ok" if sure else "unsure"
-        is_number = len(digits) > 1 or self._read == "number"
-        return Prediction(source, status, tuple(digits), "", label, is_number)
+        return Prediction(
+            source, status, tuple(digits), "", label, unread_pages=unread_pages
+        )
 
     def _draw_stages(self, picture: "Image.Image", index: int, source: Source) -> None:
-        from mnist_jax.reading import pictures
+        from mnist_jax.reading import annotate, pictures
 
         assert self._stages_dir is not None
         stem = re.sub(r"[^\w.-]", "_", Path(source.name).stem, flags=re.ASCII)[:80]
@@ -274,11 +330,7 @@ class Reader:
             strip = pictures.stages_strip(picture)
         except Exception:  # reading it fails too, and says why
             strip = picture
-        try:
-            strip.save(path)
-        except OSError as error:
-            reason = error.strerror or error
-            raise UserError(f"cannot write {str(path)!r}: {reason}") from error
+        annotate.save_picture(strip, path)
 
 
 def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:
@@ -289,13 +341,19 @@ def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:
 
     Args:
       loaded: from `load.load_model`.
-      images: uint8 [N, 28, 28, 1], white ink on black, prepared as MNIST's images.
+      images: uint8 [N, 28, 28, 1], white ink on black, prepared as MNIST's images; or
+        [N, 28, 28], [N, 784], numbers from 0 to 1, and what else
+        `number_arrays.as_images` takes.
 
     Returns:
       float64 [N, C]; each row sums to 1.
+
+    Raises:
+      ArgumentError: the images have another shape or other numbers.
     """
     from mnist_jax.run.inference import predict_logits
 
+    images = as_images(images)
     count = len(images)
     # Each number of images compiles once more, so they are padded to a few numbers.
     size = next((size for size in _BATCH_SIZES if size >= count), count)
@@ -311,7 +369,11 @@ def load_picture(source: Source) -> "Image.Image":
     """Loads the picture of a source; returns and raises what `read_picture` does."""
     from mnist_jax.reading.files import read_picture
 
-    return read_picture(source.name if source.content is None else source.content)
+    return read_picture(_place(source))
+
+
+def _place(source: Source) -> str | bytes:
+    return source.name if source.content is None else source.content
 
 
 def _scale(box: Box, scale: float) -> Box:

@@ -10,7 +10,8 @@ from types import ModuleType
 from ml_collections import ConfigDict
 
 from mnist_jax.config import FIELDS, FREE_GROUPS, flatten_config
-from mnist_jax.errors import ConfigError, suggest
+from mnist_jax.errors import ConfigError, did_you_mean, nearest
+from mnist_jax.local_files import local_path
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -34,6 +35,7 @@ def find_config(path: str | Path) -> Path:
     Raises:
       ConfigError: there is no such file.
     """
+    path = local_path(path)
     if Path(path).is_file():
         return Path(path)
     name = Path(path).stem
@@ -106,16 +108,63 @@ def _forget_configs() -> dict[str, ModuleType]:
     return {name: sys.modules.pop(name) for name in names}
 
 
+# What a user may call a field, and the field. The first are what they are called here.
+FIELD_NAMES = dict(zip(FIELDS, FIELDS, strict=True)) | {
+    "arch": "model.name",
+    "model": "model.name",
+    "net": "model.name",
+    "network": "model.name",
+    "dropout": "model.kwargs.dropout",
+    "opt": "optimizer.name",
+    "optim": "optimizer.name",
+    "optimizer": "optimizer.name",
+    "lr": "optimizer.learning_rate",
+    "step_size": "optimizer.learning_rate",
+    "lr_scheduler": "optimizer.schedule",
+    "lr_schedule": "optimizer.schedule",
+    "scheduler": "optimizer.schedule",
+    "warmup": "optimizer.warmup_epochs",
+    "warmup_steps": "optimizer.warmup_epochs",
+    "l2": "optimizer.weight_decay",
+    "wd": "optimizer.weight_decay",
+    "grad_clip": "optimizer.clip_norm",
+    "max_grad_norm": "optimizer.clip_norm",
+    "epoch": "num_epochs",
+    "epochs": "num_epochs",
+    "max_epochs": "num_epochs",
+    "n_epochs": "num_epochs",
+    "num_train_epochs": "num_epochs",
+    "batch": "batch_size",
+    "bs": "batch_size",
+    "train_batch_size": "batch_size",
+    "test_batch_size": "eval_batch_size",
+    "val_batch_size": "eval_batch_size",
+    "criterion": "loss",
+    "ema": "ema_decay",
+    "n_seeds": "num_seeds",
+    "seeds": "num_seeds",
+    "random_seed": "seed",
+    "random_state": "seed",
+    "smoothing": "label_smoothing",
+    "save_every": "checkpoint_every_epochs",
+    "val_size": "validation",
+    "validation_size": "validation",
+    "validation_split": "validation",
+}
+
+
 def check_field_names(names: Iterable[str]) -> None:
     """Checks the names of overrides such as `optimizer.learning_rate`.
 
     Raises:
-      ConfigError: a name is not a field; the error shows the nearest valid name.
+      ConfigError: a name is not a field; the error shows the nearest valid names.
     """
     for name in names:
         if name not in FIELDS and not name.startswith(FREE_GROUPS):
-            hint = suggest(name, FIELDS)
-            raise ConfigError(f"--config.{name}: no such field; {hint}")
+            near = nearest(name.replace("-", "_"), FIELD_NAMES)
+            meant = dict.fromkeys(repr(FIELD_NAMES[other]) for other in near)
+            hint = f"{did_you_mean([*meant])} (configs/default.py lists all fields)"
+            raise ConfigError(f"--config.{name}: no such field; {hint.strip()}")
 
 
 def find_field(name: str) -> str:

@@ -58,6 +58,8 @@ class Console:
         counts = [f"{p.num_examples:,} {name}" for name, p in parts.items() if p]
         self._print("", ", ".join(counts))
         self._warn_of_fallback(splits.source)
+        if splits.no_test_figure:
+            self._print("WARNING", self._no_test_figure(splits))
 
     def model(self, name: str, params: Any, num_seeds: int = 1) -> None:
         """Prints the size of the model, and starts the clock of compilation."""
@@ -128,18 +130,19 @@ class Console:
             if self._bar is not None:
                 self._bar.close()
 
-    def summary(
-        self, source: DatasetSource, test: dict[str, float], workdir: Path
-    ) -> None:
+    def summary(self, splits: Splits, test: dict[str, float], workdir: Path) -> None:
         """Prints the result, and what to do next."""
         now = time.perf_counter()
         self._write("")
-        self._print("test", self._task.describe(test))
-        # A run that was killed at its end may have read test before: not "once" then.
-        once = "read once, at the end"
-        when = "training had ended before" if self._had_ended else once
-        self._print("", f"{when}: make choices by validation, not by this")
-        self._warn_of_fallback(source)
+        if splits.no_test_figure:
+            self._print("test", self._no_test_figure(splits))
+        else:
+            self._print("test", self._task.describe(test))
+            # A run that was killed at its end may have read test before.
+            once = "read once, at the end"
+            when = "training had ended before" if self._had_ended else once
+            self._print("", f"{when}: make choices by validation, not by this")
+        self._warn_of_fallback(splits.source)
         self._print(
             "time",
             f"{now - self._started:.1f} s, of which training "
@@ -153,6 +156,10 @@ class Console:
             shown = shlex.quote(str(workdir))
             command = f"python scripts/{script} --workdir={shown}{self._next_flags}"
             self._print("next", command)
+
+    @staticmethod
+    def _no_test_figure(splits: Splits) -> str:
+        return f"no test figure is given: {splits.no_test_figure}"
 
     def _print(self, label: str, text: str) -> None:
         # Paths longer than a line are left whole, so that they can be copied.

@@ -1,10 +1,11 @@
-"""Turns SIGINT and SIGTERM into a flag, so that a loop can save before it ends."""
+"""Turns signals that ask to stop into a flag, so that a loop can save and end."""
 
 import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 
 class StopFlag:
@@ -15,21 +16,28 @@ class StopFlag:
 
 @contextmanager
 def catch_signals() -> Iterator[StopFlag]:
-    """Catches SIGINT (Ctrl-C) and SIGTERM; a second signal ends the process at once.
+    """Catches SIGINT (Ctrl-C), SIGTERM and SIGHUP (the terminal is gone).
+
+    A second signal does at once what it would have done without this: most end the
+    process. SIGHUP stays ignored where it is, as under `nohup`.
 
     Python allows this in the main thread only; in other threads the flag stays 0.
     """
     flag = StopFlag()
 
     def handler(signum: int, frame: FrameType | None) -> None:
-        if flag.signum:
-            os._exit(128 + signum)
-        flag.signum = signum
+        if not flag.signum:
+            flag.signum = signum
+            return
+        signal.signal(signum, previous[signum])
+        os.kill(os.getpid(), signum)
 
+    caught = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        caught.append(signal.SIGHUP)
     try:
-        previous = {
-            signum: signal.signal(signum, handler)
-            for signum in (signal.SIGINT, signal.SIGTERM)
+        previous: dict[int, Any] = {
+            signum: signal.signal(signum, handler) for signum in caught
         }
     except ValueError:  # not the main thread
         yield flag

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from mnist_jax.config import FIELDS, check_field, validate_config
 from mnist_jax.errors import ConfigError
+from mnist_jax.parallel.jax_options import check_options
 
 _READ_WITH_WEIGHTS = (
     "test_time_shift",
@@ -19,8 +20,10 @@ def resolve_config(config: ConfigDict) -> ConfigDict:
     """Checks a config and returns it as it will be saved, with every field.
 
     Raises:
-      ConfigError: see `validate_config`; or JSON cannot hold a value.
+      ConfigError: see `validate_config`; or JSON cannot hold a value; or an option of
+        JAX, which would change what the config stands for: see `check_options`.
     """
+    check_options(random=True)
     validate_config(config)
     return with_defaults(config_from_dict(json.loads(config_to_json(config))))
 

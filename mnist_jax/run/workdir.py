@@ -17,6 +17,8 @@ from mnist_jax.checkpoint.read import DELETED
 from mnist_jax.config import ConfigDict, flatten_config
 from mnist_jax.datasets.sources import DatasetSource
 from mnist_jax.errors import CheckpointError, ConfigError, UserError
+from mnist_jax.local_files import local_path
+from mnist_jax.parallel.jax_options import check_same_options
 from mnist_jax.parallel.shards import is_primary, wait_for_all
 from mnist_jax.run.stored_config import config_from_dict, config_to_json, with_defaults
 
@@ -42,11 +44,12 @@ def check_run(
 
     Raises:
       ConfigError: the folder holds a run, and neither `resume` nor `overwrite` is set;
-        or both are set; or the run to resume has another config.
+        or both are set; or the run to resume has another config; or see `local_path`.
       CheckpointError: the config of the run to resume cannot be read.
     """
     if resume and overwrite:
         raise ConfigError("--resume and --overwrite exclude each other: give one")
+    workdir = Path(local_path(workdir))
     if not is_primary():  # only the first process looks into the folder, for all
         return
     if has_run(workdir) and not (resume or overwrite or dry_run):
@@ -69,6 +72,7 @@ def open_run(workdir: Path, *, overwrite: bool, dry_run: bool) -> Iterator[Path]
       CheckpointError: another run uses the folder, or it cannot be cleared.
       UserError: something in the block could not be written, or memory ran out.
     """
+    workdir = Path(local_path(workdir))
     scratch = tempfile.TemporaryDirectory() if dry_run else nullcontext(workdir)
     try:
         with scratch as name:
@@ -222,10 +226,11 @@ def check_same_run(
     """Checks a checkpoint to resume against this run's config and data.
 
     Raises:
-      ConfigError: a field of the config differs, or the data does.
+      ConfigError: a field of the config differs, or the data, or an option of JAX.
     """
     # The config in the checkpoint is checked too, because `config.json` may be lost.
     check_same_config(metadata["config"], config)
+    check_same_options(metadata.get("options", {}))  # 0.1.0 has none
     saved, found = metadata["dataset"], source.to_dict()
     if (saved["name"], saved["splits"]) != (found["name"], found["splits"]):
         why = f" ({source.fallback_reason})" if source.fallback_for else ""

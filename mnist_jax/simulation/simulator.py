@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFilter
+from tqdm import tqdm
 
+from mnist_jax.datasets.arrays import check_images
 from mnist_jax.drawing import glyphs, unseen_styles
 from mnist_jax.drawing.glyphs import Glyph
+from mnist_jax.errors import ArgumentError
 from mnist_jax.reading.reader import MIN_CONFIDENCE
 from mnist_jax.simulation import scenes
 from mnist_jax.simulation.scenes import Rng
@@ -439,11 +442,18 @@ def samples(
     """Pictures of all conditions, styles and negatives.
 
     Args:
-      images: uint8 [N, 28, 28, 1], digits that no model was trained on.
+      images: uint8 [N, 28, 28, 1] or [N, 28, 28], that no model was trained on.
       labels: int [N].
       per_condition: how many pictures of each.
       seed: the same one gives the same pictures.
+
+    Raises:
+      ArgumentError: the images are others, or there are none, or no label for each.
     """
+    check_images(images[..., None] if images.ndim == 3 else images)
+    if not len(images) == len(labels) > 0 or per_condition < 1:
+        counts = f"got {len(images)}, {len(labels)} and {per_condition}"
+        raise ArgumentError(f"give images, a label for each, and a count: {counts}")
     for name, render in CONDITIONS.items():
         for index in range(per_condition):
             rng = _rng(seed, name, index)
@@ -515,17 +525,23 @@ def measure_conditions(
     """Reads pictures of every condition with a model; arguments as in `samples`."""
     from mnist_jax.reading.reader import predict
 
-    made = list(samples(images, labels, per_condition, seed))
-    prepared, inked = prepare_all([sample.picture for sample in made])
+    made, truth, conditions = [], [], []
+    num_kinds = len(CONDITIONS) + len(unseen_styles.UNSEEN_STYLES) + len(NEGATIVES)
+    every = samples(images, labels, per_condition, seed)
+    for sample in tqdm(
+        every, "pictures", per_condition * num_kinds, leave=False, disable=None
+    ):
+        made.append(prepare_all([sample.picture]))
+        truth.append(-1 if sample.label is None else sample.label)
+        conditions.append(sample.condition)
+    prepared, inked = map(np.concatenate, zip(*made, strict=True))
     probabilities = predict(loaded, prepared)
     answers = np.where(inked, probabilities.argmax(1), -1)
     confidences = np.where(inked, probabilities.max(1), np.nan)
-    conditions = np.array([sample.condition for sample in made])
-    truth = np.array([-1 if s.label is None else s.label for s in made])
     return [
-        _score(name, truth[at], answers[at], confidences[at])
-        for name in dict.fromkeys(conditions.tolist())
-        for at in [conditions == name]
+        _score(name, np.array(truth)[at], answers[at], confidences[at])
+        for name in dict.fromkeys(conditions)
+        for at in [np.array(conditions) == name]
     ]
 
 

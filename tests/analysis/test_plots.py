@@ -1,6 +1,7 @@
 import matplotlib
 import numpy as np
 import pytest
+from helpers import full_disk
 from mnist_fixture import make_dataset
 from PIL import Image
 
@@ -121,8 +122,8 @@ def test_predictions(tmp_path, dataset):
         Prediction("b.png", "error", error="is empty"),
         Prediction("mnist/test[1]", "ok", (seven,), label="7"),
         Prediction("mnist/test[2]", "ok", (seven,), label="1"),
-        Prediction("c.png", "ok", (seven, seven), label="77", is_number=True),
-        Prediction("d.png", "ok", (seven, seven), label="71", is_number=True),
+        Prediction("c.png", "ok", (seven, seven), label="77"),
+        Prediction("d.png", "ok", (seven, seven), label="71"),
     ]
     figure = plots.draw_predictions(rows)
     titles = [axes.get_title() for axes in figure.axes]
@@ -155,3 +156,16 @@ def test_figures_that_cannot_be_written(tmp_path, evaluation):
         plots.save_figure(figure, tmp_path / "file" / "figure.png")
     with pytest.raises(UserError, match="Format 'xyz' is not supported"):
         plots.save_figure(figure, tmp_path / "figure.xyz")
+
+
+@pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
+def test_a_figure_is_written_whole_or_not_at_all(evaluation, tmp_path, suffix):
+    figure = plots.draw_reliability_diagram(evaluation, "x")
+    path = tmp_path / f"figure.{suffix}"
+    path.write_text("old")
+    with full_disk(), pytest.raises(UserError, match="cannot write the figure"):
+        plots.save_figure(figure, path)
+    assert path.read_text() == "old"
+    plots.save_figure(figure, path)
+    assert path.stat().st_size > 4096
+    assert list(tmp_path.iterdir()) == [path]

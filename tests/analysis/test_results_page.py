@@ -3,6 +3,7 @@ import re
 
 import numpy as np
 import pytest
+from helpers import full_disk
 
 from mnist_jax.analysis import classification, corruptions, plots, results_page
 from mnist_jax.analysis.corruptions import Robustness
@@ -69,6 +70,12 @@ def test_page_says_what_was_held_out(results):
     assert "images of it that were held out for validation" in page
 
 
+def test_page_says_why_there_is_no_test_figure(results):
+    results.loaded.metadata["no_test_figure"] = "9 of the 9 images are trained on"
+    page = results_page.to_html(results)
+    assert "No test figure is given: 9 of the 9 images are trained on." in page
+
+
 def test_weights_chosen_on_validation_are_said_to_be(results):
     page = results_page.to_html(results._replace(checkpoint="best"))
     assert "those that did best on validation" in page
@@ -86,6 +93,15 @@ def test_its_config_file_makes_the_same_config(results):
     assert made.to_dict() == config
     assert isinstance(made, ConfigDict)
     assert config_from_dict(made.to_dict()).to_dict() == config
+
+
+def test_a_page_is_written_whole_or_not_at_all(results, tmp_path):
+    page = tmp_path / "report.html"
+    page.write_text("old")
+    with full_disk(), pytest.raises(UserError, match="cannot write"):
+        results_page.write_page(results, page)
+    assert page.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html", "trained"]
 
 
 def test_what_cannot_be_written(results, tmp_path):

@@ -118,6 +118,25 @@ def test_the_tables_fit_a_terminal(tmp_path):
     assert saved["cells"][1]["against_baseline"]["loss"]["p_value"] is None
 
 
+def test_a_sweep_that_trains_on_test_images_says_so(tmp_path):
+    config = tiny(1)
+    config.train_split, config.num_epochs = "train[:200]+test", 1
+    config.optimizer.warmup_epochs = 0.0
+    (cell, other) = sweep.make_cells({"": config}, GRID)
+    result = sweep.run_cell(cell, tmp_path, None, None)
+    again = sweep.run_cell(cell, tmp_path, None, None)  # from its file
+    why = "400 of the 400 images of config.test_split = 'test'"
+    assert result.no_test_figure.startswith(why)
+    assert again.no_test_figure == result.no_test_figure
+    results = [result, result._replace(name=other.name)]
+    table = " ".join(sweep.format_sweep(results).split())
+    assert f"No test figure can be given: {why}" in table
+    assert "was not looked at" not in table
+    sweep.write_results(results, tmp_path)
+    written = json.loads((tmp_path / "results.json").read_text())
+    assert written["no_test_figure"] == result.no_test_figure
+
+
 def test_a_grid_is_read():
     given = ["learning_rate=1e-3,3", "model.kwargs.dense=(64,),(8, 8)", "name=a, b"]
     assert sweep.parse_grid(given[:2]) == {

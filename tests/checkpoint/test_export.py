@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from helpers import full_disk
 
 from mnist_jax.analysis import splits
 from mnist_jax.checkpoint.export import export_model
@@ -70,3 +71,15 @@ def test_a_flipped_bit_in_an_exported_model_is_found(trained_workdir, tmp_path):
     weights.write_bytes(data)
     with pytest.raises(CheckpointError, match="no intact checkpoint"):
         load_model(tmp_path / "small")
+
+
+def test_an_export_that_fails_leaves_nothing_and_can_be_repeated(
+    trained_workdir, tmp_path
+):
+    loaded = load_model(trained_workdir)
+    small = tmp_path / "small"
+    with full_disk(), pytest.raises((CheckpointError, OSError)):
+        export_model(loaded, trained_workdir, small)
+    assert not [path for path in small.rglob("*") if path.is_file()]
+    export_model(loaded, trained_workdir, small)
+    assert load_model(small).step == loaded.step

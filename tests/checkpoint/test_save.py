@@ -374,7 +374,7 @@ def test_what_is_no_checkpoint_is_named_and_not_created(tmp_path):
 
 def test_a_workdir_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match="Not a directory; choose another"):
+    with pytest.raises(CheckpointError, match="Not a directory; name another folder"):
         Checkpointer(tmp_path / "file" / "run", max_to_keep=2)
 
 

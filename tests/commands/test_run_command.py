@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -53,3 +54,19 @@ def test_the_flags_of_absl_are_understood(tmp_path):
     done = run_python(script, "--verbosity=1", f"--output={tmp_path}", "--workdir=none")
     assert done.returncode == 1
     assert done.stderr.startswith("error: no folder 'none'")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="it is a device of Linux")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_under_stdout_is_named(unbuffered):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, str(SCRIPTS / "predict.py"), "--help"],
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    reason = "cannot write to stdout: No space left on device"
+    assert done.stderr == f"error: {reason}; make room there, or name another place\n"

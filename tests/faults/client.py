@@ -163,6 +163,8 @@ class Server:
         number = next(self._numbers)
         output = self._folder / f"{number}.out"
         errors = self._folder / f"{number}.err"
+        for file in (output, errors):
+            file.touch()  # a test may look before the process has opened it
         order = {
             "script": script,
             "arguments": arguments,

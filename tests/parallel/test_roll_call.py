@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from helpers import make_terminal
 
 from mnist_jax.errors import ConfigError, UserError
 from mnist_jax.parallel import roll_call
@@ -146,3 +147,18 @@ def test_strangers_are_not_let_in(address):
         thread.join()
     assert list(result) == [1]
     result[1].close()
+
+
+def test_a_terminal_shows_what_is_waited_for(address, monkeypatch):
+    terminal = make_terminal(monkeypatch)
+    same = {"jax": "1.0"}
+    call_the_roll(address, (1, 3, same), count=3, **same)
+    shown = terminal.getvalue()
+    assert "waiting for process 1, 2 of 3, 1 s at most" in shown
+    assert "waiting for process 2 of 3, " in shown
+    assert f"waiting for process 0 at {address}, 1 s at most" in shown
+
+
+def test_a_file_gets_nothing_of_it(address, capfd):
+    call_the_roll(address, count=2)
+    assert capfd.readouterr() == ("", "")

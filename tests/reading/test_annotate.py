@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from helpers import full_disk
 from PIL import Image
 
+from mnist_jax.errors import UserError
 from mnist_jax.reading import annotate
 from mnist_jax.reading.reader import Digit, Guess
 
@@ -99,3 +101,28 @@ def test_with_nothing_to_draw_the_picture_stays():
     picture = Image.effect_noise((60, 40), 50).convert("RGB")
     assert annotate.draw_answers(picture, []) == picture
     assert annotate.draw_answers(picture, [answer(None)]) == picture
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "dib", "ppm", "tiff", "webp"])
+def test_a_picture_is_saved_whole_or_not_at_all(tmp_path, suffix):
+    path = tmp_path / f"drawn.{suffix}"
+    noise = np.random.default_rng(0).integers(0, 256, (90, 80, 3), np.uint8)
+    old, new = Image.new("RGB", (8, 9)), Image.fromarray(noise)
+    annotate.save_picture(old, path)
+    before = path.read_bytes()
+    with full_disk(), pytest.raises(UserError, match=r"cannot write .*drawn"):
+        annotate.save_picture(new, path)
+    assert path.read_bytes() == before
+    with full_disk(), pytest.raises(UserError, match=r"cannot write .*other"):
+        annotate.save_picture(new, tmp_path / f"other.{suffix}")
+    assert list(tmp_path.iterdir()) == [path]
+    annotate.save_picture(new, path)
+    with Image.open(path) as opened:
+        assert opened.size == (80, 90)
+
+
+def test_a_picture_needs_a_known_suffix(tmp_path):
+    for name in ("drawn", "drawn.xyz"):
+        with pytest.raises(UserError, match=r"end it with \.png"):
+            annotate.save_picture(Image.new("RGB", (8, 9)), tmp_path / name)
+    assert not list(tmp_path.iterdir())

@@ -2,17 +2,19 @@ import csv
 import io
 import json
 import os
-import unicodedata
+from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 
-from mnist_jax.errors import UserError
 from mnist_jax.reading import answers
 from mnist_jax.reading.reader import Digit, Guess, Prediction
 
 DIGITS = list("0123456789")
 GUESSES = (Guess(7, "7", 0.9876), Guess(1, "1", 0.01))
+SCHEMA = json.loads(Path(answers.__file__).with_name("answers.schema.json").read_text())
+WHOLE = jsonschema.Draft202012Validator(SCHEMA)
 
 
 def digit(guesses=GUESSES, status="ok", **place):
@@ -33,168 +35,156 @@ ROWS = [
     Prediction("d.png", "blank"),
 ]
 NUMBERS = [
-    Prediction("a.png", "ok", number("2026"), is_number=True),
-    Prediction("b.png", "blank", is_number=True),
+    Prediction("a.png", "ok", number("2026")),
+    Prediction("b.png", "blank"),
 ]
 
 
-def width(line):
-    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in line)
-    return len(line) + wide
+def records(rows, class_names=DIGITS):
+    return [answers.to_record(row, class_names) for row in rows]
 
 
-def test_text():
-    lines = answers.to_text(ROWS).splitlines()
-    assert len(lines) == 5
-    assert lines[1].split() == ["a.png", "7", "98.76%", "then", "1", "1.00%"]
-    assert lines[2].endswith("error: is empty")
-    assert r"\n\x1b[1m\udcff.png" in lines[2]
-    assert "unsure" in lines[3]
-    assert lines[4].split() == ["d.png", "-", "blank"]
+def read_csv(rows, class_names=DIGITS):
+    """The text of a table, and its rows as Python's csv reads them."""
+    lines = [answers.csv_head()]
+    lines += [answers.to_csv_line(record) for record in records(rows, class_names)]
+    text = "".join(f"{line}\n" for line in lines)
+    return text, list(csv.DictReader(io.StringIO(text, newline="")))
 
 
-def test_text_shows_labels():
-    rows = [
-        Prediction("a", "ok", (digit((Guess(0, name, 0.5),)),), label=label)
-        for name, label in [("Shirt", "Shirt"), ("Shirt", "Ankle boot")]
-    ]
-    right, wrong = answers.to_text(rows).splitlines()[1:]
-    assert right.split() == ["a", "Shirt", "50.00%", "Shirt"]
-    assert wrong.split() == ["a", "Shirt", "50.00%", "Ankle", "boot", "wrong"]
-
-
-@pytest.mark.parametrize("label", [None, "7", "1"])
-@pytest.mark.parametrize(
-    "name", ["a.png", "folder/" * 20 + "a.png", "数" * 60, "\n" * 99, "e\u0301" * 80]
-)
-@pytest.mark.parametrize("status", ["ok", "unsure"])
-def test_text_is_80_columns_wide(label, name, status):
-    ten = tuple(Guess(k, str(k), 0.1234) for k in range(10))
-    reason = "damaged (" + 20 * "it is ever so long " + ")"
-    rows = [
-        Prediction(name, status, (digit(ten, status),), label=label),
-        Prediction(name, "error", error=reason, label=label),
-        Prediction(name, status, number("1234567890" * 30), label=label),
-        Prediction(name, "blank"),
-    ]
-    text = answers.to_text(rows)
-    assert max(width(line) for line in text.splitlines()) <= 80
-    # Nothing is lost but the beginning of a path.
-    assert "12.34%, 9 12.34%" in " ".join(text.split())
-    assert " ".join(reason.split()) in " ".join(text.split())
-    assert "1234567890" * 30 in "".join(text.split())
-
-
-def test_json():
-    good, bad, unsure, blank = json.loads(answers.to_json(ROWS, DIGITS))
+def test_records():
+    good, bad, unsure, blank = records(ROWS)
     assert good == {
         "source": "a.png",
+        "page": 0,
         "status": "ok",
-        "digit": 7,
+        "text": "7",
         "confidence": 0.9876,
-        "top_k": [
-            {"digit": 7, "confidence": 0.9876},
-            {"digit": 1, "confidence": 0.01},
+        "digits": [
+            {
+                "digit": 7,
+                "confidence": 0.9876,
+                "box": None,
+                "line": 0,
+                "top_k": [
+                    {"digit": 7, "confidence": 0.9876},
+                    {"digit": 1, "confidence": 0.01},
+                ],
+            }
         ],
+        "label": None,
         "error": None,
     }
-    assert bad["status"] == "error"
-    assert bad["error"] == "is empty"
-    assert bad["digit"] is None
+    assert (bad["status"], bad["error"], bad["digits"]) == ("error", "is empty", [])
+    assert (bad["text"], bad["confidence"]) == ("", None)
     assert bad["source"] == 'b,"\n\x1b[1m\\udcff.png'
-    assert (unsure["status"], unsure["digit"]) == ("unsure", 7)
-    assert (blank["status"], blank["digit"], blank["error"]) == ("blank", None, None)
+    assert (unsure["status"], unsure["text"]) == ("unsure", "7")
+    assert (blank["status"], blank["text"], blank["error"]) == ("blank", "", None)
 
 
-def test_json_of_numbers():
-    row, blank = json.loads(answers.to_json(NUMBERS, DIGITS))
-    assert (row["number"], row["status"], row["error"]) == ("2026", "ok", None)
+def test_records_of_numbers():
+    row, blank = records(NUMBERS)
+    assert (row["text"], row["status"], row["error"]) == ("2026", "ok", None)
     assert row["confidence"] == pytest.approx(0.9**4)
     assert row["digits"][1] == {
-        "box": [9, 0, 17, 12],
-        "line": 0,
-        "status": "ok",
         "digit": 0,
         "confidence": 0.9,
+        "box": [9, 0, 17, 12],
+        "line": 0,
         "top_k": [{"digit": 0, "confidence": 0.9}],
     }
-    assert (blank["number"], blank["digits"]) == (None, [])
+    assert (blank["text"], blank["digits"]) == ("", [])
 
 
-def test_json_with_a_report():
-    whole = json.loads(answers.to_json(ROWS, DIGITS, {"count": 4}))
-    assert whole["report"] == {"count": 4}
-    assert len(whole["predictions"]) == 4
+def test_records_of_pages_and_lines():
+    digits = (digit(line=0), digit(line=0), digit(line=2))
+    (row,) = records([Prediction("a.tif", "ok", digits, label="777", page=3)])
+    assert (row["page"], row["text"], row["label"]) == (3, "77\n7", "777")
+    assert [d["line"] for d in row["digits"]] == [0, 0, 2]
 
 
-def test_json_lines():
-    whole = json.loads(answers.to_json(ROWS, DIGITS))
-    for row, expected in zip(ROWS, whole, strict=True):
-        line = answers.to_json_line(row, DIGITS)
-        assert "\n" not in line
-        assert json.loads(line) == expected
+def test_classes_that_are_no_digits_are_named():
+    rows = [Prediction("a.png", "ok", (digit((Guess(1, "Bag", 0.9),)),), label="Bag")]
+    (row,) = records(rows, ["Shirt", "Bag"])
+    assert (row["text"], row["digits"][0]["digit"]) == ("Bag", "Bag")
+    # The class "7" of a folder of pictures may have another number.
+    rows = [Prediction("a.png", "ok", (digit((Guess(1, "7", 0.9),)),))]
+    assert records(rows, ["3", "7"])[0]["digits"][0]["digit"] == 7
+    assert records(rows, ["A", "7"])[0]["digits"][0]["digit"] == "7"
 
 
-@pytest.mark.parametrize("rows", [ROWS, ROWS[::-1]])
-def test_csv(rows):
-    text = answers.to_csv(rows, DIGITS)
-    text.encode("utf-8")
-    read = list(csv.DictReader(io.StringIO(text, newline="")))
-    by_status = {row["status"]: row for row in read}
-    good, bad = by_status["ok"], by_status["error"]
-    assert (good["digit"], good["confidence"]) == ("7", "0.9876")
-    assert (good["digit_2"], good["confidence_2"]) == ("1", "0.01")
-    assert (bad["digit"], bad["error"]) == ("", "is empty")
-    assert bad["source"].startswith('b,"\n')
+EVERY = [
+    *ROWS,
+    *NUMBERS,
+    Prediction("mnist/test[3]", "ok", (digit(),), label="7"),
+    Prediction("a.tif", "unsure", (digit(), digit(line=1)), page=1),
+    Prediction("a.tif", "no_digit", page=2, label="3"),
+    Prediction("", "error", error="no such file"),
+]
 
 
-def test_csv_of_numbers():
-    text = answers.to_csv([*NUMBERS, ROWS[0]], DIGITS)
-    row, _, one = csv.DictReader(io.StringIO(text, newline=""))
-    assert row["number"] == "2026"
-    assert json.loads(row["digits"])[3]["box"] == [27, 0, 35, 12]
-    assert (one["number"], one["digit"]) == ("", "7")
+def test_all_answers_are_as_the_schema_says():
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    whole = json.loads(answers.to_json(records(EVERY)))
+    WHOLE.validate(whole)
+    assert (whole["version"], whole["score"]) == (1, None)
+    assert whole["answers"] == records(EVERY)
+    assert all(list(row) == list(answers.COLUMNS) for row in whole["answers"])
+    assert SCHEMA["$defs"]["answer"]["required"] == list(answers.COLUMNS)
+    WHOLE.validate(json.loads(answers.to_json([])))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("page", -1),
+        ("status", "fine"),
+        ("text", None),
+        ("confidence", 1.1),
+        ("digits", []),
+        ("error", "is empty"),
+        ("more", 1),
+    ],
+)
+def test_the_schema_finds_what_is_wrong(key, value):
+    (row,) = records(ROWS[:1])
+    whole = {"version": 1, "answers": [row], "score": None}
+    WHOLE.validate(whole)
+    row[key] = value
+    assert not WHOLE.is_valid(whole)
+
+
+def test_columns_are_the_same_whatever_is_read():
+    for rows in (EVERY, EVERY[::-1], ROWS[3:], []):
+        text, read = read_csv(rows)
+        text.encode("utf-8")
+        head = text.splitlines()[0]
+        assert head == "source,page,status,text,confidence,digits,label,error"
+        assert len(read) == len(rows)
+
+
+def test_csv_holds_what_json_holds():
+    text, read = read_csv(EVERY)
+    assert answers.from_csv(text) == records(EVERY)
+    assert (read[0]["text"], read[0]["confidence"]) == ("7", "0.9876")
+    assert json.loads(read[4]["digits"])[3]["box"] == [27, 0, 35, 12]
+    assert (read[1]["text"], read[1]["digits"], read[1]["label"]) == ("", "[]", "")
+
+
+def test_csv_of_thousands_of_digits_is_read_back():
+    records_ = records([Prediction("a.png", "ok", number("7" * 3000))])
+    lines = [answers.csv_head(), *map(answers.to_csv_line, records_)]
+    assert answers.from_csv("\n".join(lines)) == records_
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n", "source,page\nx"])
+def test_other_tables_are_refused(text):
+    with pytest.raises(ValueError):
+        answers.from_csv(text)
 
 
 @pytest.mark.parametrize("name", ["=1+1.png", "+x", "-x", "@x", "\tx", "\rx", "a\r\nb"])
 def test_names_in_csv_are_no_formulas(name):
-    text = answers.to_csv([Prediction(name, "blank")], DIGITS)
-    (row,) = csv.DictReader(io.StringIO(text, newline=""))
+    _, (row,) = read_csv([Prediction(name, "blank")])
     assert not row["source"].startswith(tuple("=+-@\t\r"))
     assert os.path.normpath(row["source"]) == name  # the same file
-
-
-def test_classes_that_are_no_digits_are_named():
-    rows = [Prediction("a.png", "ok", (digit((Guess(1, "Bag", 0.9),)),))]
-    (row,) = json.loads(answers.to_json(rows, ["Shirt", "Bag"]))
-    assert (row["digit"], row["name"]) == (1, "Bag")
-    assert "source,status,digit,name," in answers.to_csv(rows, ["Shirt", "Bag"])
-
-
-def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "out.json"
-    answers.write_file(str(path), "été\udcff\n")
-    assert path.read_bytes() == "été\\udcff\n".encode()
-
-    def fail(*args):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", fail)
-        with pytest.raises(UserError, match="No space left"):
-            answers.write_file(str(path), "new")
-    assert path.read_bytes() == "été\\udcff\n".encode()
-    assert os.listdir(tmp_path) == ["out.json"]
-    (tmp_path / "link").symlink_to(path)
-    answers.write_file(str(tmp_path / "link"), "new")
-    assert (tmp_path / "link").is_symlink()
-    assert path.read_text() == "new"
-
-
-def test_devices_are_written_to_and_not_replaced(tmp_path):
-    link = tmp_path / "null"
-    link.symlink_to("/dev/null")
-    answers.write_file(str(link), "text")
-    assert not os.path.isfile("/dev/null")
-    with pytest.raises(UserError, match="cannot write"):
-        answers.write_file(str(tmp_path / "none" / "x"), "text")

@@ -2,6 +2,8 @@ import io
 import os
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import warnings
 import zlib
@@ -178,7 +180,7 @@ def test_arrays(tmp_path, scale, shape):
         (np.array([[0.0, np.inf]]), "not finite"),
         (np.zeros((5, 28, 28), np.uint8), "shape (5, 28, 28)"),
         (np.zeros((28, 28, 2), np.uint8), "shape (28, 28, 2)"),
-        (np.zeros(784), "shape (784,)"),
+        (np.zeros(783), "shape (783,)"),
         (np.zeros(()), "shape ()"),
         (np.zeros((0, 28)), "no pixels"),
         (np.zeros((28, 28), complex), "complex"),
@@ -272,8 +274,8 @@ def test_slow_formats_are_read_only_when_small():
     ("name", "content", "reason"),
     [
         ("empty.png", b"", "is empty"),
-        ("text.png", b"hello", "not a BMP, GIF"),
-        ("zeros.png", bytes(999), "not a BMP, GIF"),
+        ("text.png", b"hello", "not a BMP, DIB, GIF"),
+        ("zeros.png", bytes(999), "not a BMP, DIB, GIF"),
         ("vector.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a"),
         ("vector.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a"),
         ("page.pdf", b"%PDF-1.7\n", "not a"),
@@ -375,3 +377,116 @@ def test_pillows_warnings_are_not_shown(tmp_path):
         for thread in threads:
             thread.join()
         assert warnings.filters == before
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
+def test_bitmaps_without_a_file_header(tmp_path, mode):
+    draw().convert(mode).save(tmp_path / "picture.dib")
+    assert not (tmp_path / "picture.dib").read_bytes().startswith(b"BM")
+    shown = read_picture(tmp_path / "picture.dib")
+    assert distance(shown, draw().convert(mode)) < 1
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_grey_tiff_with_premultiplied_transparency(tmp_path, compression):
+    path = tmp_path / "picture.tif"
+    draw().convert("LA").save(path, compression=compression)
+    unassociated = struct.pack("<HHLH", 338, 3, 1, 2)  # the tag ExtraSamples
+    whole = path.read_bytes()
+    assert whole.count(unassociated) == 1
+    path.write_bytes(whole.replace(unassociated, struct.pack("<HHLH", 338, 3, 1, 1)))
+    with Image.open(path) as opened:
+        assert opened.mode == "La"
+    assert distance(read_picture(path), draw()) < 1
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate"])
+def test_damaged_tiffs_print_nothing_and_say_what_is_wrong(compression, capfd):
+    content = io.BytesIO()
+    draw().save(content, "TIFF", compression=compression)
+    whole = content.getvalue()
+    rng = np.random.default_rng(0)
+    reasons = set()
+    for _ in range(40):
+        altered = bytearray(whole)
+        for place in rng.integers(8, len(whole) // 2, size=8):
+            altered[place] = rng.integers(256)
+        try:
+            read_picture(bytes(altered))
+        except PictureError as error:
+            reasons.add(str(error))
+    assert "damaged (its pixels cannot be decoded)" in reasons
+    assert not any("decod" in reason and "error" in reason for reason in reasons)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "webp", "bmp", "ppm", "tif"])
+def test_reasons_are_words_and_not_codes(tmp_path, suffix):
+    path = tmp_path / f"picture.{suffix}"
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 256, (80, 90, 3), np.uint8))
+    noise.save(path, **({"compression": "tiff_lzw"} if suffix == "tif" else {}))
+    whole, reasons = path.read_bytes(), set()
+    for end in (len(whole) // 2, len(whole) - 200):
+        for content in (whole[:end], whole[:end] + bytes(len(whole) - end)):
+            try:
+                read_picture(content)
+            except PictureError as error:
+                reasons.add(str(error))
+    assert reasons
+    assert reasons <= {
+        "damaged (it ends too early)",
+        "damaged (its pixels cannot be decoded)",
+        "damaged (its header does not fit its pixels)",
+        "not a BMP, DIB, GIF, JPEG, PNG, PPM, TIFF, WEBP or .npy picture",
+    }
+
+
+def test_a_webp_of_a_few_bytes_and_many_pixels(monkeypatch):
+    """Its decoder would hold 1.3 GB: the header says so before anything is decoded."""
+    content = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(content, "WEBP", lossless=True)
+    whole = bytearray(content.getvalue())
+    place = whole.index(b"VP8L") + 9  # after the length and the signature
+    bits = int.from_bytes(whole[place : place + 4], "little") >> 28 << 28
+    size = bits | 7999 | 7999 << 14
+    whole[place : place + 4] = size.to_bytes(4, "little")
+    assert Image.open(io.BytesIO(whole)).size == (8000, 8000)
+    monkeypatch.setattr(files, "_decode", None)
+    with pytest.raises(PictureError, match="WebP of over 24 million pixels"):
+        read_picture(bytes(whole))
+
+
+MEASURE = """
+import re, sys
+from mnist_jax.reading.files import read_picture
+def peak():
+    return int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
+before = peak()
+assert read_picture(sys.argv[1]).size == (1024, 1024)
+print((peak() - before) // 1024)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs Linux")
+def test_the_memory_of_a_large_picture_of_numbers(tmp_path):
+    """One copy of 49 million pixels of 4 bytes, and no more than some rows of it."""
+    side = 7000
+    path = tmp_path / "numbers.tif"
+    Image.fromarray(np.zeros((1, side), np.int32)).save(path)
+    whole = path.read_bytes()
+    height, lengths = struct.pack("<HHLL", 257, 4, 1, 1), (4 * side, 4 * side * side)
+    path.write_bytes(
+        whole.replace(height, struct.pack("<HHLL", 257, 4, 1, side))
+        .replace(
+            struct.pack("<HHLL", 278, 4, 1, 1), struct.pack("<HHLL", 278, 4, 1, side)
+        )
+        .replace(*(struct.pack("<HHLL", 279, 4, 1, length) for length in lengths))
+    )
+    with open(path, "r+b") as file:  # sparse: no disk is needed
+        file.truncate(len(whole) + lengths[1])
+    ran = subprocess.run(
+        [sys.executable, "-c", MEASURE, path], capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout) < 1.5 * 4 * side**2 / 2**20

@@ -1,17 +1,19 @@
 import os
 
-import numpy as np
 import pytest
 
 from mnist_jax.errors import DataError
 from mnist_jax.reading import labels
-from mnist_jax.reading.reader import Digit, Guess, Prediction
 
 DIGITS = list("0123456789")
 
 
 def find(*names, table=None, class_names=DIGITS):
-    return labels.find_labels(map(str, names), class_names, table)
+    return labels.find_labels(map(str, names), class_names, table).by_name
+
+
+def left_out(*names, table=None):
+    return labels.find_labels(map(str, names), DIGITS, table).left_out
 
 
 def test_folders_named_as_a_class(tmp_path, monkeypatch):
@@ -64,68 +66,131 @@ def test_names_in_tables_may_be_odd(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"),
+    "content",
     [
-        (b"a.png,4\nb.png,four\n", "row 2.*'b.png,four'"),
-        (b"a.png,4\nb.png\n", "row 2"),
-        (b"a.png,4\nb.png,\n", "row 2"),
-        (b"\x89PNG\r\n\x1a\n\0\0", "row"),
-        (b'a.png,"' + b"x" * 200_000, "cannot read the labels.*limit"),
+        b"label,file\n4,a.png\n",
+        b"file,width,height,Label\na.png,28,28,4\n",
+        "file,label\na.png,4\n".encode("utf-16"),  # of a spreadsheet
+        b"file,label\na.png,4.0\n",  # of pandas, where a column has gaps
     ],
 )
-def test_tables_that_are_none(tmp_path, content, reason):
+def test_tables_as_programs_write_them(tmp_path, content):
     (tmp_path / "labels.csv").write_bytes(content)
-    with pytest.raises(DataError, match=reason):
-        find(tmp_path / "a.png")
+    assert find(tmp_path / "a.png") == {str(tmp_path / "a.png"): "4"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["A.PNG", ".\\a.png", "./a.PNG", "a", "A", ".\\A", "x\\..\\a.png", "a.png "],
+)
+def test_names_that_can_mean_one_picture_only(tmp_path, name):
+    (tmp_path / "a.png").touch()
+    (tmp_path / "b.png").touch()
+    (tmp_path / "labels.csv").write_text(f"{name},4\nb.png,5\n")
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    assert list(find(*paths).values()) == ["4", "5"]
+    assert left_out(*paths) == ""
+
+
+def test_names_are_compared_as_macos_writes_them(tmp_path):
+    (tmp_path / "labels.csv").write_text("e\u0301.png,4\n")
+    assert find(tmp_path / "\u00e9.png") == {str(tmp_path / "\u00e9.png"): "4"}
+
+
+def test_names_that_may_mean_several_pictures_match_none(tmp_path):
+    names = ["a.png", "a.jpg", "B.png", "b.png"]
+    for name in names:
+        (tmp_path / name).touch()
+    paths = [tmp_path / name for name in names]
+    (tmp_path / "labels.csv").write_text("a,4\nb.PNG,5\nb.png,6\n")
+    assert find(*paths) == {str(tmp_path / "b.png"): "6"}
+    assert left_out(*paths) == (
+        f"2 labels may mean other pictures too, the first: 'a' in "
+        f"{str(tmp_path / 'labels.csv')!r}; 3 pictures have no label"
+    )
+    # B.png is there, so that its label is not that of b.png.
+    (tmp_path / "labels.csv").write_text("B.png,4\n")
+    assert find(tmp_path / "b.png") == {}
+
+
+def test_what_is_left_out_is_counted(tmp_path):
+    for name in ("a.png", "b.png", "c.png", "not_asked.png"):
+        (tmp_path / name).touch()
+    paths = [tmp_path / name for name in ("a.png", "b.png", "c.png")]
+    table = tmp_path / "labels.csv"
+    table.write_text(
+        "file,label\na.png,4\nb.png,\nc.png,four\nx.png,1\nnot_asked.png,2\n"
+    )
+    for given in (None, str(table)):
+        assert find(*paths, table=given) == {str(tmp_path / "a.png"): "4"}
+        assert left_out(*paths, table=given) == (
+            f"2 rows have no usable label, the first: row 3 of {str(table)!r}; "
+            f"1 label matches no picture: 'x.png' in {str(table)!r}; "
+            "2 pictures have no label"
+        )
+
+
+def test_a_label_is_not_taken_for_that_of_a_picture_that_was_not_asked_for(tmp_path):
+    for name in ("a.png", "a.jpg"):
+        (tmp_path / name).touch()
+    (tmp_path / "labels.csv").write_text("a,4\n")
+    assert find(tmp_path / "a.png") == {}
+    assert "1 label may mean another picture too: 'a'" in left_out(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_text("a.gif,4\n")
+    assert find(tmp_path / "a.png") == {}  # another file, which is not there
+
+
+def test_labels_that_contradict_each_other(tmp_path):
+    (tmp_path / "b.png").touch()
+    (tmp_path / "labels.csv").write_text("B.png,5\nb,6\n")
+    assert find(tmp_path / "b.png") == {}
+    assert "2 labels may mean" in left_out(tmp_path / "b.png")
+    (tmp_path / "labels.csv").write_text("B.png,5\nb,5\n")
+    assert find(tmp_path / "b.png") == {str(tmp_path / "b.png"): "5"}
+
+
+def test_labels_of_pictures_that_were_not_asked_for_are_not_counted(tmp_path):
+    for name in ("a.png", "b.png", "c.png", "d.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "labels.csv").write_text("a.png,1\n.\\b.png,2\nC.PNG,3\nd,4\nx\\d,5\n")
+    told = left_out(tmp_path / "a.png")
+    assert told.startswith("1 label matches no picture: 'x\\\\d' in")
+
+
+def test_a_picture_that_is_labelled_twice(tmp_path):
+    (tmp_path / "labels.csv").write_text("a.png,4\na.png,4\na.png,5\n")
+    assert find(tmp_path / "a.png") == {str(tmp_path / "a.png"): "4"}
+    assert "row 3 of" in left_out(tmp_path / "a.png")
+
+
+FOREIGN = [
+    b"",
+    b"\x89PNG\r\n\x1a\n\0\0",
+    b"\xff\xfe\0",
+    b'a.png,"' + b"x" * 200_000,
+    b"name;colour\nwall;red\n",
+    b"a.png,four\nb.png\n",
+]
+
+
+@pytest.mark.parametrize("content", FOREIGN)
+@pytest.mark.parametrize("place", [".", ".."])
+def test_a_strangers_table_of_that_name_ends_nothing(tmp_path, content, place):
+    folder = tmp_path / "in" / "7"
+    folder.mkdir(parents=True)
+    (folder / place / "labels.csv").write_bytes(content)
+    assert find(folder / "a.png") == {str(folder / "a.png"): "7"}
+    assert left_out(folder / "a.png").startswith("1 table is not used: ")
+    table = str(folder / place / "labels.csv")
+    with pytest.raises(DataError, match="cannot read the labels in"):
+        find(folder / "a.png", table=table)
 
 
 def test_tables_that_cannot_be_read(tmp_path):
     with pytest.raises(DataError, match="No such file"):
-        find("a.png", table=tmp_path / "none.csv")
+        find("a.png", table=str(tmp_path / "none.csv"))
     os.mkfifo(tmp_path / "labels.csv")
+    assert find(tmp_path / "a.png") == {}
+    assert "is a pipe" in left_out(tmp_path / "a.png")
     with pytest.raises(DataError, match="pipe"):
-        find(tmp_path / "a.png")
-
-
-def row(text, label, status="ok"):
-    digits = tuple(Digit(status, (Guess(int(c), c, 0.9),), np.zeros(1)) for c in text)
-    return Prediction("x.png", status, digits, label=label)
-
-
-def test_report():
-    rows = [
-        row("3", "3"),
-        row("3", "8", "unsure"),
-        row("", "8", "blank"),
-        row("", "1", "error"),
-        row("2026", "2026"),
-        row("26", "2"),
-        row("5", None),
-    ]
-    report = labels.score_labels(rows, DIGITS)
-    assert (report.correct, report.count) == (2, 6)
-    assert report.by_status == {
-        "ok": (2, 3),
-        "unsure": (0, 1),
-        "blank": (0, 1),
-        "error": (0, 1),
-    }
-    assert report.confusion.shape == (10, 11)
-    assert report.confusion[3, 3] == report.confusion[8, 3] == 1
-    assert report.confusion[8, 10] == report.confusion[2, 10] == 1
-    assert report.confusion.sum() == 5
-    text = report.to_text()
-    assert text.startswith("accuracy   33.33%, 2 of 6 right (9.7% to 70.0%")
-    assert max(map(len, text.splitlines())) <= 80
-    summary = report.to_dict()
-    assert summary["accuracy"] == 1 / 3
-    assert summary["by_status"]["unsure"] == {"count": 1, "correct": 0}
-
-
-def test_no_labels_no_report():
-    assert labels.score_labels([row("5", None)], DIGITS) is None
-
-
-def test_a_report_of_numbers_alone_has_no_confusion():
-    report = labels.score_labels([row("12", "12")], DIGITS)
-    assert "confusion" not in report.to_text()
+        find(tmp_path / "a.png", table=str(tmp_path / "labels.csv"))

@@ -21,13 +21,13 @@ def folder(tmp_path, monkeypatch):
 
 
 def names(*arguments, **options):
-    sources = find_pictures(arguments, **options)
+    sources = find_pictures(arguments, **options).sources
     assert not any(source.error for source in sources)
     return [source.name for source in sources]
 
 
 def error(*arguments, **options):
-    (source,) = find_pictures(arguments, **options)
+    (source,) = find_pictures(arguments, **options).sources
     return source.error
 
 
@@ -68,6 +68,52 @@ def test_folders_without_pictures(folder):
     assert "no picture" in error("empty", recursive=True)
 
 
+def left_out(*arguments, **options):
+    return find_pictures(arguments, **options).left_out
+
+
+def test_all_pictures_that_are_read_are_found(tmp_path):
+    suffixes = {".apng", ".jfif", ".pfm", ".pjpeg", ".webp"}
+    for suffix in suffixes:
+        (tmp_path / f"a{suffix.upper()}").touch()
+    found = {os.path.splitext(name)[1].lower() for name in names(str(tmp_path))}
+    assert found == suffixes
+
+
+def test_what_a_folder_holds_besides_is_counted(folder):
+    assert left_out(".") == "1 folder (read with --recursive)"
+    assert left_out(".", recursive=True) == ""
+    for name in ("a.heic", "b.HEIC", "c.pdf", "in/d.avif", ".e.pdf"):
+        (folder / name).touch()
+    (folder / "link").symlink_to("in")
+    assert left_out(".") == (
+        "3 files of other formats (2 .heic, 1 .pdf: save as PNG or JPEG) and "
+        "2 folders (read with --recursive)"
+    )
+    assert left_out(".", "in", recursive=True) == (
+        "5 files of other formats (2 .avif, 2 .heic, 1 .pdf: save as PNG or JPEG) and "
+        "1 link to folders (name the folders)"
+    )
+    assert "2 folders" in left_out("*")
+    assert left_out("a.heic", "10.png") == ""  # what is named is read, or is an error
+
+
+def test_a_folder_of_other_formats_alone_says_so(folder):
+    (folder / "photos" / "sub").mkdir(parents=True)
+    for name in ("a.heic", "b.heic", "c.pdf", "d.txt"):
+        (folder / "photos" / name).touch()
+    told = error("photos", recursive=True)
+    assert told == (
+        "is a folder with no picture in it, but 3 files of other formats "
+        "(2 .heic, 1 .pdf: save as PNG or JPEG)"
+    )
+    assert "and 1 folder (read with --recursive)" in error("photos")
+    assert left_out("photos") == ""  # the error says it
+    (folder / "notes").mkdir()
+    (folder / "notes" / "photo").touch()
+    assert "but a file without a picture's suffix" in error("notes")
+
+
 def test_links_are_followed_to_files_and_not_in_circles(folder):
     os.symlink("..", "in/up")
     os.symlink(".", "in/deep/here")
@@ -102,7 +148,7 @@ def test_names_of_any_bytes(folder):
 
 def test_stdin(monkeypatch):
     feed(monkeypatch, b"content")
-    sources = find_pictures(["-", "x.png", "-"])
+    sources = find_pictures(["-", "x.png", "-"]).sources
     assert sources[0] == Source("<stdin>", b"content")
     assert sources[1] == Source("x.png")
     assert "already" in sources[2].error

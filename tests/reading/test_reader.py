@@ -14,7 +14,7 @@ from PIL import Image
 
 from mnist_jax.analysis import splits
 from mnist_jax.checkpoint.load import load_model
-from mnist_jax.errors import ConfigError, UserError
+from mnist_jax.errors import ArgumentError, ConfigError, UserError
 from mnist_jax.reading import pictures, reader
 from mnist_jax.reading.paths import Source
 from mnist_jax.reading.reader import Digit, Guess, Prediction, Reader
@@ -69,6 +69,109 @@ def test_probabilities(loaded):
     np.testing.assert_array_equal(
         Reader(loaded).classify(images[..., 0]), probabilities
     )
+
+
+def test_images_of_another_scale_or_shape_are_the_same_images(loaded):
+    images = splits.load_split(loaded).dataset.images[:60]
+    expected = reader.predict(loaded, images)
+    for same in (
+        images / 255.0,
+        (images / 255).astype(np.float32),
+        images.astype(np.int64),
+        images.reshape(-1, 784),
+        images[..., 0],
+        images.transpose(0, 3, 1, 2),
+    ):
+        np.testing.assert_array_equal(reader.predict(loaded, same), expected)
+        np.testing.assert_array_equal(Reader(loaded).classify(same), expected)
+    binary = images > 127
+    np.testing.assert_array_equal(
+        reader.predict(loaded, binary), reader.predict(loaded, np.uint8(255 * binary))
+    )
+    one = Reader(loaded).classify(images[0, ..., 0])
+    np.testing.assert_allclose(one, expected[:1], rtol=1e-4)
+
+
+def test_what_cannot_be_classified_is_said(loaded):
+    images = np.zeros((3, 28, 28), np.float32)
+    for wrong, says in [
+        (np.zeros((56, 56), np.uint8), r"got uint8 \[56, 56\]"),
+        (images - 0.4, "numbers from 0 to 255, or from 0 to 1"),
+        (images + np.inf, "from inf to inf"),
+    ]:
+        for call in (Reader(loaded).classify, lambda x: reader.predict(loaded, x)):
+            with pytest.raises(ArgumentError, match=says):
+                call(wrong)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"read": "foo"}, "read='foo': .*valid: auto, digit, number"),
+        ({"read": "numbr"}, "did you mean 'number'"),
+        ({"read": None}, "read=None"),
+        ({"top_k": 0}, "top_k=0"),
+        ({"min_confidence": 1.5}, "min_confidence=1.5"),
+        ({"min_confidence": float("nan")}, "min_confidence=nan"),
+    ],
+)
+def test_options_of_a_reader_are_checked(loaded, options, says):
+    with pytest.raises(ArgumentError, match=says):
+        Reader(loaded, **options)
+
+
+def test_samples_need_a_count(loaded):
+    dataset = splits.load_split(loaded).dataset
+    for count, seed in ((0, 0), (-1, 0), (1, -1)):
+        with pytest.raises(ArgumentError, match="too small"):
+            Reader(loaded).read_samples("mnist/test", dataset, count, seed)
+
+
+def test_an_array_of_many_images_is_as_many_answers(loaded, picture, tmp_path):
+    images = splits.load_split(loaded).dataset.images
+    count = 30
+    flat = images[:count].reshape(count, 784).astype(np.int64)
+    flat[7] = 0
+    np.save(tmp_path / "flat.npy", flat)
+    path = str(tmp_path / "flat.npy")
+    rows = read(loaded, picture, path, picture, labels={path: "3"})
+    assert len(rows) == count + 2
+    assert rows[0] == rows[-1]
+    answers = rows[1:-1]
+    expected = reader.predict(loaded, images[:count])
+    for i, answer in enumerate(answers):
+        assert answer.source == f"{path}[{i}]"
+        assert answer.label == "3"
+        if i == 7:
+            assert answer.status == "blank"
+            assert answer.digits == ()
+            continue
+        (digit,) = answer.digits
+        assert answer.text == str(expected[i].argmax())
+        np.testing.assert_allclose(digit.confidence, expected[i].max(), rtol=1e-4)
+        np.testing.assert_array_equal(digit.image, images[i])
+    # Damage in one file keeps no other from being read.
+    whole = (tmp_path / "flat.npy").read_bytes()
+    (tmp_path / "short.npy").write_bytes(whole[:-9])
+    bad, good = read(loaded, tmp_path / "short.npy", picture)
+    assert bad.error == "damaged (it ends too early)"
+    assert good == rows[0]
+
+
+@pytest.mark.parametrize("size", [(8000, 20), (20, 8000), (4000, 28), (60_000, 64)])
+def test_a_strip_with_a_digit_is_not_blank(loaded, image, tmp_path, size):
+    side = min(size)
+    strip = Image.new("L", size, 255)
+    digit = Image.fromarray(255 - image).resize((side, side))
+    strip.paste(digit, tuple((length - side) // 3 for length in size))
+    strip.save(tmp_path / "strip.png")
+    (row,) = read(loaded, tmp_path / "strip.png")
+    assert row.status in STATUSES
+    (seen,) = row.digits
+    left, top, right, bottom = seen.box
+    assert max(right - left, bottom - top) <= side + 2
+    assert left >= (size[0] - side) // 3
+    assert np.corrcoef(seen.image.ravel(), image.ravel())[0, 1] > 0.7
 
 
 def test_a_temperature_calibrates_and_changes_no_answer(loaded):
@@ -188,7 +291,6 @@ def test_several_digits(loaded, tmp_path, image):
     page.save(tmp_path / "number.png")
     (row,) = read(loaded, tmp_path / "number.png", read="number", min_confidence=0.0)
     assert len(row.text) == len(row.digits) == 4
-    assert row.is_number
     lefts = [digit.box[0] for digit in row.digits]
     assert np.abs(np.diff(lefts) - 210).max() < 5
     assert row.confidence == pytest.approx(
@@ -196,14 +298,42 @@ def test_several_digits(loaded, tmp_path, image):
     )
     (row,) = read(loaded, tmp_path / "number.png", read="digit")
     assert len(row.digits) == 1
-    assert not row.is_number
+
+
+def test_a_number_of_sure_digits_may_be_unsure(loaded):
+    """What is "ok" has a confidence of at least one half, as a whole."""
+    reader = Reader(loaded)
+    digits = [reader._digit(np.array([0.9, 0.1]), np.zeros((28, 28, 1)))] * 7
+    assert reader._answer("a.png", digits[:6], None).status == "ok"  # 0.53
+    whole = reader._answer("a.png", digits, None)
+    assert (whole.status, whole.digits[0].status) == ("unsure", "ok")  # 0.48
+
+
+def test_pages_that_are_not_read_are_counted(loaded, picture, tmp_path):
+    page = Image.open(picture)
+    blank = Image.new("L", page.size, 255)
+    page.save(tmp_path / "a.tif", save_all=True, append_images=[blank] * 3)
+    blank.save(tmp_path / "b.tif", save_all=True, append_images=[page])
+    rows = read(loaded, tmp_path / "a.tif", tmp_path / "b.tif", picture)
+    assert [row.unread_pages for row in rows] == [3, 1, 0]
+    assert [row.page for row in rows] == [0, 0, 0]
+    assert rows[1].status == "blank"
+
+
+def test_reading_may_begin_behind_some_sources(loaded, picture, tmp_path):
+    sources = [Source("none")] * 3 + [Source(str(picture))]
+    folder = tmp_path / "stages"
+    folder.mkdir()
+    (row,) = Reader(loaded, stages_dir=folder).read_files(sources, start=3)
+    assert row.source == str(picture)
+    assert os.listdir(folder) == ["00004_digit.png"]
 
 
 def test_a_number_is_as_unsure_as_its_digits():
     sure = Digit("ok", (Guess(4, "4", 0.9),), np.zeros(1), line=0)
     other = Digit("unsure", (Guess(2, "2", 0.4),), np.zeros(1), line=1)
     row = Prediction("a", "unsure", (sure, sure, other), label="442")
-    assert row.text == "44 2"
+    assert row.text == "44\n2"
     assert row.is_right
     assert row.confidence == pytest.approx(0.9 * 0.9 * 0.4)
     assert not Prediction("a", "ok", (sure,)).is_right
@@ -213,8 +343,6 @@ def test_models_of_other_things_read_no_numbers(loaded, picture):
     names = {"class_names": ["Shirt", "Bag", *"01234567"], "name": "fashion_mnist"}
     dataset = loaded.metadata["dataset"] | names
     fashion = loaded._replace(metadata=loaded.metadata | {"dataset": dataset})
-    with pytest.raises(ConfigError, match="--min_confidence=nan"):
-        Reader(loaded, min_confidence=float("nan"))
     with pytest.raises(ConfigError, match="fashion_mnist has no digits"):
         Reader(fashion, read="number")
     (row,) = read(fashion, picture)
@@ -329,7 +457,7 @@ def test_script_reads_hostile_folders(workdir, hostile, form, how):
         assert "\x1b" not in text
         return
     if form == "json":
-        rows = json.loads(text)
+        rows = json.loads(text)["answers"]
     else:
         rows = list(csv.DictReader(io.StringIO(text, newline="")))
     assert len(rows) == count
@@ -349,10 +477,10 @@ def test_script_counts_what_is_right(workdir, picture, tmp_path, image):
     done = run(*flags, f"--output={output}", f"--plot={plot}", tmp_path / "mine")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     whole = json.loads(output.read_text())
-    assert [row["label"] for row in whole["predictions"]] == ["1", "7"]
-    right = sum(str(row["digit"]) == row["label"] for row in whole["predictions"])
-    assert whole["report"]["count"] == 2
-    assert whole["report"]["correct"] == right
+    assert [row["label"] for row in whole["answers"]] == ["1", "7"]
+    right = sum(row["text"] == row["label"] for row in whole["answers"])
+    assert whole["score"]["count"] == 2
+    assert whole["score"]["correct"] == right
     assert plot.stat().st_size > 1000
     table = tmp_path / "table.csv"
     table.write_text("digit.png,3\n")
@@ -437,7 +565,7 @@ def test_script_imports_only_what_it_needs(workdir, picture):
         (["--draw=a.png"], 2, "--draw takes one picture"),
         (["--draw=a.txt", "b.png"], 2, "end the name with .png"),
         (["--output=/", "a.png"], 2, "is a folder"),
-        (["--save_preprocessed=/dev/null/x", "a.png"], 2, "cannot make a folder"),
+        (["--save_preprocessed=/dev/null/x", "a.png"], 1, "Not a directory"),
         (["--paths_from=/none"], 1, "/none"),
         (["--paths_from=/dev/null"], 1, "is a pipe or a device"),
         (["--paths_from=-", "-"], 2, "not both"),

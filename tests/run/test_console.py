@@ -38,7 +38,7 @@ def test_a_silent_console_prints_nothing(tiny_config, splits, capsys):
         console.steps_done(10)
         console.epoch(1, {"loss": 0.5, "accuracy": 0.9}, {}, 1234.0)
     console.trained()
-    console.summary(splits.source, TEST, Path("run"))
+    console.summary(splits, TEST, Path("run"))
     assert capsys.readouterr() == ("", "")
 
 
@@ -49,7 +49,7 @@ def test_processes_but_the_first_print_nothing(tiny_config, monkeypatch, capsys)
 
 
 def test_the_summary_counts_the_wrong_ones(console, splits, capsys):
-    console.summary(splits.source, TEST, Path("checkpoints/run"))
+    console.summary(splits, TEST, Path("checkpoints/run"))
     out = capsys.readouterr().out
     assert "99.50% of 10,000 images right (50 wrong), loss 0.0147" in out
     assert "predict.py --workdir=checkpoints/run" in out
@@ -60,7 +60,7 @@ def test_the_next_command_allows_code_of_ones_own(tiny_config, splits, capsys):
     console = Console()
     tiny_config.model.name = "my_package.net:Net"
     console.begin(DIGITS, tiny_config)
-    console.summary(splits.source, TEST, Path("run"))
+    console.summary(splits, TEST, Path("run"))
     assert "predict.py --workdir=run --trust_code" in capsys.readouterr().out
 
 
@@ -69,9 +69,10 @@ def test_a_fallback_is_announced_at_the_start_and_at_the_end(console, splits, ca
     source = dataclasses.replace(
         splits.source, fallback_for="mnist", fallback_reason=why
     )
-    console.data(splits._replace(source=source))
+    splits = splits._replace(source=source)
+    console.data(splits)
     start = capsys.readouterr().out
-    console.summary(source, TEST, Path("run"))
+    console.summary(splits, TEST, Path("run"))
     end = capsys.readouterr().out
     for out in (start, end):
         assert "WARNING  this is NOT mnist, but digits in its place" in out
@@ -106,3 +107,20 @@ def test_a_terminal_gets_a_progress_bar_and_a_pipe_none(tmp_path):
     os.close(ours)
     os.close(theirs)
     assert not list(tmp_path.iterdir())
+
+
+def test_why_there_is_no_test_figure_is_said_at_the_start_and_in_its_place(
+    console, splits, capsys
+):
+    why = "100 of the 100 images of config.test_split = 'test' are trained on " * 2
+    splits = splits._replace(no_test_figure=why)
+    console.data(splits)
+    start = capsys.readouterr().out
+    console.summary(splits, {}, Path("run"))
+    end = capsys.readouterr().out
+    for out, label in ((start, "WARNING"), (end, "test")):
+        (line,) = (line for line in out.splitlines() if line.startswith(label))
+        assert line.startswith(f"{label:9}no test figure is given: 100 of the 100")
+        assert max(map(len, out.splitlines())) <= 80
+    assert "right" not in end
+    assert "read once" not in end

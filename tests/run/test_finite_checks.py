@@ -1,5 +1,6 @@
 """An infinity or NaN, wherever it comes from, is found and named, and never saved."""
 
+import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from mnist_jax.optimizer import create_optimizer
 from mnist_jax.run.compile_ahead import make_train_step
 from mnist_jax.run.finite_checks import float_leaves, watch_step, watch_steps
 from mnist_jax.run.metric_writer import read_metrics
+from mnist_jax.tasks import DIGITS
 from mnist_jax.train_state import create_train_state
 from mnist_jax.train_step import train_steps
 
@@ -55,6 +57,10 @@ def poison() -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
+# Images of bytes could hold no NaN.
+FLOATS = dataclasses.replace(DIGITS, prepare=lambda x: x.astype(jnp.float32) / 255)
+
+
 @functools.cache
 def program(name: str):
     """`create()` and `steps(state, dataset)` of a tiny net of all kinds of leaves."""
@@ -75,7 +81,7 @@ def program(name: str):
         image_shape=(28, 28, 1),
         ema_decay=config.ema_decay,
     )
-    step = make_train_step(config, model, tx)
+    step = make_train_step(config, model, tx, task=FLOATS)
     indices = jnp.arange(STEPS * 8).reshape(STEPS, 8)
 
     @jax.jit

@@ -45,12 +45,14 @@ def read_table(script: str, table: str, *common: str) -> Iterator[Case]:
 # ---------------------------------------------------------------- flags of any script
 
 ANY = """
---nope | Unknown command line flag 'nope'
---workdri=run | Did you mean: workdir
--x | Unknown command line flag 'x'
+--nope | unknown flag --nope: (--help lists all flags)
+--workdri=run | unknown flag --workdri: did you mean --workdir? (--help
+-x | unknown flag --x: (--help lists all flags)
 --device=abacus | abacus
 --device= | device
 --workdir= | --workdir is empty
+--workdir=gs://bucket/run | --workdir=gs://bucket/run is a URL
+--workdir=~no_such_user/run | there is no user 'no_such_user'
 --device | device
 """
 NO_ARGUMENTS = "stray | unexpected argument 'stray'; flags look like --name=value"
@@ -106,6 +108,8 @@ TRAIN = """
 --config.num_shards=2 --config.model.kwargs.batch_norm=True | set config.num_shards=1
 --workdir=good.png | not
 --workdir=good.png/run | good.png/run
+--config=gs://bucket/a.py | is a URL
+--config.dataset=mnist --data_dir=gs://tfds-data/datasets | --data_dir=gs://tfds-data/datasets is a URL
 --workdir=run | add --resume to go on with it
 --workdir=run --resume | but the run to resume has
 --workdir=files/dangling/run | files/dangling/run
@@ -358,8 +362,10 @@ EXPORT = """
 --workdir=run | --output is missing
 --workdir=run --output= | --output is empty
 --workdir=run --output=run | 'run' holds a run: name another folder
---workdir=run --output=good.png | cannot write to 'good.png'
---workdir=run --output=good.png/x | cannot write to 'good.png/x'
+--workdir=run --output=good.png | cannot write --output=good.png: Not a directory
+--workdir=run --output=good.png/x | cannot write --output=good.png/x: Not a directory
+--workdir=run --output=/dev/stdout | cannot write --output=/dev/stdout: Not a dir
+--workdir=run --output=gs://bucket/small | --output=gs://bucket/small is a URL
 --workdir=nowhere --output=out | no folder 'nowhere'; train first
 --workdir=files --output=out | holds no run
 --workdir=runs/flipped --output=out | no intact checkpoint
@@ -380,7 +386,9 @@ BENCHMARK = """
 --compare=torch --device=gpu | leave --device out
 --config=nope.py | no config file 'nope.py'
 --config.batch_size=0 | config.batch_size must be
---profile_dir=good.png | cannot write to --profile_dir=good.png
+--profile_dir=good.png | cannot write --profile_dir=good.png
+--profile_dir=gs://bucket | --profile_dir=gs://bucket is a URL
+--growth=good.png/x.png | cannot write --growth=good.png/x.png
 --profile_dir=files --only=inference | add it to --only
 --growth=x.txt --only=model | x.txt
 --growth= | --growth is empty
@@ -395,7 +403,8 @@ SWEEP = """
 --configs=nope.py | no config file 'nope.py'
 --config=nope.py | no config file 'nope.py'
 --config.validation=0 --sweep.seed=1,2 | validation
---workdir=good.png --sweep.batch_size=8,16 | good.png
+--workdir=good.png --sweep.batch_size=8,16 | cannot write --workdir=good.png
+--configs=gs://bucket/a.py | is a URL
 --baseline=7 --sweep.batch_size=8,16 | baseline
 """
 
@@ -414,21 +423,24 @@ good.png --workdir=nowhere | no folder 'nowhere'; train first
 good.png --workdir=runs/flipped | no intact checkpoint
 good.png --checkpoint=worst | checkpoint
 good.png --output=files | is a folder: name a file
-good.png --output=good.png/x | cannot make a folder
+good.png --output=good.png/x | cannot write --output=good.png/x: Not a directory
+good.png --output=s3://bucket/x | --output=s3://bucket/x is a URL
 good.png --output= | --output is empty
-good.png --output=/dev/full | /dev/full
+good.png --output=/dev/full | cannot write --output=/dev/full: No space left
+https://example.org/seven.png | is a URL: download the picture first
 good.png --plot=x.txt | x.txt
 good.png --plot=files | is a folder: name a file
 good.png --draw=x.txt | end the name with .png
 good.png --draw=good.png | is the picture to be read
 good.png good.png --draw=x.png | takes one picture, and 2 are given
-good.png --save_preprocessed=good.png | cannot make a folder
+good.png --save_preprocessed=good.png | cannot write --save_preprocessed=good.png
+good.png --save_preprocessed=good.png/x | cannot write --save_preprocessed=good.png/x
 good.png --labels=nowhere.csv | nowhere.csv': No such file
 good.png --labels=files | cannot read the labels
 good.png --labels=pipe | cannot read the labels
 good.png --labels=/dev/zero | cannot read the labels
-good.png --labels=files/rows.csv | row 2: expected a picture's file name and its label
-good.png --labels=good.png | expected a picture's file name and its label
+good.png --labels=files/rows.csv | no row has a file name and a label
+good.png --labels=good.png | no row has a file name and a label
 --paths_from=nowhere | cannot read --paths_from=nowhere
 --paths_from=files | is a folder: name a file of paths
 --paths_from=files/empty.txt | names no picture

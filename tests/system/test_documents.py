@@ -430,6 +430,8 @@ def add_to(house: Path, target: list[str], text: str) -> None:
 
 def put_pictures(folder: Path) -> None:
     picture = Image.fromarray(make_dataset(1, 0).images[0, ..., 0])
+    (folder / "docs").mkdir()
+    shutil.copy(DOCS / "sample.png", folder / "docs")
     (folder / "photos").mkdir()
     for name in ("my_digit.png", "photos/1.png"):
         picture.save(folder / name)
@@ -535,6 +537,12 @@ def test_training_prints_what_readme_shows(outputs):
     printed = outputs[RUN[0]]["python scripts/train.py"].output
     labels = re.compile(r"^([a-z]+) | (epoch) ", re.M)
     assert labels.findall(printed) == labels.findall(shown)
+
+
+def test_the_sample_is_read_as_readme_says(outputs):
+    printed = outputs[RUN[0]]["python scripts/predict.py docs/sample.png"].output
+    (said,) = re.findall(r"it reads (\d+)\.", RUN[0].read_text("utf-8"))
+    assert re.search(rf"^docs/sample\.png +{said} +9\d\.\d\d%$", printed, re.M), printed
 
 
 def test_a_metric_that_is_added_is_in_the_log(world, outputs):

@@ -18,7 +18,7 @@ PACKAGE = REPOSITORY / "mnist_jax"
 # From below. A file may import from its own level and from those below. A file that is
 # named itself has that level; all others have that of their room.
 LEVELS = (
-    ("errors", "checkpoint.atomic"),
+    ("errors", "checkpoint.atomic", "local_files"),
     ("ops", "models", "datasets", "drawing"),
     (
         *("config", "data", "losses", "metrics", "optimizer", "train_state"),

@@ -10,6 +10,7 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import jsonschema
 import pytest
 from PIL import Image, ImageDraw
 
@@ -116,5 +117,6 @@ def test_it_trains_evaluates_and_reads_pictures(installed, run, tmp_path):
     ImageDraw.Draw(picture).line((110, 40, 95, 160), fill=20, width=12)
     picture.save(tmp_path / "one.png")
     told = run("-m", "mnist_jax.commands.predict", "--format=json", "one.png")
-    assert json.loads(told)
+    schema = installed / "mnist_jax" / "reading" / "answers.schema.json"
+    jsonschema.validate(json.loads(told), json.loads(schema.read_text()))
     assert not (installed / "mnist_jax" / "pretrained" / "stages.png").exists()

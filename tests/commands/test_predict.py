@@ -1,0 +1,203 @@
+"""What predict.py writes, as a program would read it."""
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from helpers import STORED
+from mnist_fixture import make_dataset
+from PIL import Image, ImageDraw
+
+from mnist_jax.reading import answers
+
+SCHEMA = json.loads(Path(answers.__file__).with_name("answers.schema.json").read_text())
+WHOLE = jsonschema.Draft202012Validator(SCHEMA)
+FORMS = ["json", "jsonl", "csv"]
+
+
+def draw(lines=1, digits=1):
+    """Black strokes on white, like ones."""
+    picture = Image.new("RGB", (60 * digits + 40, 90 * lines + 20), "white")
+    canvas = ImageDraw.Draw(picture)
+    for line in range(lines):
+        for k in range(digits):
+            left, top = 40 + 60 * k, 20 + 90 * line
+            canvas.line((left, top, left - 4, top + 60), "black", 7)
+    return picture
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Pictures of many kinds, and what is no picture."""
+    folder = tmp_path_factory.mktemp("pictures")
+    draw().save(folder / "one.png")
+    draw(2, 3).save(folder / "many.jfif", "JPEG")
+    draw().save(folder / "-x.png")
+    draw(1, 2).save(folder / "pages.tif", save_all=True, append_images=[draw()] * 4)
+    blank = Image.new("RGB", (100, 110), "white")
+    blank.save(folder / "moves.gif", save_all=True, append_images=[draw(), blank])
+    blank.save(folder / "blank.png")
+    (folder / "damaged.png").write_bytes(b"no picture")
+    np.save(folder / "array.npy", 255 - np.asarray(draw().convert("L")))
+    for name in ("a.heic", "b.HEIC", "c.pdf"):
+        (folder / name).touch()
+    (folder / "labels.csv").write_text(
+        "file,label\nONE,1\n.\\blank.png,1\nmany.jfif,\nnone.png,7\n"
+    )
+    return folder
+
+
+def read(done, form):
+    """The records that were printed; they are checked against the schema."""
+    if form == "json":
+        whole = json.loads(done.output)
+        rows = whole["answers"]
+    elif form == "jsonl":
+        rows = [json.loads(line) for line in done.output.splitlines()]
+        whole = {"version": 1, "answers": rows, "score": None}
+    else:
+        rows = answers.from_csv(done.output)
+        whole = {"version": 1, "answers": rows, "score": None}
+        head = next(csv.reader(io.StringIO(done.output)))
+        assert head == list(answers.COLUMNS)
+    WHOLE.validate(whole)
+    return rows
+
+
+@pytest.mark.parametrize("mode", ["auto", "digit", "number"])
+def test_all_forms_hold_the_same_records_in_every_mode(fork_server, folder, mode):
+    told = []
+    for form in FORMS:
+        flags = [f"--format={form}", f"--read={mode}", "--top_k=2"]
+        done = fork_server.run("predict.py", *flags, "none.png", ".", cwd=folder)
+        assert done.returncode == 1
+        told.append(read(done, form))
+    first, *others = told
+    assert all(rows == first for rows in others)
+    by_name = {Path(row["source"]).name: row for row in first}
+    assert len(by_name) == len(first) == 9
+    assert by_name["none.png"]["error"] == "no such file or directory"
+    assert by_name["blank.png"]["status"] == "blank"
+    assert (by_name["one.png"]["label"], by_name["blank.png"]["label"]) == ("1", "1")
+    for row in first:
+        assert len(row["text"].replace("\n", "")) == len(row["digits"])
+        for digit in row["digits"]:
+            left, top, right, bottom = digit["box"]
+            assert left < right
+            assert top < bottom
+            assert len(digit["top_k"]) == 2
+            assert type(digit["digit"]) is int
+    if mode == "number":
+        lines = by_name["many.jfif"]["text"].split("\n")
+        assert [len(line) for line in lines] == [3, 3]
+        assert [d["line"] for d in by_name["many.jfif"]["digits"]] == [0, 0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_left_out_is_counted_on_stderr(fork_server, folder, form):
+    done = fork_server.run("predict.py", f"--format={form}", ".", cwd=folder)
+    assert len(read(done, form)) == 8
+    lines = [line for line in done.errors.splitlines() if line.startswith("warning: ")]
+    others, labels, pages, failed = lines
+    assert "not read: 3 files of other formats (2 .heic, 1 .pdf: " in others
+    assert "1 row has no usable label: row 4 of" in labels
+    assert "1 label matches no picture: 'none.png'" in labels
+    assert "6 pictures have no label" in labels
+    assert "first page or frame of 2 files was read, and 6 further ones" in pages
+    assert "1 of them showed no digit there: './moves.gif'" in pages
+    assert "1 of 8 pictures could not be read" in failed
+    if form != "json":  # every row there is an answer, so that the score is here
+        assert "2 right" not in done.output
+        assert " of 2 right" in done.errors
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_stdin_and_samples(fork_server, folder, trained_workdir, form):
+    command = ("predict.py", f"--format={form}", f"--workdir={trained_workdir}")
+    done = fork_server.run(*command, "-", input=folder / "one.png")
+    (row,) = read(done, form)
+    assert (row["source"], row["page"]) == ("<stdin>", 0)
+    done = fork_server.run(*command, "--num_samples=3")
+    rows = read(done, form)
+    assert done.returncode == 0
+    assert all(row["source"].startswith("digits/test[") for row in rows)
+    assert all(row["label"] and row["digits"][0]["box"] is None for row in rows)
+    if form == "json":
+        assert json.loads(done.output)["score"]["count"] == 3
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--resume", "x.png"], "--resume goes on with a file"),
+        (["--resume", "--output=o", "x.png"], "with --format=jsonl or --format=csv"),
+        (["--resume", "--output=o", "--format=json", "x.png"], "--format=jsonl or"),
+        (["--resume", "--output=o", "--format=csv"], "name the same ones"),
+        (
+            ["--resume", "--output=o", "--format=csv", "--plot=p.png", "x.png"],
+            "read without --resume",
+        ),
+        (
+            ["--resume", "--output=o", "--format=csv", "--draw=p.png", "x.png"],
+            "read without --resume",
+        ),
+    ],
+)
+def test_what_cannot_be_resumed_is_one_line(fork_server, tmp_path, flags, reason):
+    done = fork_server.run("predict.py", *flags, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.errors.startswith("error: ")
+    assert reason in done.errors
+    assert done.errors.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A home folder with a run and a picture."""
+    shutil.copytree(STORED / "0.1.0" / "run", tmp_path / "home" / "run")
+    picture = Image.fromarray(make_dataset(1, 0).images[0, ..., 0])
+    picture.save(tmp_path / "home" / "digit.png")
+    (tmp_path / "list.txt").write_text("~/digit.png\n")
+    return tmp_path / "home"
+
+
+def test_the_home_folder_may_be_meant_by_every_path(home, fork_server):
+    done = fork_server.run(
+        "predict.py",
+        "--workdir=~/run",
+        "--paths_from=list.txt",
+        "--format=csv",
+        "--output=~/new/answers.csv",
+        "--draw=~/boxes.png",
+        "--plot=~/plot.svg",
+        "--save_preprocessed=~/stages",
+        cwd=home.parent,
+        env={"HOME": str(home)},
+    )
+    assert (done.returncode, done.errors) == (0, "")
+    assert sorted(path.name for path in home.parent.iterdir()) == ["home", "list.txt"]
+    assert f"{home}/digit.png" in (home / "new" / "answers.csv").read_text()
+    assert {path.name for path in home.iterdir()} == {
+        *("run", "digit.png", "new", "boxes.png", "plot.svg", "stages")
+    }
+
+
+@pytest.mark.parametrize("format_", ["json", "jsonl", "text"])
+def test_stdout_may_be_named_as_the_output(home, fork_server, format_):
+    start = ("predict.py", f"--workdir={home}/run", f"--format={format_}")
+    picture = f"{home}/digit.png"
+    usual = fork_server.run(*start, picture)
+    for name in ("-", "/dev/stdout"):
+        named = fork_server.run(*start, f"--output={name}", picture)
+        assert (named.returncode, named.errors) == (0, "")
+        assert named.output == usual.output
+    errors = fork_server.run(*start, "--output=/dev/stderr", picture)
+    assert (errors.output, errors.errors) == ("", usual.output)
+    if format_ == "json":
+        json.loads(errors.errors)
