@@ -164,5 +164,5 @@ def train_steps(
     def body(state: TrainState, chosen: jax.Array) -> tuple[TrainState, Metrics]:
         return step_fn(state, take(data, chosen), rng)
 
-    state, metrics = jax.lax.scan(body, state, indices, unroll=len(indices) == 1)
+    state, metrics = jax.lax.scan(body, state, indices)
     return state, {k: m.sum(axis=0) if m.ndim == 1 else m for k, m in metrics.items()}

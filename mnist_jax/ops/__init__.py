@@ -7,7 +7,6 @@ use the names below.
 """
 
 from mnist_jax.ops.convolution import (
-    bfloat16_options,
     compiler_options,
     conv,
     conv_relu_pool,
@@ -15,6 +14,7 @@ from mnist_jax.ops.convolution import (
     micro_batch_size,
 )
 from mnist_jax.ops.fusion import compute_in_branch, compute_once
+from mnist_jax.ops.onednn import bfloat16_options
 from mnist_jax.ops.pooling import max_pool
 
 __all__ = [

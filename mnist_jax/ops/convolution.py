@@ -31,6 +31,7 @@ import jax
 import jax.numpy as jnp
 
 from mnist_jax.ops.fused import valid_conv_relu_pool
+from mnist_jax.ops.onednn import onednn_conv, suits_onednn
 from mnist_jax.ops.unpadded import valid_conv
 
 MICRO_BATCH = 64  # the most images in a part of a batch
@@ -68,18 +69,6 @@ def compiler_options(one_core: bool = False) -> dict[str, Any] | None:
     return {**options, "xla_cpu_multi_thread_eigen": False} if one_core else options
 
 
-def bfloat16_options() -> dict[str, Any] | None:
-    """Returns options to compile a program of bfloat16 convolutions with, or None.
-
-    On the CPU XLA then leaves these, and their gradients, to oneDNN, which uses the
-    processor's own instructions for bfloat16 if it has them. A forward convolution is
-    three to five times as fast then.
-    """
-    if jax.default_backend() != "cpu":
-        return None
-    return {"xla_cpu_experimental_onednn_custom_call": True}
-
-
 def conv(
     x: jax.Array, kernel: jax.Array, bias: jax.Array | None, padding: str
 ) -> jax.Array:
@@ -97,7 +86,10 @@ def conv(
     Raises:
       ValueError: unknown padding, or shapes that do not fit.
     """
-    y = valid_conv(_pad_for(x, kernel, padding), kernel)
+    if padding == "SAME" and suits_onednn(x, kernel):
+        y = onednn_conv(x, kernel)
+    else:
+        y = valid_conv(_pad_for(x, kernel, padding), kernel)
     return y if bias is None else y + bias
 
 

@@ -31,8 +31,6 @@ def _valid_conv_fwd(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Arrays]
 
 def _valid_conv_bwd(saved: Arrays, g: jax.Array) -> Arrays:
     x, kernel = saved
-    if kernel.dtype == jnp.bfloat16:  # see `convolution.compiler_options`
-        return native_gradients(x, kernel, g)
     cpu = winograd_gradients if suits_winograd(kernel) else cpu_gradients
     return by_platform(cpu, native_gradients, x, kernel, g)
 

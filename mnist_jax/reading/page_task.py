@@ -171,5 +171,5 @@ PAGES = Task(
     best=BestMetric("f1", "F1"),
     describe=_describe,
     predictor=lambda net, config: net.clone(dtype="float32"),
-    images_per_call=1,
+    images_per_call=320,
 )
