@@ -89,11 +89,11 @@ class PageNet(nn.Module):
           16 pixels; and the logits of the classes.
         """
         dtype = jnp.dtype(self.dtype)
-        fine, middle, coarse = self.features
+        fine, middle, _ = self.features
         # Pixels are stacked rather than strided over: on a CPU, a gradient of a strided
         # convolution is far slower than one of products.
         x = space_to_depth(pictures.astype(dtype), 4)
-        skips = []
+        skips: list[jax.Array] = []
         for width, blocks in zip(self.features, self.blocks, strict=True):
             if skips:
                 x = nn.Dense(width, dtype=dtype)(space_to_depth(x, 2))

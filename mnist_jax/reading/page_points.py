@@ -1,4 +1,4 @@
-"""Finds the digits that a page net has marked, and counts how many of them are right."""
+"""Finds the digits that a page net has marked, and counts those that are right."""
 
 from typing import Any, NamedTuple
 

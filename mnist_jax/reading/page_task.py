@@ -1,6 +1,7 @@
 """The task of the page reader: a net that marks the digits of simulated pages."""
 
 import functools
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,16 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from mnist_jax.data import Dataset, Splits
-from mnist_jax.datasets.arrays import hold_out
-from mnist_jax.datasets.cache import load_dataset
-from mnist_jax.datasets.sources import DatasetSource, resolve_dataset
+from mnist_jax.data import Dataset, Splits, load_splits
 from mnist_jax.datasets.stream import Stream
 from mnist_jax.drawing.opencv import load_opencv
 from mnist_jax.losses import Batch
 from mnist_jax.models.create import create_model
 from mnist_jax.reading.page_loss import page_loss
 from mnist_jax.reading.page_points import COUNTS
+from mnist_jax.run.stored_config import config_from_dict
 from mnist_jax.simulation.pages import make_page
 from mnist_jax.tasks import BestMetric, Task
 
@@ -51,62 +50,49 @@ def load_pages(
 ) -> Splits:
     """Loads digits to write pages with.
 
-    Pages to train on are made by workers, of `config.train_split` without the images
-    that are held out. Those make the pages of validation. The pages of test are made of
-    `config.test_split`.
+    Pages to train on are made by workers, of the images that a digit net would be
+    trained on. Pages of validation and of test are made of its validation and test
+    images, so that no image is on pages of two splits.
 
     Raises:
       UserError: OpenCV is missing, or see `data.load_splits`.
     """
     load_opencv()
-    source = resolve_dataset(
-        config.dataset,
-        data_dir=data_dir,
-        manual_dir=manual_dir,
-        offline_dataset=config.offline_dataset,
-    )
-    written_with = (source, config.train_split, config.validation)
-    train = Stream(functools.partial(make_batch, *written_with), PAGES_AN_EPOCH)
+    where = (json.dumps(config.to_dict()), data_dir, manual_dir)
+    digits = _load_digits(*where)
     validation = None
-    if config.validation:
-        held = _digits_of(*written_with, held_out=True)
-        validation = Dataset(*_make_pages(_VALIDATION_SEED, 0, HELD_OUT_PAGES, held))
-    written = load_dataset(source, config.test_split)
-    test = Dataset(*_make_pages(_TEST_SEED, 0, HELD_OUT_PAGES, written))
-    return Splits(source, train, validation, test)
+    if digits.validation is not None:
+        held = _make_pages(_VALIDATION_SEED, 0, HELD_OUT_PAGES, digits.validation)
+        validation = Dataset(*held)
+    test = Dataset(*_make_pages(_TEST_SEED, 0, HELD_OUT_PAGES, digits.test))
+    train = Stream(functools.partial(make_batch, *where), PAGES_AN_EPOCH)
+    return digits._replace(train=train, validation=validation, test=test)
 
 
 def make_batch(
-    source: DatasetSource,
-    split: str,
-    validation: int,
+    config: str,
+    data_dir: str | None,
+    manual_dir: str | None,
     seed: int,
     step: int,
     batch_size: int,
 ) -> dict[str, np.ndarray]:
-    """Makes the pages of a step.
+    """Makes the pages of a step; `config` is JSON, the others are as for `load_pages`.
 
     Returns:
       `image` uint8 [B, H, W, 1], `label` float32 [B, M, 6] as `page_loss` reads it,
       `mask` bool [B].
     """
-    digits = _digits_of(source, split, validation)
+    digits = _load_digits(config, data_dir, manual_dir).train
+    assert isinstance(digits, Dataset)
     images, labels = _make_pages(seed, step * batch_size, batch_size, digits)
     return {"image": images, "label": labels, "mask": np.ones(batch_size, bool)}
 
 
-def _digits_of(
-    source: DatasetSource, split: str, validation: int, held_out: bool = False
-) -> Dataset:
-    key = (source.description, split, validation, held_out)
-    if key not in _LOADED:  # once in each worker
-        load_opencv().setNumThreads(1)  # there is a worker for each core
-        train, held = hold_out(load_dataset(source, split), validation, seed=0)
-        _LOADED[key] = held if held_out else train
-    return _LOADED[key]
-
-
-_LOADED: dict[tuple[Any, ...], Dataset] = {}
+@functools.lru_cache(1)  # once in each worker
+def _load_digits(config: str, data_dir: str | None, manual_dir: str | None) -> Splits:
+    load_opencv().setNumThreads(1)  # there is a worker for each core
+    return load_splits(config_from_dict(json.loads(config)), data_dir, manual_dir)
 
 
 def _make_pages(
