@@ -1,6 +1,10 @@
-"""The net that finds digits on pages: see docs/how-it-is-built.md.
+"""A net that marks every digit of a page: the task "pages" of docs/extending.md.
 
-python scripts/train.py --config=configs/page_reader.py --workdir=checkpoints/pages
+python scripts/train.py --config=configs/page_reader.py
+
+It needs OpenCV: pip install -e '.[pages]'. Pages are made as they are needed, by
+mnist_jax/simulation. What it reaches is not measured yet, and predict.py does not use
+it yet.
 """
 
 import ml_collections

@@ -131,7 +131,8 @@ def test_made_pictures_are_read_by_condition(trained_workdir):
     done = subprocess.run([*command, "--pictures=1"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert lines[0].split()[0] == "condition"
+    assert [line.split()[0] for line in lines[:2]] == ["model", "pictures"]
+    assert any(line.startswith("condition ") for line in lines)
     assert lines[-2].startswith("all digits")
     assert all(len(line) <= 80 for line in lines)
 

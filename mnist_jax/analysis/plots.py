@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 import numpy as np
 
 from mnist_jax.checkpoint.atomic import atomic_file
-from mnist_jax.errors import ConfigError, UserError
+from mnist_jax.errors import ConfigError
 from mnist_jax.local_files import writing
 
 if TYPE_CHECKING:
@@ -82,31 +82,25 @@ def save_figure(figure: "Figure", path: str | Path) -> None:
     Raises:
       UserError: it cannot be written there, or in that format.
     """
-    what = f"the figure {str(path)!r}"
-    suffix = Path(path).suffix.lower().removeprefix(".") or None
-    style: Any = {"format": suffix, "bbox_inches": "tight", "pad_inches": 0.2}
-    try:
-        with writing(what):
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            with atomic_file(Path(path)) as file:
-                figure.savefig(file, dpi=160, **style)
-    except ValueError as error:  # matplotlib does not know the format
-        reason = str(error).splitlines()[0]
-        raise UserError(f"cannot write {what}: {reason}") from error
+    check_format(path)
+    style: Any = {"dpi": 160, "bbox_inches": "tight", "pad_inches": 0.2}
+    with writing(f"the figure {str(path)!r}"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(Path(path)) as file:
+            figure.savefig(file, format=_suffix(path), **style)
 
 
 def check_format(path: str | Path) -> None:
-    """Checks that `save_figure` knows the format of a file, before there is a figure.
-
-    Raises:
-      ConfigError: it does not know it.
-    """
+    """Raises a `ConfigError` if `save_figure` does not know the format of a file."""
     from matplotlib.backend_bases import FigureCanvasBase
 
-    suffix = Path(path).suffix.lower().removeprefix(".")
     known = FigureCanvasBase.get_supported_filetypes()
-    if suffix not in known:
+    if _suffix(path) not in known:
         raise ConfigError(f"cannot draw into {str(path)!r}: end it with .png or .pdf")
+
+
+def _suffix(path: str | Path) -> str:
+    return Path(path).suffix.lower().removeprefix(".")
 
 
 @_styled

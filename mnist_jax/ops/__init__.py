@@ -2,8 +2,8 @@
 
 Start with `convolution.py`, which has the public operations. Behind them are `fused.py`
 (convolution, relu and pooling in one), `unpadded.py` (convolution alone) and
-`pooling.py`. `winograd.py`, `grey.py` and `packed.py` are the ways of the CPU. Others
-use the names below.
+`pooling.py`. `winograd.py`, `grey.py`, `packed.py` and, for bfloat16, `onednn.py` are
+the ways of the CPU. Others use the names below.
 """
 
 from mnist_jax.ops.convolution import (

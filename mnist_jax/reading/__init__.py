@@ -7,7 +7,8 @@ Open `reader.py` first: `Reader` reads pictures with one model, and returns a
 picture. `labels` finds right answers, and `score` counts what agrees with them. Between
 a picture and the model stand `pictures` and `ink` (which find the ink and bring a digit
 to MNIST's size) and `layout`, `pieces` and `seams` (which separate the digits of a
-number).
+number). `page_task` is the task of a net that marks the digits of whole pages, with
+`page_loss` and `page_points`.
 
 Others may use the public names of `reader`, `paths`, `files`, `page_counts`, `answers`,
 `answer_files`, `answer_text`, `annotate`, `labels`, `score` and `pictures`.

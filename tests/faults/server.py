@@ -21,6 +21,7 @@ import json
 import os
 import resource
 import runpy
+import signal
 import sys
 import threading
 import traceback
@@ -59,6 +60,7 @@ def run(order: dict[str, Any]) -> None:
     os.dup2(os.open(order["input"] or os.devnull, os.O_RDONLY), 0)
     os.dup2(os.open(order["output"], write), 1)
     os.dup2(os.open(order["errors"], write), 2)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup may have started the tests
     sys.stdin = open(0, closefd=False)  # noqa: SIM115  it stays open to the end
     os.chdir(order["cwd"] or REPOSITORY)
     os.environ.update(order["env"])

@@ -10,6 +10,14 @@ import pytest
 from mnist_jax.run.signals import catch_signals
 
 
+@pytest.fixture(autouse=True)
+def _no_nohup():
+    """The tests themselves may have been started by nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_sets_the_flag(signum):
     before = signal.getsignal(signum)

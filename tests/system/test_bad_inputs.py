@@ -510,7 +510,7 @@ PICTURES: dict[str, tuple[bytes, str]] = {  # a file's content, and the message
     "zip.png": (b"PK\3\4" + bytes(60), "not a BMP"),
     "objects.npy": (array(np.array([{}], object)), "not numbers"),
     "words.npy": (array(np.array(["a"])), "not numbers"),
-    "batch.npy": (array(np.zeros((5, 28, 28))), "not that of one picture"),
+    "batch.npy": (array(np.zeros((5, 20, 30))), "not that of one picture"),
     "point.npy": (array(np.float32(3)), "not that of one picture"),
     "nothing.npy": (array(np.zeros((0, 28))), "no pixels"),
     "nan.npy": (array(np.full((28, 28), np.nan)), "not finite"),
