@@ -11,11 +11,13 @@ from mnist_jax.run.signals import catch_signals
 
 
 @pytest.fixture(autouse=True)
-def _no_nohup():
-    """The tests themselves may have been started by nohup."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def _usual_handlers():
+    """A shell that runs the tests in the background may ignore some signals for them."""
+    usual = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {signum: signal.signal(signum, how) for signum, how in usual.items()}
     yield
-    signal.signal(signal.SIGHUP, before)
+    for signum, how in before.items():
+        signal.signal(signum, how)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
