@@ -12,7 +12,7 @@ from mnist_jax.run.signals import catch_signals
 
 @pytest.fixture(autouse=True)
 def _usual_handlers():
-    """A shell that runs the tests in the background may ignore some signals for them."""
+    """A shell that runs tests in the background may have some signals ignored."""
     usual = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
     before = {signum: signal.signal(signum, how) for signum, how in usual.items()}
     yield
