@@ -60,7 +60,7 @@ def _texture(rng: Rng, shape: tuple[int, int]) -> np.ndarray:
     """Makes a texture: clouds of several sizes, at times in two tones or stretched."""
     cv2 = load_opencv()
     height, width = shape
-    total = np.zeros(shape, np.float32)
+    total: np.ndarray = np.zeros(shape, np.float32)
     stretch = float(rng.choice([1, 1, 4]))
     for size in rng.choice([2, 4, 8, 16, 32, 64], 3, replace=False):
         rows, columns = int(height / size) + 2, int(width / (size * stretch)) + 2
