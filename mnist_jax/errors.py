@@ -65,12 +65,13 @@ def nearest(name: str, valid: Iterable[str]) -> list[str]:
     return near or difflib.get_close_matches(name, valid, n=3, cutoff=0.6)
 
 
-def did_you_mean(names: Sequence[str]) -> str:
-    """Returns "did you mean a, b or c?" for one name or more; "" for none."""
+def did_you_mean(names: Sequence[str], rest: str = "") -> str:
+    """Returns "did you mean a, b or c? (rest)"; without names, or rest, the other."""
     if not names:
-        return ""
+        return rest
     some = ", ".join(names[:-1])
-    return f"did you mean {some}{' or ' if some else ''}{names[-1]}?"
+    meant = f"did you mean {some}{' or ' if some else ''}{names[-1]}?"
+    return f"{meant} ({rest})" if rest else meant
 
 
 def suggest(name: str, valid: Iterable[str], where: str = "") -> str:
@@ -83,14 +84,11 @@ def suggest(name: str, valid: Iterable[str], where: str = "") -> str:
     """
     valid = sorted(valid)
     near = nearest(name, valid)
-    parts = [did_you_mean([repr(other) for other in near])] if near else []
-    if len(", ".join(valid)) <= _FEW:
-        parts.append(f"(valid: {', '.join(valid)})")
-    elif where:
-        parts.append(f"({where} lists all {len(valid)})")
-    elif not near:
-        parts.append(f"(valid: {', '.join(valid)})")
-    return " ".join(parts)
+    if len(", ".join(valid)) <= _FEW or not (where or near):
+        rest = f"valid: {', '.join(valid)}"
+    else:
+        rest = f"{where} lists all {len(valid)}" if where else ""
+    return did_you_mean([repr(other) for other in near], rest)
 
 
 def lookup(name: str, table: Mapping[str, Any], field: str, what: str = "") -> Any:

@@ -88,6 +88,16 @@ def test_script_prints_a_table_and_draws_figures(trained_workdir):
     assert figures == {f"{name}.png" for name in names}
 
 
+def test_images_that_were_trained_on_are_named_in_every_form(trained_workdir):
+    flags = (f"--workdir={trained_workdir}", "--nofigures", "--split=train[:700]")
+    table = run(*flags, "--report")
+    assert table.returncode == 0
+    warned = " ".join(table.stdout.split())
+    assert "WARNING 600 of these images are in config.train_split" in warned
+    assert json.loads(run(*flags, "--json").stdout)["note"].startswith("600 of these")
+    assert "600 of these images" in (trained_workdir / "report.html").read_text()
+
+
 def test_script_prints_json(trained_workdir):
     arguments = ("--json", "--nofigures", "--split=test[:30]", "--checkpoint=best")
     done = run(f"--workdir={trained_workdir}", *arguments)
@@ -134,7 +144,7 @@ def test_made_pictures_are_read_by_condition(trained_workdir):
     assert [line.split()[0] for line in lines[:2]] == ["model", "pictures"]
     assert any(line.startswith("condition ") for line in lines)
     assert lines[-2].startswith("all digits")
-    assert all(len(line) <= 80 for line in lines)
+    assert all(len(line) <= 80 for line in lines[1:])  # the first has a path
 
 
 def test_script_ranks_and_writes_a_page(trained_workdir):

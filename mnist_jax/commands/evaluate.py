@@ -192,7 +192,7 @@ def _evaluate(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
     found = _Findings(
         classification.score_answers(logits, split.dataset.labels, class_names),
         splits.evaluate_members(loaded, split.dataset),
-        "; ".join(filter(None, (splits.fallback_note(loaded), split.note))),
+        _note(loaded, split),
         _measure_corruptions(loaded, split) if _CORRUPTIONS.value else None,
     )
     if _JSON.value:
@@ -204,26 +204,31 @@ def _evaluate(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
         print("\n" + "\n".join(written), file=sys.stderr if _JSON.value else sys.stdout)
 
 
+def _note(loaded: "Loaded", split: "LabelledSplit") -> str:
+    """Says if it was trained on other data than it should, or on these; else ""."""
+    from mnist_jax.analysis import splits
+
+    return "; ".join(filter(None, (splits.fallback_note(loaded), split.note)))
+
+
 class _Findings(NamedTuple):
     """What was measured of one run."""
 
     evaluation: "Evaluation"
     members: dict[str, float]  # of an ensemble, each by itself; else empty
-    note: str  # that it was trained on other data than it should, or on these; or ""
+    note: str  # of `_note`
     robustness: "Robustness | None"
 
 
 def _print_json(
     workdir: str, loaded: "Loaded", split: "LabelledSplit", found: _Findings
 ) -> None:
-    from mnist_jax.analysis import splits
-
     head = {
         "workdir": workdir,
         "step": loaded.step,
         "evaluated_on": split.name,
         "trained_on": loaded.metadata["dataset"]["name"],
-        "note": splits.fallback_note(loaded),
+        "note": found.note,
         "class_names": list(split.source.class_names),
     }
     report = head | found.evaluation.to_dict()
@@ -236,11 +241,9 @@ def _print_json(
 
 def _print_head(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
     """Prints what is measured, before that takes its time."""
-    from mnist_jax.analysis import splits
-
     print(f"model        {workdir}, step {loaded.step:,}")
     _print_wrapped("data", f"{split.name}: {split.source.description}")
-    if note := splits.fallback_note(loaded):
+    if note := _note(loaded, split):
         _print_wrapped("WARNING", note)
     if loaded.temperature != 1:
         _print_wrapped(
@@ -268,7 +271,7 @@ def _write_files(
     workdir: str, loaded: "Loaded", split: "LabelledSplit", found: _Findings
 ) -> list[str]:
     """Writes the figures and the page; returns a line for each to be printed."""
-    from mnist_jax.analysis import plots, results_page, splits
+    from mnist_jax.analysis import plots, results_page
 
     figures = _draw(workdir, found.evaluation, split, found.robustness)
     written = []
@@ -284,7 +287,7 @@ def _write_files(
             checkpoint=_CHECKPOINT.value,
             evaluated_on=split.name,
             description=split.source.description,
-            warning=splits.fallback_note(loaded),
+            warning=found.note,
             evaluation=found.evaluation,
             members=found.members,
             robustness=found.robustness,

@@ -139,8 +139,8 @@ def _explain_unknown(given: str, command_flags: flags.FlagValues) -> str:
     meant = [f"--{known[other]}" for other in nearest(name, known)]
     if "sweep" in own:  # where a field may have several values
         meant += [m.replace("config.", "sweep.") for m in meant if "config." in m]
-    hint = f"{did_you_mean([*dict.fromkeys(meant)])} (--help lists all flags)"
-    return f"unknown flag --{given}: {hint.strip()}"
+    hint = did_you_mean([*dict.fromkeys(meant)], "--help lists all flags")
+    return f"unknown flag --{given}: {hint}"
 
 
 def _before_dashes(argv: Sequence[str]) -> Sequence[str]:

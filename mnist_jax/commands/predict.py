@@ -203,7 +203,7 @@ def _check_targets(sources: "Sequence[Source] | None") -> None:
     """Raises an error now, and not after all the work, for a file it cannot write."""
     targets = {"output": _output(), "plot": _PLOT.value, "draw": _DRAW.value}
     for flag, target in targets.items():
-        if target and os.path.isdir(target):
+        if target and (os.path.isdir(target) or not os.path.basename(target)):
             raise ConfigError(f"--{flag}={target} is a folder: name a file")
         if target and not is_stream(target):
             make_folder(os.path.dirname(target) or ".", f"--{flag}={target}")
@@ -379,7 +379,7 @@ def run() -> NoReturn:
             break
         if argument != "-" and argument.startswith("-") and os.path.isfile(argument):
             sys.argv[i] = f"./{argument}"
-    run_command(main, _FLAGS, needs_stdout=lambda: not _OUTPUT.value)
+    run_command(main, _FLAGS, needs_stdout=lambda: not _output())
 
 
 if __name__ == "__main__":

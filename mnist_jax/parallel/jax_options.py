@@ -167,4 +167,4 @@ def _read_variable(name: str) -> str | None:
 
 
 def _show(value: Any) -> str:
-    return "not set" if value is None else repr(value)
+    return "not set" if value in (None, "UNKNOWN") else repr(value)

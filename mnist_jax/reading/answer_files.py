@@ -57,6 +57,11 @@ def check_output(path: str | None, form: str, *, resume: bool) -> None:
                 "--resume goes on with a file: name it by --output, with "
                 "--format=jsonl or --format=csv"
             )
+    elif resume and os.path.exists(path) and not os.path.lexists(_partial(path)):
+        raise ConfigError(
+            f"{path!r} is whole already: there is nothing to go on with; leave "
+            "--resume out to read all again"
+        )
     elif not resume and os.path.lexists(_partial(path)):
         raise ConfigError(
             f"{_partial(path)!r} holds the answers of a run that was stopped: --resume "

@@ -9,6 +9,7 @@ from mnist_jax.errors import ArgumentError, PictureError
 
 _SIDE = 28
 _PIXELS = _SIDE * _SIDE
+_OTHER_SCALE = 16  # a largest number up to this is of another scale, such as 0 to 16
 _IMAGES = ((_SIDE, _SIDE), (_PIXELS,))  # shapes of an image, but for axes of 1
 
 
@@ -63,7 +64,10 @@ def picture_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     if len(picture) == 3 and picture[0] == 1 and picture[2] not in (1, 3, 4):
         picture = picture[1:]
     if len(picture) != 2 and not (len(picture) == 3 and picture[2] in (1, 3, 4)):
-        raise PictureError(f"has the shape {shape}, which is not that of one picture")
+        raise PictureError(
+            f"has the shape {shape}, which is not that of one picture, nor of images "
+            "of digits, [N, 28, 28] or [N, 784]"
+        )
     if 0 in picture:
         raise PictureError(f"has the shape {shape}, and so no pixels")
     return picture[:2] if picture[2:] == (1,) else picture
@@ -78,7 +82,8 @@ def is_stack(numbers: np.ndarray) -> bool:
     """Whether numbers are N > 1 images of 28 by 28, and not one picture 784 wide.
 
     In a picture, a pixel is like the one below it. In an image whose rows stand one
-    after another, it is like the one 28 numbers on.
+    after another, it is like the one 28 numbers on; and if all images are alike, more
+    so than like the one 14 numbers on, half a row away.
     """
     if not may_be_stack(numbers.shape):
         return False
@@ -86,7 +91,8 @@ def is_stack(numbers: np.ndarray) -> bool:
         return True
     rows = numbers.reshape(-1, _PIXELS)[:1000].astype(np.float64)
     below = np.abs(rows[1:] - rows[:-1]).mean()
-    return bool(np.abs(rows[:, _SIDE:] - rows[:, :-_SIDE]).mean() < below)
+    row, half = (np.abs(rows[:, n:] - rows[:, :-n]).mean() for n in (28, 14))
+    return bool(row < below or (row < half and below < half / 10))
 
 
 def _image_sides(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -127,7 +133,7 @@ def as_images(numbers: np.ndarray) -> np.ndarray:
     if not numbers.size:
         return numbers.astype(np.uint8)
     low, high = float(numbers.min()), float(numbers.max())
-    if not (low >= 0 and high <= 255):  # true for NaN too
+    if not (low >= 0 and high <= 255) or 1 < high <= _OTHER_SCALE:  # true for NaN too
         raise ArgumentError(
             "images must have numbers from 0 to 255, or from 0 to 1, with white ink on "
             f"black: {found} from {low:.4g} to {high:.4g}"

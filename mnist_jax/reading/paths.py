@@ -130,6 +130,7 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 # How many, by the suffix of a format that is not read, or by one of the words below.
 _Others = collections.Counter[str]
 _FOLDER, _LINK, _FILE = "folder", "link", "file"
+_OURS = ("labels.csv",)  # which is read, or named in a warning of its own
 
 
 def _find(argument: str, recursive: bool, others: _Others) -> Sequence[Source]:
@@ -145,11 +146,6 @@ def _find(argument: str, recursive: bool, others: _Others) -> Sequence[Source]:
         error = "is a folder with no picture in it"
         if hint := _count(inside):
             error += f", but {hint}"
-        elif count := inside[_FILE]:
-            files = "a file" if count == 1 else f"{count:,} files"
-            error += (
-                f", but {files} without a picture's suffix (name them to read them)"
-            )
         return [Source(argument, error=error)]
     if os.path.lexists(argument) or not glob.has_magic(argument):
         return [Source(argument)]
@@ -198,7 +194,8 @@ def _walk(folder: str, recursive: bool, others: _Others) -> Iterator[Source]:
             elif entry.is_dir():
                 others[_LINK if recursive else _FOLDER] += 1
             else:
-                others[suffix if suffix in UNREAD_SUFFIXES else _FILE] += 1
+                known = suffix in UNREAD_SUFFIXES or entry.name in _OURS
+                others[suffix if known else _FILE] += 1
         waiting += reversed(folders)
 
 
@@ -214,6 +211,9 @@ def _count(others: _Others) -> str:
         kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in suffixes.items())
         files = say(sum(suffixes.values()), "file")
         parts.append(f"{files} of other formats ({kinds}: save as PNG or JPEG)")
+    if others[_FILE]:
+        files = say(others[_FILE], "file")
+        parts.append(f"{files} without a picture's suffix (name them to read them)")
     if others[_FOLDER]:
         parts.append(f"{say(others[_FOLDER], 'folder')} (read with --recursive)")
     if others[_LINK]:

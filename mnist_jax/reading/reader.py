@@ -147,10 +147,10 @@ class Reader:
     ) -> None:
         if read not in _MODES:
             raise ArgumentError(f"read={read!r}: {suggest(str(read), _MODES)}")
-        if not 0 <= min_confidence <= 1:  # true for NaN too
-            raise ArgumentError(f"min_confidence={min_confidence} is not from 0 to 1")
-        if top_k < 1:
-            raise ArgumentError(f"top_k={top_k} is not 1 or more")
+        if not isinstance(min_confidence, int | float) or not 0 <= min_confidence <= 1:
+            raise ArgumentError(f"min_confidence={min_confidence!r} is not from 0 to 1")
+        if not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:
+            raise ArgumentError(f"top_k={top_k!r} is not a whole number of 1 or more")
         self.class_names: list[str] = loaded.metadata["dataset"]["class_names"]
         if any(len(name) > 1 for name in self.class_names):
             if read == "number":
@@ -240,8 +240,8 @@ class Reader:
 
         try:
             stack = None if source.error else read_stack(_place(source))
-        except PictureError:
-            stack = None  # the reason comes up again
+        except PictureError as error:
+            return [Prediction(source.name, "error", (), str(error), label)]
         if stack is None:
             return [self._read_picture(index, source, label)]
         rows, predictions = self.classify(stack), []

@@ -163,8 +163,8 @@ def check_field_names(names: Iterable[str]) -> None:
         if name not in FIELDS and not name.startswith(FREE_GROUPS):
             near = nearest(name.replace("-", "_"), FIELD_NAMES)
             meant = dict.fromkeys(repr(FIELD_NAMES[other]) for other in near)
-            hint = f"{did_you_mean([*meant])} (configs/default.py lists all fields)"
-            raise ConfigError(f"--config.{name}: no such field; {hint.strip()}")
+            hint = did_you_mean([*meant], "configs/default.py lists all fields")
+            raise ConfigError(f"--config.{name}: no such field; {hint}")
 
 
 def find_field(name: str) -> str:

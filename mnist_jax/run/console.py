@@ -155,6 +155,8 @@ class Console:
         if script := self._task.next_script:
             shown = shlex.quote(str(workdir))
             command = f"python scripts/{script} --workdir={shown}{self._next_flags}"
+            if splits.no_test_figure:  # there are no test images to show
+                command += " docs/sample.png"
             self._print("next", command)
 
     @staticmethod

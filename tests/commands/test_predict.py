@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -14,9 +16,11 @@ from mnist_fixture import make_dataset
 from PIL import Image, ImageDraw
 
 from mnist_jax.reading import answers
+from mnist_jax.run.config_files import CONFIGS
 
 SCHEMA = json.loads(Path(answers.__file__).with_name("answers.schema.json").read_text())
 WHOLE = jsonschema.Draft202012Validator(SCHEMA)
+SCRIPTS = CONFIGS.parent / "scripts"
 FORMS = ["json", "jsonl", "csv"]
 
 
@@ -186,6 +190,27 @@ def test_the_home_folder_may_be_meant_by_every_path(home, fork_server):
     assert {path.name for path in home.iterdir()} == {
         *("run", "digit.png", "new", "boxes.png", "plot.svg", "stages")
     }
+
+
+def test_a_name_that_ends_as_a_folder_is_refused_before_the_work(home, fork_server):
+    for flag in ("output", "draw", "plot", "save_preprocessed"):
+        flags = ("--format=csv", f"--{flag}=new/", f"--workdir={home}/run")
+        done = fork_server.run("predict.py", *flags, f"{home}/digit.png", cwd=home)
+        if flag == "save_preprocessed":  # it is a folder
+            assert done.returncode == 0
+        else:
+            assert done.returncode == 2
+            assert done.errors == f"error: --{flag}=new/ is a folder: name a file\n"
+            assert not (home / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdout"])
+def test_a_closed_stdout_that_is_named_is_missed(home, name):
+    command = f"predict.py --format=csv --workdir=run --output={name} digit.png >&-"
+    shell = f"{sys.executable} {SCRIPTS}/{command}"
+    done = subprocess.run(shell, shell=True, cwd=home, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: stdout is closed: redirect it to a file\n"
 
 
 @pytest.mark.parametrize("format_", ["json", "jsonl", "text"])

@@ -254,6 +254,19 @@ def test_devices_are_written_to_and_not_replaced(tmp_path):
         answer_files.write_file(str(tmp_path / "none" / "x"), "text")
 
 
+def test_a_whole_file_is_not_gone_on_with(tmp_path):
+    """Its rows may be of other pictures, and they would be lost."""
+    path = str(tmp_path / "out")
+    for form in FORMS:
+        answer_files.check_output(path, form, resume=True)  # a first run may say so
+    write(path, "csv", RECORDS)
+    before = (tmp_path / "out").read_bytes()
+    with pytest.raises(ConfigError, match="is whole already"):
+        answer_files.check_output(path, "csv", resume=True)
+    answer_files.check_output(path, "csv", resume=False)
+    assert (tmp_path / "out").read_bytes() == before
+
+
 # --------------------------------------------------------------------- as a process
 
 

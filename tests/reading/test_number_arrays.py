@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from mnist_jax.datasets.offline_digits import load_digits
 from mnist_jax.errors import ArgumentError, PictureError
 from mnist_jax.reading.files import read_picture, read_stack
-from mnist_jax.reading.number_arrays import as_images
+from mnist_jax.reading.number_arrays import as_images, is_stack
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +153,27 @@ def test_what_are_no_images_is_said(array, says):
 def test_made_images_are_taken_as_they_are():
     images = make_dataset(20, seed=0).images
     assert np.shares_memory(as_images(images), images)
+
+
+@pytest.mark.parametrize("scale", ["0 to 16", "0 to 2", "0 to 15"])
+def test_numbers_of_another_scale_are_refused(digits, scale):
+    """They would be read as nearly black."""
+    array = {
+        "0 to 16": digits // 15.9,
+        "0 to 2": digits / 127.5,
+        "0 to 15": digits // 16,
+    }[scale]
+    assert 1 < array.max() <= 16
+    with pytest.raises(
+        ArgumentError, match=r"from 0 to 255, or from 0 to 1.*from 0 to"
+    ):
+        as_images(array)
+
+
+@pytest.mark.parametrize("count", [2, 3, 50])
+def test_images_that_are_all_alike_are_images_too(digits, count):
+    same = np.repeat(digits[:1].reshape(1, 784), count, axis=0)
+    assert is_stack(same)
+    assert is_stack(np.maximum(same, np.arange(count)[:, None].astype(np.uint8)))
+    shades = np.cumsum(np.random.default_rng(0).normal(size=784))  # of a picture
+    assert not is_stack(np.repeat(shades[None], count, axis=0))

@@ -81,18 +81,21 @@ def test_all_pictures_that_are_read_are_found(tmp_path):
 
 
 def test_what_a_folder_holds_besides_is_counted(folder):
-    assert left_out(".") == "1 folder (read with --recursive)"
-    assert left_out(".", recursive=True) == ""
+    other = "1 file without a picture's suffix (name them to read them)"
+    assert left_out(".") == f"{other} and 1 folder (read with --recursive)"
+    assert left_out(".", recursive=True) == other
+    (folder / "labels.csv").touch()  # is read, or named in a warning of its own
+    assert left_out(".", recursive=True) == other
     for name in ("a.heic", "b.HEIC", "c.pdf", "in/d.avif", ".e.pdf"):
         (folder / name).touch()
     (folder / "link").symlink_to("in")
     assert left_out(".") == (
         "3 files of other formats (2 .heic, 1 .pdf: save as PNG or JPEG) and "
-        "2 folders (read with --recursive)"
+        f"{other} and 2 folders (read with --recursive)"
     )
     assert left_out(".", "in", recursive=True) == (
         "5 files of other formats (2 .avif, 2 .heic, 1 .pdf: save as PNG or JPEG) and "
-        "1 link to folders (name the folders)"
+        f"{other} and 1 link to folders (name the folders)"
     )
     assert "2 folders" in left_out("*")
     assert left_out("a.heic", "10.png") == ""  # what is named is read, or is an error
@@ -105,13 +108,14 @@ def test_a_folder_of_other_formats_alone_says_so(folder):
     told = error("photos", recursive=True)
     assert told == (
         "is a folder with no picture in it, but 3 files of other formats "
-        "(2 .heic, 1 .pdf: save as PNG or JPEG)"
+        "(2 .heic, 1 .pdf: save as PNG or JPEG) and 1 file without a picture's suffix "
+        "(name them to read them)"
     )
     assert "and 1 folder (read with --recursive)" in error("photos")
     assert left_out("photos") == ""  # the error says it
     (folder / "notes").mkdir()
     (folder / "notes" / "photo").touch()
-    assert "but a file without a picture's suffix" in error("notes")
+    assert "but 1 file without a picture's suffix" in error("notes")
 
 
 def test_links_are_followed_to_files_and_not_in_circles(folder):

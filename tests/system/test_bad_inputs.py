@@ -45,9 +45,9 @@ def read_table(script: str, table: str, *common: str) -> Iterator[Case]:
 # ---------------------------------------------------------------- flags of any script
 
 ANY = """
---nope | unknown flag --nope: (--help lists all flags)
+--nope | unknown flag --nope: --help lists all flags
 --workdri=run | unknown flag --workdri: did you mean --workdir? (--help
--x | unknown flag --x: (--help lists all flags)
+-x | unknown flag --x: --help lists all flags
 --device=abacus | abacus
 --device= | device
 --workdir= | --workdir is empty
