@@ -14,7 +14,7 @@ from mnist_jax.commands.parse_flags import refuse_arguments
 from mnist_jax.commands.run_command import run_command
 from mnist_jax.commands.shared_flags import define_checkpoint_flags, define_path_flag
 from mnist_jax.errors import ConfigError
-from mnist_jax.local_files import check_can_write, writing
+from mnist_jax.local_files import check_can_write, is_stream, writing
 
 _FLAGS = flags.FlagValues()
 _WORKDIR = define_path_flag(
@@ -29,6 +29,8 @@ def main(arguments: list[str]) -> None:
     refuse_arguments(arguments)
     if not _OUTPUT.value:
         raise ConfigError("--output is missing: name a folder to write")
+    if is_stream(_OUTPUT.value):
+        raise ConfigError(f"--output={_OUTPUT.value} is no folder: name one to write")
     output = Path(_OUTPUT.value)
     check_can_write(output, f"--output={output}")
     from mnist_jax.checkpoint import export, load

@@ -219,7 +219,13 @@ def _read(file: IO[bytes], size: int) -> Image.Image:
     if _is_array(file):
         with _one_at_a_time if size > _SMALL else contextlib.nullcontext():
             return _read_array(file, size)
-    image: Image.Image = Image.open(file, formats=FORMATS)
+    try:
+        image: Image.Image = Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError as error:
+        file.seek(0)
+        if file.read(4) in (b"II*\0", b"MM\0*"):  # what describes a TIFF is at its end
+            raise PictureError("damaged (it ends too early)") from error
+        raise
     pixels = image.width * image.height  # from the header; nothing is decoded yet
     if pixels > MAX_PIXELS:
         raise PictureError(_TOO_LARGE)

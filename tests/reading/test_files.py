@@ -291,6 +291,15 @@ def test_bad_files(tmp_path, name, content, reason):
     assert "\n" not in str(caught.value)
 
 
+def test_half_a_tiff_is_damaged():
+    """Its description is at its end, so that Pillow does not know it without that."""
+    file = io.BytesIO()
+    draw().save(file, "TIFF")
+    whole = file.getvalue()
+    with pytest.raises(PictureError, match="damaged \\(it ends too early"):
+        read_picture(whole[: len(whole) // 2])
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "tif", "webp", "bmp", "ppm"])
 def test_files_cut_short_or_altered_give_a_picture_or_a_reason(tmp_path, suffix):
     path = tmp_path / f"picture.{suffix}"

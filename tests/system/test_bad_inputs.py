@@ -364,7 +364,8 @@ EXPORT = """
 --workdir=run --output=run | 'run' holds a run: name another folder
 --workdir=run --output=good.png | cannot write --output=good.png: Not a directory
 --workdir=run --output=good.png/x | cannot write --output=good.png/x: Not a directory
---workdir=run --output=/dev/stdout | cannot write --output=/dev/stdout: Not a dir
+--workdir=run --output=/dev/stdout | --output=/dev/stdout is no folder
+--workdir=run --output=- | --output=- is no folder
 --workdir=run --output=gs://bucket/small | --output=gs://bucket/small is a URL
 --workdir=nowhere --output=out | no folder 'nowhere'; train first
 --workdir=files --output=out | holds no run
