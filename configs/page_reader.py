@@ -18,7 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.num_epochs = 16
     config.batch_size = 32
     config.eval_batch_size = 32
-    config.model.name = "page_net"
+    config.model.name = "mnist_jax.models.page_net:PageNet"
     config.model.kwargs = ml_collections.ConfigDict()
     config.model.kwargs.features = (48, 96, 96)
     config.model.kwargs.blocks = (1, 3, 2)

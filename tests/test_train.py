@@ -236,6 +236,8 @@ def test_training_learns(tiny_config):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_config_trains_a_step(path):
     config = load_config(path).unlock()
+    if config.get("task", "digits") != "digits":
+        pytest.skip("another task, which has a test of its own")
     config.num_seeds = 1
     program = create_program(config, 6000, 10)
     dataset = program.placement.put(made_dataset(8))

@@ -13,7 +13,6 @@ from mnist_jax.errors import ConfigError, lookup
 from mnist_jax.models.cnn import CNN
 from mnist_jax.models.ensemble import Ensemble, MovedViews
 from mnist_jax.models.mlp import MLP
-from mnist_jax.models.page_net import PageNet
 from mnist_jax.models.sprint import Sprint
 from mnist_jax.models.tiny import TinyCNN
 from mnist_jax.models.vgg import VGG
@@ -28,7 +27,6 @@ MODELS: dict[str, type[nn.Module]] = {
     "sprint": Sprint,
     "mlp": MLP,
     "tiny": TinyCNN,
-    "page_net": PageNet,
 }
 
 

@@ -73,6 +73,8 @@ def test_a_flipped_bit_in_an_exported_model_is_found(trained_workdir, tmp_path):
         load_model(tmp_path / "small")
 
 
+# Orbax may still call its event loop, which is closed by then.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_export_that_fails_leaves_nothing_and_can_be_repeated(
     trained_workdir, tmp_path
 ):
