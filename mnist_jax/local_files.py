@@ -5,12 +5,14 @@ import errno
 import os
 import re
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from mnist_jax.errors import ConfigError, UserError
 
 STDOUT = "-"
+HAS_LOCKS = sys.platform != "win32"  # and folders that can be opened
 
 # Two letters or more, because C:/ is a drive of Windows. `Path` makes one slash of two.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -144,21 +146,44 @@ def explain_os_error(error: OSError) -> str:
     return reason
 
 
-def is_locked(folder: str | Path) -> bool:
-    """Tells whether a run holds the lock of its folder: see `run.workdir`.
+def take_lock(descriptor: int, *, shared: bool = False) -> bool:
+    """Takes the lock of an open file or folder, which ends when that is closed.
 
-    Where the system has no such lock (Windows), it is False.
+    The operating system holds it, so that it ends with the process, even if that is
+    killed. Windows has no such lock, and there it is always True: see `HAS_LOCKS`.
+
+    Args:
+      descriptor: of the open file or folder.
+      shared: whether others may take it too, if all of them share it.
+
+    Returns:
+      False if another process has the lock.
+
+    Raises:
+      OSError: the file system has no locks.
     """
-    try:
+    if sys.platform != "win32":
         import fcntl
 
-        descriptor = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def is_locked(folder: str | Path) -> bool:
+    """Tells whether a run holds the lock of its folder: see `run.workdir`."""
+    if not HAS_LOCKS:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:  # a file system without locks has other errors
-        return isinstance(error, BlockingIOError)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return not take_lock(descriptor, shared=True)
+    except OSError:
+        return False
     finally:
         os.close(descriptor)
-    return False

@@ -183,8 +183,9 @@ def _evaluate(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
     from mnist_jax.parallel import shards
     from mnist_jax.run import inference
 
+    note = "; ".join(filter(None, (splits.fallback_note(loaded), split.note)))
     if not _JSON.value:
-        _print_head(workdir, loaded, split)
+        _print_head(workdir, loaded, split, note)
     num_shards = loaded.config.get("num_shards", 1)
     logits = inference.predict_loaded(loaded, split.dataset.images, num_shards)
     class_names = list(split.source.class_names)
@@ -192,7 +193,7 @@ def _evaluate(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
     found = _Findings(
         classification.score_answers(logits, split.dataset.labels, class_names),
         splits.evaluate_members(loaded, split.dataset),
-        _note(loaded, split),
+        note,
         _measure_corruptions(loaded, split) if _CORRUPTIONS.value else None,
     )
     if _JSON.value:
@@ -204,19 +205,12 @@ def _evaluate(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
         print("\n" + "\n".join(written), file=sys.stderr if _JSON.value else sys.stdout)
 
 
-def _note(loaded: "Loaded", split: "LabelledSplit") -> str:
-    """Says if it was trained on other data than it should, or on these; else ""."""
-    from mnist_jax.analysis import splits
-
-    return "; ".join(filter(None, (splits.fallback_note(loaded), split.note)))
-
-
 class _Findings(NamedTuple):
     """What was measured of one run."""
 
     evaluation: "Evaluation"
     members: dict[str, float]  # of an ensemble, each by itself; else empty
-    note: str  # of `_note`
+    note: str  # that it was trained on other data than it should, or on these; or ""
     robustness: "Robustness | None"
 
 
@@ -239,11 +233,13 @@ def _print_json(
     print(json.dumps(report, indent=2))
 
 
-def _print_head(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
+def _print_head(
+    workdir: str, loaded: "Loaded", split: "LabelledSplit", note: str
+) -> None:
     """Prints what is measured, before that takes its time."""
     print(f"model        {workdir}, step {loaded.step:,}")
     _print_wrapped("data", f"{split.name}: {split.source.description}")
-    if note := _note(loaded, split):
+    if note:
         _print_wrapped("WARNING", note)
     if loaded.temperature != 1:
         _print_wrapped(

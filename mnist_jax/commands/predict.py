@@ -318,8 +318,10 @@ def _open_rows(
 def _with_progress(
     rows: "Iterable[Prediction]", count: int, start: int
 ) -> "Iterable[Prediction]":
+    from mnist_jax.reading import answer_files
+
     # Rows and a progress bar on one terminal would be mixed up.
-    is_printed = _FORMAT.value in ("jsonl", "csv") and not _output()
+    is_printed = _FORMAT.value in answer_files.ROW_FORMS and not _output()
     if count - start <= _MANY or not sys.stderr.isatty() or is_printed:
         return rows
     from tqdm import tqdm

@@ -78,13 +78,22 @@ def check_bytes(images: Any) -> None:
         )
 
 
-def check_images(images: Any, shape: tuple[int, ...] = (28, 28, 1)) -> None:
-    """Checks that images are uint8 [N, *shape].
+def check_shape(images: Any, shape: tuple[int, ...]) -> None:
+    """Checks that images are [N, *shape].
+
+    Raises:
+      ArgumentError: they have another shape.
+    """
+    if images.shape[1:] != shape:
+        wanted = ", ".join(map(str, ("N", *shape)))
+        raise ArgumentError(f"images must be [{wanted}]: got {list(images.shape)}")
+
+
+def check_images(images: Any) -> None:
+    """Checks that images are uint8 [N, 28, 28, 1].
 
     Raises:
       ArgumentError: they have another shape or dtype.
     """
-    if images.ndim != 1 + len(shape) or images.shape[1:] != shape:
-        wanted = ", ".join(map(str, ("N", *shape)))
-        raise ArgumentError(f"images must be [{wanted}]: got {list(images.shape)}")
+    check_shape(images, (28, 28, 1))
     check_bytes(images)

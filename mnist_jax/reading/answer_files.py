@@ -20,7 +20,7 @@ from typing import IO, Any
 import mnist_jax
 from mnist_jax.checkpoint.atomic import atomic_file, replace_text
 from mnist_jax.errors import ConfigError, UserError
-from mnist_jax.local_files import explain_os_error, is_stream
+from mnist_jax.local_files import explain_os_error, is_stream, take_lock
 from mnist_jax.reading import answers
 from mnist_jax.reading.answers import Record
 from mnist_jax.reading.page_counts import may_have_rows
@@ -300,18 +300,12 @@ def _partial(path: str) -> str:
 
 
 def _lock(file: IO[bytes], name: str) -> None:
-    """Keeps other processes from writing the same rows; Windows has no such lock."""
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+    """Keeps other processes from writing the same rows."""
+    if not take_lock(file.fileno()):
         raise ConfigError(
             f"another process is writing {name!r}: wait for it, or name another "
             "--output"
-        ) from error
+        )
 
 
 def _parse(line: bytes) -> Record:

@@ -73,7 +73,7 @@ def read_picture(source: str | os.PathLike[str] | bytes) -> Image.Image:
       PictureError: it is missing, unreadable, not a picture, too large or damaged.
       ArgumentError: the source is neither a path nor bytes.
     """
-    with _reasons(), _opened(source) as (file, size):
+    with _reasons(), opened(source) as (file, size):
         return _read(file, size)
 
 
@@ -91,8 +91,8 @@ def read_stack(source: str | os.PathLike[str] | bytes) -> np.ndarray | None:
     Raises:
       PictureError: it holds several images, and is too large or damaged.
     """
-    with _reasons(), _opened(source) as (file, size):
-        if not 0 < size <= MAX_BYTES or not _is_array(file):
+    with _reasons(), opened(source) as (file, size):
+        if not 0 < size <= MAX_BYTES or not is_array(file):
             return None
         shape = number_arrays.read_shape(file)
         if not number_arrays.may_be_stack(shape):
@@ -105,10 +105,10 @@ def read_stack(source: str | os.PathLike[str] | bytes) -> np.ndarray | None:
 
 
 @contextlib.contextmanager
-def _opened(
+def opened(
     source: str | os.PathLike[str] | bytes,
 ) -> Iterator[tuple[IO[bytes], int]]:
-    """Opens a source, and yields it with its number of bytes."""
+    """Opens a source of `read_picture`, and yields it with its number of bytes."""
     if not isinstance(source, str | bytes | os.PathLike):
         kind = type(source).__name__
         raise ArgumentError(f"a picture's source is a path or bytes: got a {kind}")
@@ -216,7 +216,7 @@ def _read(file: IO[bytes], size: int) -> Image.Image:
     file.seek(0)
     if _HEIC.match(start):
         raise PictureError("is a HEIC photo, which cannot be read: save it as JPEG")
-    if _is_array(file):
+    if is_array(file):
         with _one_at_a_time if size > _SMALL else contextlib.nullcontext():
             return _read_array(file, size)
     try:
@@ -237,7 +237,8 @@ def _read(file: IO[bytes], size: int) -> Image.Image:
         return _decode(image)
 
 
-def _is_array(file: IO[bytes]) -> bool:
+def is_array(file: IO[bytes]) -> bool:
+    """Whether a file is a NumPy array (.npy); leaves it at its start."""
     magic = np.lib.format.MAGIC_PREFIX
     found = file.read(len(magic)) == magic
     file.seek(0)

@@ -8,11 +8,10 @@ import contextlib
 import io
 from typing import IO
 
-import numpy as np
 from PIL import Image
 
 from mnist_jax.errors import PictureError
-from mnist_jax.reading.files import open_regular_file
+from mnist_jax.reading.files import is_array, opened
 from mnist_jax.reading.paths import Source
 
 MAX_COUNTED = 1000
@@ -28,23 +27,17 @@ def count_pages(source: Source) -> int:
     """
     pages = 1
     # Decoders raise anything on damaged bytes. The first page is read nevertheless.
-    with contextlib.suppress(Exception), _opened(source) as file:
+    with contextlib.suppress(Exception), opened(source.place) as (file, _):
         pages = _count(file)
     return min(max(pages, 1), MAX_COUNTED)
 
 
 def may_have_rows(source: Source) -> bool:
     """Whether a file may give several answers: several pages, or an array of images."""
-    with contextlib.suppress(OSError, PictureError), _opened(source) as file:
-        if file.read(6) == np.lib.format.MAGIC_PREFIX:
+    with contextlib.suppress(OSError, PictureError), opened(source.place) as (file, _):
+        if is_array(file):
             return True
     return count_pages(source) > 1
-
-
-def _opened(source: Source) -> IO[bytes]:
-    if source.content is not None:
-        return io.BytesIO(source.content)
-    return open_regular_file(source.name)
 
 
 def _count(file: IO[bytes]) -> int:

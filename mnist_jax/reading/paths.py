@@ -37,6 +37,11 @@ class Source(NamedTuple):
     content: bytes | None = None
     error: str = ""
 
+    @property
+    def place(self) -> str | bytes:
+        """Where its bytes are: its path, or its content."""
+        return self.name if self.content is None else self.content
+
 
 class FoundPictures(NamedTuple):
     """What a command line names.

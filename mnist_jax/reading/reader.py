@@ -239,7 +239,7 @@ class Reader:
         from mnist_jax.reading.files import read_stack
 
         try:
-            stack = None if source.error else read_stack(_place(source))
+            stack = None if source.error else read_stack(source.place)
         except PictureError as error:
             return [Prediction(source.name, "error", (), str(error), label)]
         if stack is None:
@@ -369,11 +369,7 @@ def load_picture(source: Source) -> "Image.Image":
     """Loads the picture of a source; returns and raises what `read_picture` does."""
     from mnist_jax.reading.files import read_picture
 
-    return read_picture(_place(source))
-
-
-def _place(source: Source) -> str | bytes:
-    return source.name if source.content is None else source.content
+    return read_picture(source.place)
 
 
 def _scale(box: Box, scale: float) -> Box:

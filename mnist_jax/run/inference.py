@@ -8,7 +8,7 @@ import numpy as np
 
 from mnist_jax.checkpoint.load import Loaded
 from mnist_jax.data import Dataset
-from mnist_jax.errors import ArgumentError
+from mnist_jax.datasets.arrays import check_shape
 from mnist_jax.evaluate import apply_model, batches_of
 from mnist_jax.models.create import Model
 from mnist_jax.parallel.placement import Placement
@@ -42,9 +42,7 @@ def predict_logits(
     Raises:
       ArgumentError: images have another shape than the task's, or another dtype.
     """
-    if images.shape[1:] != task.image_shape:
-        wanted = ", ".join(map(str, ("N", *task.image_shape)))
-        raise ArgumentError(f"images must be [{wanted}]: got {list(images.shape)}")
+    check_shape(images, task.image_shape)
     dataset = Dataset(images, np.zeros(len(images), np.int32))
     logits = functools.partial(apply_model, task, model)
     if num_shards > 1:

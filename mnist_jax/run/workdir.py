@@ -17,7 +17,7 @@ from mnist_jax.checkpoint.read import DELETED
 from mnist_jax.config import ConfigDict, flatten_config
 from mnist_jax.datasets.sources import DatasetSource
 from mnist_jax.errors import CheckpointError, ConfigError, UserError
-from mnist_jax.local_files import local_path
+from mnist_jax.local_files import HAS_LOCKS, local_path, take_lock
 from mnist_jax.parallel.jax_options import check_same_options
 from mnist_jax.parallel.shards import is_primary, wait_for_all
 from mnist_jax.run.stored_config import config_from_dict, config_to_json, with_defaults
@@ -245,28 +245,23 @@ def check_same_run(
 def lock_workdir(workdir: Path) -> Iterator[None]:
     """Creates the folder and keeps other runs out of it until the block ends.
 
-    The operating system holds the lock, so that it ends with the process, even if that
-    is killed. Systems without `fcntl` (Windows) have no such lock.
+    Windows has no such lock: see `take_lock`.
 
     Raises:
       CheckpointError: another run uses the folder.
       OSError: the folder cannot be created.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:
+    if not HAS_LOCKS:
         yield
         return
     folder = os.open(workdir, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not take_lock(folder):
             raise CheckpointError(
                 f"another run is under way in {str(workdir)!r}: wait for it, or name "
                 "another --workdir"
-            ) from error
+            )
         yield
     finally:
         os.close(folder)

@@ -142,13 +142,18 @@ def _write_image(
         level = float(np.clip(hand.level + rng.normal(0, 12), 45, 175))
         bent = sharpen_mask(bent, level, min(scale, 4.0))
     if hand.is_traced and height > 26:
-        thin = trace_mask(bent, max(1.2, hand.width * height * 0.8))
-        bent = thin if thin.max() > 200 else bent
+        bent = _trace(hand, bent, height)
     elif hand.width > 0.12 and height > 16 and label not in (0, 3, 6, 8, 9):
         bent = thicken_mask(bent, max(1, round((hand.width - 0.11) * height * 0.8)))
     elif height > 16 and rng.random() < 0.35:
         bent = _add_national_stroke(rng, label, bent)
     return crop_mask(bent)
+
+
+def _trace(hand: Hand, mask: np.ndarray, height: float) -> np.ndarray:
+    """Draws a shape's middle lines with the hand's pen, if it has any."""
+    thin = trace_mask(mask, max(1.2, hand.width * height * 0.8))
+    return thin if thin.max() > 200 else mask
 
 
 def _add_national_stroke(rng: Rng, label: int, mask: np.ndarray) -> np.ndarray:
@@ -243,8 +248,7 @@ def write_mask(
     matrix = hand_matrix(rng, hand, turn) @ np.diag([scale * stretch, scale])
     bent = warp_mask(rng, mask, matrix, max(hand.bend, 0.01) * height)
     if hand.is_traced and height > 26:
-        thin = trace_mask(bent, max(1.2, hand.width * height * 0.8))
-        bent = thin if thin.max() > 200 else bent
+        bent = _trace(hand, bent, height)
     elif hand.width > 0.09 and height > 16:
         bent = thicken_mask(bent, max(1, round((hand.width - 0.07) * height * 0.7)))
     return crop_mask(bent)

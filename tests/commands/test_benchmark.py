@@ -2,13 +2,10 @@ import dataclasses
 import sys
 
 import pytest
-from absl.testing import flagsaver
 from helpers import make_terminal
 
 from mnist_jax.benchmark import measure
 from mnist_jax.commands import benchmark
-from mnist_jax.parallel import devices
-from mnist_jax.run.config_files import CONFIGS, configs_importable
 
 
 @dataclasses.dataclass
@@ -23,14 +20,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarni
 
 
 @pytest.fixture
-def parsed(monkeypatch):
-    monkeypatch.setattr(devices, "set_up", lambda *args, **kwargs: None)
-    with configs_importable():
-        benchmark._FLAGS(["benchmark.py", f"--config={CONFIGS / 'seed.py'}"])
-    saved = flagsaver.save_flag_values(benchmark._FLAGS)
-    yield benchmark._FLAGS
-    flagsaver.restore_flag_values(saved, benchmark._FLAGS)
-    benchmark._FLAGS.unparse_flags()
+def parsed(parse_flags_of):
+    return parse_flags_of(benchmark, "seed.py")
 
 
 def test_a_terminal_shows_how_far_it_is(parsed, monkeypatch, capsys):

@@ -1,28 +1,19 @@
 import sys
 
 import pytest
-from absl.testing import flagsaver
 from helpers import make_terminal
 
 from mnist_jax.analysis import sweep as sweep_cells
 from mnist_jax.commands import sweep
 from mnist_jax.errors import UserError
-from mnist_jax.parallel import devices
-from mnist_jax.run.config_files import CONFIGS, configs_importable
 
 # ml_collections loads config files so.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
 
 @pytest.fixture
-def parsed(monkeypatch):
-    monkeypatch.setattr(devices, "set_up", lambda *args, **kwargs: None)
-    with configs_importable():
-        sweep._FLAGS(["sweep.py", f"--config={CONFIGS / 'smoke.py'}"])
-    saved = flagsaver.save_flag_values(sweep._FLAGS)
-    yield sweep._FLAGS
-    flagsaver.restore_flag_values(saved, sweep._FLAGS)
-    sweep._FLAGS.unparse_flags()
+def parsed(parse_flags_of):
+    return parse_flags_of(sweep, "smoke.py")
 
 
 def test_the_cells_are_announced_before_the_first(

@@ -26,11 +26,6 @@ def _isolated(cache_dir):
     pass
 
 
-@pytest.fixture
-def source(mnist_data_dir):
-    return resolve_dataset("mnist", data_dir=mnist_data_dir)
-
-
 @pytest.mark.parametrize("num_shards", [1, 3])
 @pytest.mark.parametrize("file_format", ["array_record", "tfrecord"])
 def test_load(tmp_path, made_splits, file_format, num_shards):

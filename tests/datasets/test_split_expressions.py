@@ -13,11 +13,6 @@ def _isolated(cache_dir):
     pass
 
 
-@pytest.fixture
-def source(mnist_data_dir):
-    return resolve_dataset("mnist", data_dir=mnist_data_dir)
-
-
 SPLITS = [
     ("train[:50]", [("train", 0, 50)]),
     ("train[-50:]", [("train", 250, 300)]),

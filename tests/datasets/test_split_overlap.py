@@ -21,12 +21,6 @@ def _isolated(cache_dir):
     pass
 
 
-@pytest.fixture
-def source(mnist_data_dir):
-    """300 images of train, and 100 of test."""
-    return resolve_dataset("mnist", data_dir=mnist_data_dir)
-
-
 def source_of_arrays(monkeypatch, **splits):
     """A source of a user's own arrays, {split: its images}."""
 

@@ -5,35 +5,17 @@ import os
 from pathlib import Path
 
 import jsonschema
-import numpy as np
 import pytest
+from made_predictions import ROWS, digit, number
 
 from mnist_jax.reading import answers
-from mnist_jax.reading.reader import Digit, Guess, Prediction
+from mnist_jax.reading.reader import Guess, Prediction
 
 DIGITS = list("0123456789")
-GUESSES = (Guess(7, "7", 0.9876), Guess(1, "1", 0.01))
 SCHEMA = json.loads(Path(answers.__file__).with_name("answers.schema.json").read_text())
 WHOLE = jsonschema.Draft202012Validator(SCHEMA)
 
 
-def digit(guesses=GUESSES, status="ok", **place):
-    return Digit(status, guesses, np.zeros((28, 28, 1), np.uint8), **place)
-
-
-def number(text):
-    return tuple(
-        digit((Guess(int(c), c, 0.9),), box=(9 * i, 0, 9 * i + 8, 12))
-        for i, c in enumerate(text)
-    )
-
-
-ROWS = [
-    Prediction("a.png", "ok", (digit(),)),
-    Prediction('b,"\n\x1b[1m\udcff.png', "error", error="is empty"),
-    Prediction("c.png", "unsure", (digit(status="unsure"),)),
-    Prediction("d.png", "blank"),
-]
 NUMBERS = [
     Prediction("a.png", "ok", number("2026")),
     Prediction("b.png", "blank"),
