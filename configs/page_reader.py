@@ -15,15 +15,16 @@ from configs import default
 def get_config() -> ml_collections.ConfigDict:
     config = default.get_config()
     config.task = "pages"
-    config.num_epochs = 16
+    config.num_epochs = 8
     config.batch_size = 32
     config.eval_batch_size = 32
+    config.num_shards = 2
     config.model.name = "mnist_jax.models.page_net:PageNet"
     config.model.kwargs = ml_collections.ConfigDict()
-    config.model.kwargs.features = (48, 96, 96)
+    config.model.kwargs.features = (32, 64, 128)
     config.model.kwargs.blocks = (1, 3, 2)
-    config.model.kwargs.head = 64
-    config.model.kwargs.dtype = "bfloat16"
+    config.model.kwargs.head = 48
+    config.model.kwargs.dtype = "float32"
     config.optimizer.name = "adamw"
     config.optimizer.learning_rate = 2.5e-3
     config.optimizer.weight_decay = 0.01

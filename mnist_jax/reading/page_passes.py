@@ -1,0 +1,247 @@
+"""Runs the page net on a picture: at rising scales, until it finds digits.
+
+    grey [H, W] ─► scales, 48 pixels high and more ─► points ─► once more, 28 pixels high
+
+The net knows digits from 20 to 56 pixels high, and is best at 28. So a picture is first
+reduced until a digit as high as the picture would be 48 pixels high, then half as much,
+and so on, until digits are found. Where they are not about 28 pixels high, the part of
+the picture that holds them is read once more, at the scale at which they are.
+"""
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import numpy as np
+from PIL import Image
+
+from mnist_jax.reading.page_points import find_points
+
+if TYPE_CHECKING:
+    from mnist_jax.checkpoint.load import Loaded
+
+# Height and width of what the net sees, in pixels; each of them compiles once.
+SHAPES = (
+    *((64, 64), (64, 128), (64, 256), (64, 640)),
+    *((128, 128), (128, 384), (256, 256), (512, 512)),
+)
+_MARGIN = 8  # pixels around a picture, at least
+_OVERLAP = 64  # pixels that tiles of a large picture share
+_HEIGHT = 28  # pixels; of a digit where the net reads best
+_NEAR = 1.3  # heights within this factor of `_HEIGHT` need no second pass
+_FIRST = 48  # pixels that the shorter side has in the first pass
+_RISE = 2.0  # from one scale to the next
+_LOWEST = 20  # pixels; lower digits are read better at the next scale
+_LARGEST = 4.0  # most that a picture is enlarged
+_ENLARGED_AREA = 2**18  # pixels; larger pictures are not enlarged
+_POSSIBLE = 0.1  # a centre that is likelier is kept
+_SURE = 0.5  # a centre that is likelier ends the search for scales
+_SIZES = 2.0  # digits whose heights differ by more are read at scales of their own
+
+
+class Found(NamedTuple):
+    """What may be digits: N places of a picture."""
+
+    box: np.ndarray  # float64 [N, 4]: centre x, centre y, width, height, in pixels
+    score: np.ndarray  # float64 [N]: how likely a digit's centre is there
+    classes: np.ndarray  # float64 [N, 10]: probabilities of the classes
+
+    def pick(self, which: np.ndarray) -> "Found":
+        """Returns those that a mask or an array of indices selects."""
+        return Found(*(values[which] for values in self))
+
+
+class PagePasses:
+    """Finds digits in pictures with a page net.
+
+    Args:
+      loaded: from `load.load_model`, of the task "pages".
+    """
+
+    def __init__(self, loaded: "Loaded") -> None:
+        def points(variables: object, pictures: jax.Array) -> object:
+            outputs = loaded.model.apply(variables, pictures)
+            places = outputs.shape[1] * outputs.shape[2]
+            return find_points(outputs, min(256, places // 16))
+
+        self._points = jax.jit(points)
+        self._variables = loaded.variables
+
+    def find(self, grey: np.ndarray) -> Found:
+        """Finds what may be digits.
+
+        Args:
+          grey: uint8 [H, W], dark on light or light on dark.
+        """
+        best, best_value, best_scale = _nothing(), 0.0, 1.0
+        for scale in _scales(grey.shape):
+            found = self._at_scale(grey, scale)
+            heights = found.box[:, 3] * scale
+            fit = np.exp(-0.5 * (np.log(heights / _HEIGHT) / 0.45) ** 2)
+            value = float((found.score * found.classes.max(1, initial=0) * fit).sum())
+            if value > best_value:
+                best, best_value, best_scale = found, value, scale
+            sure = found.score > _SURE
+            if sure.any() and heights[sure].min() >= _LOWEST:
+                break
+        return self._look_again(grey, best, best_scale)
+
+    def _look_again(self, grey: np.ndarray, found: Found, scale: float) -> Found:
+        """Reads digits once more whose height was not what the net reads best."""
+        parts = []
+        for group in _by_height(found):
+            sure = group.score > min(_SURE, group.score.max())
+            sure |= group.score == group.score.max()
+            height = float(np.median(group.box[sure, 3]))
+            if 1 / _NEAR < height * scale / _HEIGHT < _NEAR:
+                parts.append(group)
+                continue
+            left, top, right, bottom = _around(group.box, 1.5 * height, grey.shape)
+            again = self._at_scale(grey[top:bottom, left:right], _HEIGHT / height)
+            again.box[:, :2] += left, top
+            ratio = again.box[:, 3] / height
+            parts.append(again.pick((ratio > 1 / _SIZES) & (ratio < _SIZES)))
+        return without_doubles(_join(parts))
+
+    def _at_scale(self, grey: np.ndarray, scale: float) -> Found:
+        """Finds digits in a picture that is first reduced or enlarged."""
+        size = [max(1, round(side * scale)) for side in grey.shape[::-1]]
+        image = Image.fromarray(grey)
+        if image.size != tuple(size):
+            # Box first: it is fast, and what follows still has twice the pixels.
+            image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+        pixels = standardised(np.asarray(image))
+        height, width = (side + 2 * _MARGIN for side in pixels.shape)
+        fitting = [s for s in SHAPES if s[0] >= height and s[1] >= width]
+        if fitting:
+            shape = min(fitting, key=math.prod)
+            found = self._tile(pixels, shape, (_MARGIN, _MARGIN))
+        else:
+            found = self._tiles(pixels)
+        found.box[:] *= np.array([grey.shape[1] / size[0], grey.shape[0] / size[1]] * 2)
+        return found
+
+    def _tiles(self, pixels: np.ndarray) -> Found:
+        """Finds digits in tiles that overlap, of a picture too large for one."""
+        height, width = pixels.shape
+        low = height + 2 * _MARGIN <= SHAPES[3][0]
+        shape = SHAPES[3] if low else SHAPES[-1]
+        parts = []
+        for top in _starts(height, shape[0]):
+            for left in _starts(width, shape[1]):
+                tile = pixels[top : top + shape[0], left : left + shape[1]]
+                corner = tuple(
+                    _MARGIN if side + 2 * _MARGIN <= most else 0
+                    for side, most in zip(tile.shape, shape, strict=True)
+                )
+                found = self._tile(tile, shape, corner)
+                found.box[:, :2] += left, top
+                parts.append(_whole_ones(found, (left, top), shape, (width, height)))
+        return without_doubles(_join(parts))
+
+    def _tile(
+        self, pixels: np.ndarray, shape: tuple[int, int], corner: tuple[int, ...]
+    ) -> Found:
+        """Finds digits in pixels that are padded to one of `SHAPES`."""
+        (height, width), (top, left) = pixels.shape, corner
+        edges = [pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]
+        tile = np.full((1, *shape, 1), np.median(np.concatenate(edges)), np.float32)
+        tile[0, top : top + height, left : left + width, 0] = pixels
+        points = jax.device_get(self._points(self._variables, tile))
+        which = points.score[0] > _POSSIBLE
+        found = Found(*(np.float64(a[0][which]) for a in _as_found(points)))
+        found.box[:, :2] -= left, top
+        return without_doubles(found)
+
+
+def standardised(pixels: np.ndarray) -> np.ndarray:
+    """As `page_task.standardise`, of one picture [H, W] before it is padded."""
+    levels = pixels.astype(np.float32)
+    levels -= levels.mean()
+    return levels / (levels.std() + 8)
+
+
+def without_doubles(found: Found) -> Found:
+    """Drops boxes that mostly cover a likelier one, the likeliest first."""
+    found = found.pick(np.argsort(-found.score, kind="stable"))
+    low, high = found.box[:, :2] - found.box[:, 2:] / 2, found.box[:, :2]
+    high = high + found.box[:, 2:] / 2
+    area = found.box[:, 2:].prod(1)
+    kept: list[int] = []
+    for i in range(len(area)):
+        shared = np.minimum(high[i], high[kept]) - np.maximum(low[i], low[kept])
+        covered = np.maximum(shared, 0).prod(1) / np.minimum(area[i], area[kept])
+        if not (covered > 0.6).any():
+            kept.append(i)
+    return found.pick(np.array(kept, int))
+
+
+def _as_found(points: object) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return points.box, points.score, points.classes  # type: ignore[attr-defined]
+
+
+def _nothing() -> Found:
+    return Found(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 10)))
+
+
+def _join(parts: list[Found]) -> Found:
+    parts = parts or [_nothing()]
+    return Found(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+
+
+def _scales(shape: tuple[int, ...]) -> list[float]:
+    """Returns scales to look for digits at, the coarsest first."""
+    scale = min(_FIRST / min(shape), _LARGEST)
+    scales = [scale]
+    while scale < 1 or (
+        scale < _LARGEST / _RISE and math.prod(shape) * scale**2 < _ENLARGED_AREA / 4
+    ):
+        scale = min(scale * _RISE, max(1.0, scale)) if scale < 1 else scale * _RISE
+        scales.append(scale)
+    return scales
+
+
+def _by_height(found: Found) -> list[Found]:
+    """Divides what was found where heights leap by more than a factor."""
+    found = found.pick(np.argsort(found.box[:, 3]))
+    heights = found.box[:, 3]
+    groups, start = [], 0
+    for end in range(1, len(heights) + 1):
+        if end == len(heights) or heights[end] > _SIZES * np.median(heights[start:end]):
+            groups.append(found.pick(np.arange(start, end)))
+            start = end
+    return groups
+
+
+def _around(
+    boxes: np.ndarray, margin: float, shape: tuple[int, ...]
+) -> tuple[int, int, int, int]:
+    """Returns left, top, right and bottom around boxes, inside of the picture."""
+    low = (boxes[:, :2] - boxes[:, 2:] / 2).min(0) - margin
+    high = (boxes[:, :2] + boxes[:, 2:] / 2).max(0) + margin
+    left, top = np.maximum(0, np.floor(low)).astype(int)
+    right, bottom = np.minimum(shape[::-1], np.ceil(high)).astype(int)
+    return left, top, right, bottom
+
+
+def _starts(length: int, size: int) -> list[int]:
+    """Returns where tiles begin that cover a length, and overlap."""
+    if length <= size:
+        return [0]
+    count = math.ceil((length - _OVERLAP) / (size - _OVERLAP))
+    return [round(k * (length - size) / (count - 1)) for k in range(count)]
+
+
+def _whole_ones(
+    found: Found, corner: tuple[int, int], shape: tuple[int, int], size: tuple[int, int]
+) -> Found:
+    """Drops boxes that an inner edge of a tile may cut; another tile has them whole."""
+    kept = np.ones(len(found.score), bool)
+    for axis in (0, 1):
+        start, end = corner[axis], corner[axis] + shape[1 - axis]
+        centre = found.box[:, axis]
+        if start > 0:
+            kept &= centre > start + _OVERLAP / 4
+        if end < size[axis]:
+            kept &= centre < end - _OVERLAP / 4
+    return found.pick(kept)

@@ -1,0 +1,183 @@
+"""Reads the digits of a page: a page net finds them, a digit net is asked again.
+
+    grey [H, W] ─► PagePasses ─► boxes and classes ─► 28x28 images ─► the digit net
+                                        └──────────► confidences ◄──────────┘
+
+Everything that the page net marks as possible has a probability that it is a digit and
+that its class is right. The probability that the whole text is right is the product of
+those of the digits that are read, and of what is left unread being no digits.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from mnist_jax.reading.digit_cuts import cut_digit
+from mnist_jax.reading.lines import order_by_line
+from mnist_jax.reading.page_passes import Found, PagePasses
+
+if TYPE_CHECKING:
+    from mnist_jax.checkpoint.load import Loaded
+
+# Of uint8 [N, 28, 28], white on black: probabilities [N, C]. Rows may sum to less than
+# 1, where the rest is the probability that the image shows none of the classes.
+Classify = Callable[[np.ndarray], np.ndarray]
+
+READ = 0.3  # a place with a higher score is read as a digit
+_MOST_DOUBTED = 3.0  # log-odds: what the digit net adds or takes away at most
+
+# Fitted on simulated pages of images held out of training: see `fit`.
+_WEIGHTS = np.array([0.0, 1.0, 1.0, 0.5])
+_SECOND = 0.7  # weight of the digit net's log-probabilities beside the page net's
+_FLOOR = 0.01  # no net is surer than that of a class being wrong
+
+
+@dataclasses.dataclass(frozen=True)
+class PageDigit:
+    """A digit of a page.
+
+    Attributes:
+      box: left, top, right, bottom in pixels, right and bottom just outside.
+      line: of text, from 0 at the top.
+      image: uint8 [28, 28], what the digit net saw.
+      probabilities: float64 [10]; they sum to less than 1, as it may be no digit.
+    """
+
+    box: tuple[float, float, float, float]
+    line: int
+    image: np.ndarray = dataclasses.field(repr=False, compare=False)
+    probabilities: np.ndarray = dataclasses.field(repr=False, compare=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class PageReading:
+    """What a page says.
+
+    Attributes:
+      digits: in reading order.
+      certainty: the probability that nothing was left unread, 0 to 1.
+    """
+
+    digits: tuple[PageDigit, ...]
+    certainty: float
+
+
+class PageReader:
+    """Reads pages with a page net and a digit net.
+
+    Args:
+      loaded: the page net, from `load.load_model`.
+      classify: the digit net.
+    """
+
+    def __init__(self, loaded: "Loaded", classify: Classify) -> None:
+        self._passes = PagePasses(loaded)
+        self._classify = classify
+
+    def read(self, grey: np.ndarray) -> PageReading:
+        """Reads all digits of a picture.
+
+        Args:
+          grey: uint8 [H, W], dark on light or light on dark, from `to_grey`.
+        """
+        found = self._passes.find(grey)
+        images, seen = self._ask_again(grey, found)
+        probabilities = combine(found, seen)
+        is_read = found.score > READ
+        left = ~is_read & ~_inside(found, is_read)
+        order, lines = order_by_line(found.box[is_read])
+        digits = []
+        for i, line in zip(np.flatnonzero(is_read)[order], lines, strict=True):
+            x, y, width, height = map(float, found.box[i])
+            box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+            digits.append(PageDigit(box, int(line), images[i], probabilities[i]))
+        unread = np.prod(1 - probabilities[left].sum(1))
+        return PageReading(tuple(digits), float(unread))
+
+    def _ask_again(
+        self, grey: np.ndarray, found: Found
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the image of each box, uint8 [N, 28, 28], and its classes [N, 10]."""
+        images = np.zeros((len(found.score), 28, 28), np.uint8)
+        inked = np.zeros(len(images), bool)
+        for i, box in enumerate(found.box):
+            cut = cut_digit(grey, box)
+            if cut is not None:
+                images[i], inked[i] = cut, True
+        seen = np.zeros((len(images), 10))
+        if inked.any():
+            seen[inked] = self._classify(images[inked])
+        return images, seen
+
+
+def combine(found: Found, seen: np.ndarray) -> np.ndarray:
+    """Returns the probability of each class, float64 [N, 10], from both nets.
+
+    Rows sum to the probability that there is a digit.
+
+    Args:
+      found: what the page net says.
+      seen: what the digit net says of the same places, float64 [N, 10].
+    """
+    if not len(seen):
+        return np.zeros((0, 10))
+    log = np.log(found.classes + _FLOOR) + _SECOND * np.log(seen + _FLOOR)
+    classes = np.exp(log - log.max(1, keepdims=True))
+    classes /= classes.sum(1, keepdims=True)
+    right = 1 / (1 + np.exp(-features(found, seen) @ _WEIGHTS))
+    best = classes.max(1)
+    # The likeliest class gets the fitted probability, the others their share of what
+    # the nets are in doubt about.
+    rest = np.minimum(1 - right, right * (1 - best) / best)[:, None]
+    others = rest * classes / np.maximum(1 - best, 1e-9)[:, None]
+    others[np.arange(len(best)), classes.argmax(1)] = right
+    return others
+
+
+def features(found: Found, seen: np.ndarray) -> np.ndarray:
+    """Returns what tells that a digit is right, float64 [N, 4]; the first column is 1."""
+    log = np.log(found.classes + _FLOOR) + _SECOND * np.log(seen + _FLOOR)
+    best = log.argmax(1)
+    rows = np.arange(len(best))
+    score = np.clip(found.score, 0.001, 0.999)
+    named = np.clip(found.classes[rows, best], 0.001, 0.999)
+    agreed = np.clip(seen[rows, best], 0.005, 0.995)
+    log_odds = [np.log(p / (1 - p)) for p in (score, named, agreed)]
+    return np.stack([np.ones(len(best)), *log_odds], 1)
+
+
+def to_grey(picture: Image.Image) -> np.ndarray:
+    """Makes a picture grey, so that writing differs from paper.
+
+    Where colours differ in lightness, grey is the lightness. Where they hardly do, as
+    red on green may not, it is the direction in which they differ most.
+
+    Args:
+      picture: RGB.
+
+    Returns:
+      uint8 [H, W].
+    """
+    small = picture.copy()
+    small.thumbnail((64, 64), Image.Resampling.BOX)
+    colours = np.asarray(small, np.float64).reshape(-1, 3)
+    spread = np.cov(colours.T) if len(colours) > 1 else np.zeros((3, 3))
+    lightness = np.array([0.299, 0.587, 0.114])
+    lightness /= np.linalg.norm(lightness)
+    most, directions = np.linalg.eigh(spread)
+    if most[-1] < 4 * (lightness @ spread @ lightness) or most[-1] < 25:
+        return np.asarray(picture.convert("L"))
+    levels = np.asarray(picture, np.float32) @ directions[:, -1].astype(np.float32)
+    low, high = np.percentile(levels, (0.1, 99.9))
+    return np.uint8(np.clip((levels - low) / max(high - low, 1e-6), 0, 1) * 255)
+
+
+def _inside(found: Found, which: np.ndarray) -> np.ndarray:
+    """Whether the centre of each box is well inside of another one of some."""
+    others = found.box[which]
+    away = np.abs(found.box[:, None, :2] - others[None, :, :2])
+    within: np.ndarray = (away < 0.35 * others[None, :, 2:]).all(-1)
+    return within.any(1)
