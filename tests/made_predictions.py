@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mnist_jax.reading.reader import Digit, Guess, Prediction
+from mnist_jax.reading.predictions import Digit, Guess, Prediction
 
 GUESSES = (Guess(7, "7", 0.9876), Guess(1, "1", 0.01))
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from mnist_jax.analysis.classification import Evaluation
     from mnist_jax.analysis.corruptions import Robustness
-    from mnist_jax.reading.reader import Prediction
+    from mnist_jax.reading.predictions import Prediction
 
 P = ParamSpec("P")
 

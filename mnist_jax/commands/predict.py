@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from mnist_jax.reading.answer_files import Rows
     from mnist_jax.reading.answers import Record
     from mnist_jax.reading.paths import Source
-    from mnist_jax.reading.reader import Prediction, Reader
+    from mnist_jax.reading.predictions import Prediction
+    from mnist_jax.reading.reader import Reader
 
 _MANY = 20  # with more pictures than these, a progress bar is shown
 

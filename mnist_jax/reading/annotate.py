@@ -15,7 +15,7 @@ from mnist_jax.errors import UserError
 from mnist_jax.local_files import writing
 
 if TYPE_CHECKING:
-    from mnist_jax.reading.reader import Box, Digit
+    from mnist_jax.reading.predictions import Box, Digit
 
 _SURE, _UNSURE = (31, 95, 191), (201, 60, 8)  # white text can be read on both
 _WHITE = (255, 255, 255)

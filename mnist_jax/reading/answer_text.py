@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from mnist_jax.calibration import show_confidence
 from mnist_jax.reading.answers import Record
 from mnist_jax.reading.page_counts import MAX_COUNTED
-from mnist_jax.reading.reader import Prediction
+from mnist_jax.reading.predictions import Prediction
 
 _WIDTH = 80
 _LONGEST = 20  # digits of a number that the column shows

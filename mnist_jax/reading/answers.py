@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mnist_jax.reading.reader import Guess, Prediction
+from mnist_jax.reading.predictions import Guess, Prediction
 
 VERSION = 1
 COLUMNS = (

@@ -37,7 +37,9 @@ def _enlarge(grey: np.ndarray, box: np.ndarray) -> np.ndarray:
     corners += x + width / 2 + margin, y + height / 2 + margin
     left, top = np.floor(np.maximum(corners[:2], 0)).astype(int)
     right, bottom = np.ceil(np.minimum(corners[2:], grey.shape[::-1])).astype(int)
-    part = Image.fromarray(grey[top : max(bottom, top + 1), left : max(right, left + 1)])
+    part = Image.fromarray(
+        grey[top : max(bottom, top + 1), left : max(right, left + 1)]
+    )
     size = [max(2, round(side * scale)) for side in part.size]
     return np.asarray(part.resize(size, Image.Resampling.BICUBIC), np.float32)
 

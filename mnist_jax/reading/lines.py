@@ -1,4 +1,4 @@
-"""Puts the digits of a page into reading order: lines from the top, digits from the left."""
+"""Puts the digits of a page into reading order: lines, and digits from the left."""
 
 import numpy as np
 

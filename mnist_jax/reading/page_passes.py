@@ -1,6 +1,6 @@
 """Runs the page net on a picture: at rising scales, until it finds digits.
 
-    grey [H, W] ─► scales, 48 pixels high and more ─► points ─► once more, 28 pixels high
+    grey [H, W] ─► rising scales ─► digits ─► the scale at which they are 28 pixels high
 
 The net knows digits from 20 to 56 pixels high, and is best at 28. So a picture is first
 reduced until a digit as high as the picture would be 48 pixels high, then half as much,
@@ -9,13 +9,13 @@ the picture that holds them is read once more, at the scale at which they are.
 """
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 from PIL import Image
 
-from mnist_jax.reading.page_points import find_points
+from mnist_jax.reading.page_points import Points, find_points
 
 if TYPE_CHECKING:
     from mnist_jax.checkpoint.load import Loaded
@@ -59,8 +59,8 @@ class PagePasses:
     """
 
     def __init__(self, loaded: "Loaded") -> None:
-        def points(variables: object, pictures: jax.Array) -> object:
-            outputs = loaded.model.apply(variables, pictures)
+        def points(variables: Any, pictures: jax.Array) -> Points:
+            outputs: Any = loaded.model.apply(variables, pictures)
             places = outputs.shape[1] * outputs.shape[2]
             return find_points(outputs, min(256, places // 16))
 
@@ -149,7 +149,8 @@ class PagePasses:
         tile[0, top : top + height, left : left + width, 0] = pixels
         points = jax.device_get(self._points(self._variables, tile))
         which = points.score[0] > _POSSIBLE
-        found = Found(*(np.float64(a[0][which]) for a in _as_found(points)))
+        values = points.box, points.score, points.classes
+        found = Found(*(value[0][which].astype(np.float64) for value in values))
         found.box[:, :2] -= left, top
         return without_doubles(found)
 
@@ -174,10 +175,6 @@ def without_doubles(found: Found) -> Found:
         if not (covered > 0.6).any():
             kept.append(i)
     return found.pick(np.array(kept, int))
-
-
-def _as_found(points: object) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return points.box, points.score, points.classes  # type: ignore[attr-defined]
 
 
 def _nothing() -> Found:

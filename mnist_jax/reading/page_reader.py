@@ -32,6 +32,7 @@ _MOST_DOUBTED = 3.0  # log-odds: what the digit net adds or takes away at most
 # Fitted on simulated pages of images held out of training: see `fit`.
 _WEIGHTS = np.array([0.0, 1.0, 1.0, 0.5])
 _SECOND = 0.7  # weight of the digit net's log-probabilities beside the page net's
+_BLANK = 24  # levels of 255 that noise and uneven paper may differ
 _FLOOR = 0.01  # no net is surer than that of a class being wrong
 
 
@@ -138,7 +139,7 @@ def combine(found: Found, seen: np.ndarray) -> np.ndarray:
 
 
 def features(found: Found, seen: np.ndarray) -> np.ndarray:
-    """Returns what tells that a digit is right, float64 [N, 4]; the first column is 1."""
+    """Returns what tells that a digit is right, float64 [N, 4]; column 0 is 1."""
     log = np.log(found.classes + _FLOOR) + _SECOND * np.log(seen + _FLOOR)
     best = log.argmax(1)
     rows = np.arange(len(best))
@@ -172,7 +173,16 @@ def to_grey(picture: Image.Image) -> np.ndarray:
         return np.asarray(picture.convert("L"))
     levels = np.asarray(picture, np.float32) @ directions[:, -1].astype(np.float32)
     low, high = np.percentile(levels, (0.1, 99.9))
-    return np.uint8(np.clip((levels - low) / max(high - low, 1e-6), 0, 1) * 255)
+    shares = np.clip((levels - low) / max(high - low, 1e-6), 0, 1)
+    return np.asarray(shares * 255, np.uint8)
+
+
+def shows_something(picture: Image.Image) -> bool:
+    """Whether an RGB picture shows more than paper and noise."""
+    small = picture.convert("L")
+    small.thumbnail((512, 512), Image.Resampling.BOX)
+    low, high = np.percentile(np.asarray(small), (0.1, 99.9))
+    return bool(high - low > _BLANK)
 
 
 def _inside(found: Found, which: np.ndarray) -> np.ndarray:

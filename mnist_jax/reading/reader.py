@@ -10,30 +10,32 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from mnist_jax.calibration import log_softmax
 from mnist_jax.errors import (
     ArgumentError,
+    CheckpointError,
     ConfigError,
     PictureError,
     suggest,
 )
 from mnist_jax.reading.number_arrays import as_images
 from mnist_jax.reading.paths import Source
+from mnist_jax.reading.predictions import Box, Digit, Guess, Prediction
+from mnist_jax.run.config_files import PRETRAINED_PAGES
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from mnist_jax.checkpoint.load import Loaded
     from mnist_jax.data import Dataset
-    from mnist_jax.reading.layout import Mode
+    from mnist_jax.reading.page_reader import PageReader
 
-Box = tuple[int, int, int, int]
+Mode = Literal["auto", "digit", "number"]
 
-_MODES = ("auto", "digit", "number")  # those of `layout.Mode`
 _BATCH_SIZES = (8, 64, 1024)
 # On made pictures, the pretrained weights are less sure of 0.7 % of the digits, and of
 # 54 % of the pictures without a digit (checkpoints/pretrained/README.md).
@@ -42,91 +44,18 @@ _WORKERS = min(8, os.cpu_count() or 1)
 _AHEAD = 4 * _WORKERS  # at most so many pictures are in memory at once
 
 
-@dataclasses.dataclass(frozen=True)
-class Guess:
-    """A class that an image may show."""
-
-    digit: int  # the class
-    name: str  # the name of the class; for digits, the digit
-    confidence: float  # calibrated probability, 0 to 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Digit:
-    """One digit of a picture, as it was read.
-
-    Attributes:
-      status: "ok", or "unsure" if the confidence is too low.
-      guesses: the likeliest classes, the likeliest first.
-      image: uint8 [28, 28, 1], what the model saw.
-      box: left, top, right, bottom in pixels of the upright picture; right and bottom
-        are just outside the digit. None for an image of a data set.
-      line: number of its line of text, from 0 at the top.
-    """
-
-    status: str
-    guesses: tuple[Guess, ...]
-    image: np.ndarray = dataclasses.field(repr=False, compare=False)
-    box: Box | None = None
-    line: int = 0
-
-    @property
-    def confidence(self) -> float:
-        """The confidence of the likeliest class."""
-        return self.guesses[0].confidence
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-    """What was read on one page: a picture file, or an image of a data set.
-
-    Attributes:
-      source: the name of the file; for an image, such as `mnist/test[123]`.
-      status: "ok"; "unsure" if the confidence is too low; "blank" if there is no ink;
-        "no_digit" if there is ink, but no digit; "error".
-      digits: in reading order; empty unless the status is "ok" or "unsure".
-      error: why it could not be read, or "".
-      label: the right answer, as `text` without its line breaks, if it is known.
-      page: number of the page in its file, from 0.
-      unread_pages: how many more pages or frames the file has that were not read.
-    """
-
-    source: str
-    status: str
-    digits: tuple[Digit, ...] = ()
-    error: str = ""
-    label: str | None = None
-    page: int = 0
-    unread_pages: int = 0
-
-    @property
-    def text(self) -> str:
-        r"""The names of all digits; there is a "\n" between two lines."""
-        lines: dict[int, list[str]] = {}
-        for digit in self.digits:
-            lines.setdefault(digit.line, []).append(digit.guesses[0].name)
-        return "\n".join("".join(names) for names in lines.values())
-
-    @property
-    def confidence(self) -> float | None:
-        """The probability that all digits are right, 0 to 1; None without digits."""
-        if not self.digits:
-            return None
-        return math.prod(digit.confidence for digit in self.digits)
-
-    @property
-    def is_right(self) -> bool:
-        """Whether the text is that of the label, if line breaks are ignored."""
-        return self.label is not None and self.label == self.text.replace("\n", "")
-
-
 class Reader:
-    """Reads pictures with one model.
+    """Reads pictures.
+
+    A page net finds the digits of a picture, and the model is asked again which each of
+    them is. Models of other classes than digits read one thing a picture, as a digit is
+    read with `read="digit"`.
 
     Args:
-      loaded: from `load.load_model`.
-      read: "digit" takes all ink of a picture for one digit; "number" looks for
-        several digits; so does "auto", but in doubt it takes all ink for one digit.
+      loaded: the model, from `load.load_model`.
+      pages: the page net, from `load.load_model`; None loads the one that comes along.
+      read: "auto" and "number" read all digits that are there, on any number of lines;
+        "digit" takes all ink of a picture for one digit, without the page net.
       top_k: number of guesses for each digit.
       min_confidence: a digit or a page with a lower confidence is "unsure".
       stages_dir: folder for strips that show how each picture was prepared.
@@ -140,26 +69,28 @@ class Reader:
         self,
         loaded: "Loaded",
         *,
-        read: "Mode" = "auto",
+        pages: "Loaded | None" = None,
+        read: Mode = "auto",
         top_k: int = 1,
         min_confidence: float = MIN_CONFIDENCE,
         stages_dir: Path | None = None,
     ) -> None:
-        if read not in _MODES:
-            raise ArgumentError(f"read={read!r}: {suggest(str(read), _MODES)}")
+        if read not in get_args(Mode):
+            raise ArgumentError(f"read={read!r}: {suggest(str(read), get_args(Mode))}")
         if not isinstance(min_confidence, int | float) or not 0 <= min_confidence <= 1:
             raise ArgumentError(f"min_confidence={min_confidence!r} is not from 0 to 1")
         if not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:
             raise ArgumentError(f"top_k={top_k!r} is not a whole number of 1 or more")
         self.class_names: list[str] = loaded.metadata["dataset"]["class_names"]
-        if any(len(name) > 1 for name in self.class_names):
+        if self.class_names != list("0123456789"):
             if read == "number":
                 trained_on = loaded.metadata["dataset"]["name"]
                 raise ConfigError(f"--read=number: {trained_on} has no digits")
             read = "digit"
         self._loaded = loaded
         self._min_confidence = min_confidence
-        self._read = read
+        self._read, self._page_net = read, pages
+        self._page_reader: PageReader | None = None
         self._top_k = top_k
         self._stages_dir = stages_dir
         self._lock = threading.Lock()
@@ -188,7 +119,13 @@ class Reader:
 
         Raises:
           UserError: the stages of a picture cannot be written.
+          CheckpointError: the page net that comes along cannot be loaded.
         """
+        if self._read != "digit" and not self._page_reader:
+            from mnist_jax.reading.page_reader import PageReader
+
+            net = self._page_net or load_page_net()
+            self._page_reader = PageReader(net, self.classify)
         pool = ThreadPoolExecutor(_WORKERS)
         waiting: collections.deque[Future[list[Prediction]]] = collections.deque()
         labels = labels or {}
@@ -255,7 +192,9 @@ class Reader:
     def _read_picture(
         self, index: int, source: Source, label: str | None
     ) -> Prediction:
-        from mnist_jax.reading import layout, page_counts, pictures
+        from mnist_jax.reading import page_counts
+        from mnist_jax.reading.page_reader import shows_something, to_grey
+        from mnist_jax.reading.pictures import BlankError
 
         unread = 0
 
@@ -273,25 +212,39 @@ class Reader:
         unread = page_counts.count_pages(source) - 1
         if self._stages_dir:
             self._draw_stages(picture, index, source)
+        scale = picture.info["full_size"][0] / picture.width
         try:
-            ink = pictures.find_ink(picture)
-            readings = layout.read_digits(ink, self.classify, self._read)
-        except pictures.BlankError:
+            if self._page_reader is None:
+                digits = self._read_one(picture, scale)
+                return self._answer(source.name, digits, label, unread)
+            found = self._page_reader.read(to_grey(picture))
+        except BlankError:
             return failed("blank", "")
         except Exception as error:  # the other pictures are read nevertheless
             reason = f"{type(error).__name__}: {error}"
             return failed("error", f"cannot be read ({' '.join(reason.split())[:100]})")
-        scale = picture.info["full_size"][0] / picture.width
+        if not found.digits:
+            return failed("no_digit" if shows_something(picture) else "blank", "")
         digits = [
             self._digit(
-                reading.probabilities,
-                reading.image[..., None],
-                _scale(reading.region.box, scale),
-                reading.region.line,
+                digit.probabilities,
+                digit.image[..., None],
+                _scale(digit.box, scale),
+                digit.line,
             )
-            for reading in readings
+            for digit in found.digits
         ]
-        return self._answer(source.name, digits, label, unread)
+        return self._answer(source.name, digits, label, unread, found.certainty)
+
+    def _read_one(self, picture: "Image.Image", scale: float) -> list[Digit]:
+        """Takes all ink of a picture for one digit."""
+        from mnist_jax.reading import pictures
+
+        ink = pictures.main_digit(pictures.find_ink(picture))
+        image = pictures.to_mnist(ink)[..., None]
+        rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+        box = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+        return [self._digit(self.classify(image[None])[0], image, _scale(box, scale))]
 
     def _digit(
         self,
@@ -313,12 +266,19 @@ class Reader:
         digits: Sequence[Digit],
         label: str | None,
         unread_pages: int = 0,
+        certainty: float = 1.0,
     ) -> Prediction:
-        sure = math.prod(digit.confidence for digit in digits) >= self._min_confidence
-        status = "ok" if sure else "unsure"
-        return Prediction(
-            source, status, tuple(digits), "", label, unread_pages=unread_pages
+        answer = Prediction(
+            source,
+            "ok",
+            tuple(digits),
+            "",
+            label,
+            unread_pages=unread_pages,
+            certainty=certainty,
         )
+        is_sure = (answer.confidence or 0) >= self._min_confidence
+        return answer if is_sure else dataclasses.replace(answer, status="unsure")
 
     def _draw_stages(self, picture: "Image.Image", index: int, source: Source) -> None:
         from mnist_jax.reading import annotate, pictures
@@ -365,6 +325,23 @@ def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:
     return np.exp(log_softmax(logits[:count] / loaded.temperature))
 
 
+def load_page_net(workdir: str | Path = PRETRAINED_PAGES) -> "Loaded":
+    """Loads a page net from the folder of a run; by default the one that comes along.
+
+    Raises:
+      CheckpointError: the model learned another task; or see `load.load_model`.
+    """
+    from mnist_jax.checkpoint.load import load_model
+
+    loaded = load_model(workdir)
+    if loaded.config.get("task", "digits") != "pages":
+        raise CheckpointError(
+            f"the run in {str(workdir)!r} is of no page net (config.task = "
+            f"{loaded.config.get('task', 'digits')!r}): see configs/page_reader.py"
+        )
+    return loaded
+
+
 def load_picture(source: Source) -> "Image.Image":
     """Loads the picture of a source; returns and raises what `read_picture` does."""
     from mnist_jax.reading.files import read_picture
@@ -372,7 +349,7 @@ def load_picture(source: Source) -> "Image.Image":
     return read_picture(source.place)
 
 
-def _scale(box: Box, scale: float) -> Box:
+def _scale(box: Sequence[float], scale: float) -> Box:
     """Converts pixels of a reduced picture to pixels of the file."""
     left, top, right, bottom = box
     return (

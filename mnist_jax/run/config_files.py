@@ -24,6 +24,7 @@ def _find_folder(installed: str, in_checkout: str) -> Path:
 
 CONFIGS = _find_folder("configs", "configs")
 PRETRAINED = _find_folder("pretrained", "checkpoints/pretrained")
+PRETRAINED_PAGES = PRETRAINED / "page_reader"
 
 
 def find_config(path: str | Path) -> Path:

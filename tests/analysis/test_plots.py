@@ -7,7 +7,7 @@ from PIL import Image
 
 from mnist_jax.analysis import classification, plots
 from mnist_jax.errors import ConfigError, UserError
-from mnist_jax.reading.reader import Digit, Guess, Prediction
+from mnist_jax.reading.predictions import Digit, Guess, Prediction
 
 
 @pytest.fixture(scope="module")

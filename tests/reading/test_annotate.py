@@ -5,7 +5,7 @@ from PIL import Image
 
 from mnist_jax.errors import UserError
 from mnist_jax.reading import annotate
-from mnist_jax.reading.reader import Digit, Guess
+from mnist_jax.reading.predictions import Digit, Guess
 
 BLUE, ORANGE = (31, 95, 191), (201, 60, 8)
 NOTHING = np.zeros((28, 28, 1), np.uint8)

@@ -5,7 +5,7 @@ from made_predictions import ROWS, digit, number
 
 from mnist_jax.reading import answer_text
 from mnist_jax.reading.answers import to_record
-from mnist_jax.reading.reader import Guess, Prediction
+from mnist_jax.reading.predictions import Guess, Prediction
 
 
 def width(line):

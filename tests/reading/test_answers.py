@@ -9,7 +9,7 @@ import pytest
 from made_predictions import ROWS, digit, number
 
 from mnist_jax.reading import answers
-from mnist_jax.reading.reader import Guess, Prediction
+from mnist_jax.reading.predictions import Guess, Prediction
 
 DIGITS = list("0123456789")
 SCHEMA = json.loads(Path(answers.__file__).with_name("answers.schema.json").read_text())

@@ -17,7 +17,8 @@ from mnist_jax.checkpoint.load import load_model
 from mnist_jax.errors import ArgumentError, ConfigError, UserError
 from mnist_jax.reading import pictures, reader
 from mnist_jax.reading.paths import Source
-from mnist_jax.reading.reader import Digit, Guess, Prediction, Reader
+from mnist_jax.reading.predictions import Digit, Guess, Prediction
+from mnist_jax.reading.reader import Reader
 from mnist_jax.run.config_files import CONFIGS
 
 SCRIPT = CONFIGS.parent / "scripts" / "predict.py"
