@@ -21,33 +21,38 @@ def cut_digit(grey: np.ndarray, box: np.ndarray) -> np.ndarray | None:
     Returns:
       uint8 [28, 28], white ink on black; None if there is no ink.
     """
-    ink = _ink(_enlarge(grey, box))
-    ink = _own(ink)
-    if ink.max() <= _STROKE:
-        return None
-    return to_mnist(ink)
+    pixels, inner = _enlarge(grey, box)
+    ink = _own(_ink(pixels), inner)
+    return to_mnist(ink) if ink.max() > _STROKE else None
 
 
-def _enlarge(grey: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Returns the pixels of a box and its margin, at a usual height, as float32."""
+def _enlarge(grey: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Brings the pixels of a box and its margin to a usual height.
+
+    Returns:
+      float32 [h, w], and which of these pixels are in the box itself, bool [h, w].
+    """
     x, y, width, height = box
-    margin = _MARGIN * height
-    scale = _HEIGHT / height
-    corners = x - width / 2 - margin, y - height / 2 - margin
-    corners += x + width / 2 + margin, y + height / 2 + margin
-    left, top = np.floor(np.maximum(corners[:2], 0)).astype(int)
-    right, bottom = np.ceil(np.minimum(corners[2:], grey.shape[::-1])).astype(int)
-    part = Image.fromarray(
-        grey[top : max(bottom, top + 1), left : max(right, left + 1)]
-    )
-    size = [max(2, round(side * scale)) for side in part.size]
-    return np.asarray(part.resize(size, Image.Resampling.BICUBIC), np.float32)
+    half = np.array([width, height]) / 2
+    centre, margin = np.array([x, y]), _MARGIN * height
+    left, top = np.floor(np.maximum(centre - half - margin, 0)).astype(int)
+    right, bottom = np.ceil(centre + half + margin).astype(int)
+    # At least one pixel, where a box lies beside the picture.
+    left, top = min(left, grey.shape[1] - 1), min(top, grey.shape[0] - 1)
+    right = min(max(right, left + 1), grey.shape[1])
+    bottom = min(max(bottom, top + 1), grey.shape[0])
+    part = Image.fromarray(grey[top:bottom, left:right])
+    size = [max(2, round(side * _HEIGHT / height)) for side in part.size]
+    pixels = np.asarray(part.resize(size, Image.Resampling.BICUBIC), np.float32)
+    across = left + (np.arange(size[0]) + 0.5) * (right - left) / size[0]
+    down = top + (np.arange(size[1]) + 0.5) * (bottom - top) / size[1]
+    inner = (abs(down - y) <= half[1])[:, None] & (abs(across - x) <= half[0])
+    return pixels, inner
 
 
 def _ink(pixels: np.ndarray) -> np.ndarray:
     """Tells ink from paper, whichever is darker: 0 for paper, 1 for ink."""
-    edges = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    away = pixels - np.median(edges)
+    away = pixels - np.median(pixels)  # even a thick digit leaves more paper than that
     # Ink is what differs most, and is the smaller part.
     away *= np.sign((away**3).sum()) or 1.0
     full = np.percentile(away, 97)
@@ -55,18 +60,16 @@ def _ink(pixels: np.ndarray) -> np.ndarray:
     return np.clip((share - _FAINT) / (_SOLID - _FAINT), 0, 1)
 
 
-def _own(ink: np.ndarray) -> np.ndarray:
-    """Drops strokes that only reach in from outside: of neighbours, lines and boxes."""
+def _own(ink: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    """Drops strokes that are mostly outside of a box: of neighbours, lines, frames."""
     from scipy import ndimage
 
     pieces, count = ndimage.label(ink > 0.1, np.ones((3, 3)))
     if count < 2:
         return ink
     mass = np.bincount(pieces.ravel(), ink.ravel(), count + 1)
-    mass[0] = 0
-    edges = np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]])
-    outer = np.isin(np.arange(count + 1), edges)
-    main = np.argmax(np.where(outer, 0.3, 1.0) * mass)
-    drop = (outer & (mass < 0.5 * mass[main])) | (mass < 0.02 * mass[main])
-    drop[main] = False
+    inside = np.bincount(pieces[inner], ink[inner], count + 1)
+    mass[0] = inside[0] = 0
+    drop = (inside < 0.5 * mass) | (mass < 0.02 * inside.max())
+    drop[inside.argmax()] = False
     return np.where(drop[pieces], 0, ink)

@@ -34,6 +34,8 @@ _RISE = 2.0  # from one scale to the next
 _LOWEST = 20  # pixels; lower digits are read better at the next scale
 _LARGEST = 4.0  # most that a picture is enlarged
 _ENLARGED_AREA = 2**18  # pixels; larger pictures are not enlarged
+_SPREAD = 0.45  # of the logarithm of heights that fit
+_EXPLAINED = 0.9  # share of all contrast that is in digits, where nothing else is
 _POSSIBLE = 0.1  # a centre that is likelier is kept
 _SURE = 0.5  # a centre that is likelier ends the search for scales
 _SIZES = 2.0  # digits whose heights differ by more are read at scales of their own
@@ -45,6 +47,8 @@ class Found(NamedTuple):
     box: np.ndarray  # float64 [N, 4]: centre x, centre y, width, height, in pixels
     score: np.ndarray  # float64 [N]: how likely a digit's centre is there
     classes: np.ndarray  # float64 [N, 10]: probabilities of the classes
+    fit: np.ndarray  # float64 [N]: the score, less where the net sees it small or large
+    scale: np.ndarray  # float64 [N]: at which it was found
 
     def pick(self, which: np.ndarray) -> "Found":
         """Returns those that a mask or an array of indices selects."""
@@ -73,27 +77,29 @@ class PagePasses:
         Args:
           grey: uint8 [H, W], dark on light or light on dark.
         """
-        best, best_value, best_scale = _nothing(), 0.0, 1.0
+        parts: list[Found] = []
         for scale in _scales(grey.shape):
             found = self._at_scale(grey, scale)
+            # A digit that is seen at several scales counts where it fits best.
             heights = found.box[:, 3] * scale
-            fit = np.exp(-0.5 * (np.log(heights / _HEIGHT) / 0.45) ** 2)
-            value = float((found.score * found.classes.max(1, initial=0) * fit).sum())
-            if value > best_value:
-                best, best_value, best_scale = found, value, scale
+            misfit = np.log(np.maximum(heights, 1) / _HEIGHT) / _SPREAD
+            fit = np.exp(-0.5 * misfit**2)
+            parts.append(found._replace(fit=found.score * fit, scale=fit * 0 + scale))
             sure = found.score > _SURE
             if sure.any() and heights[sure].min() >= _LOWEST:
-                break
-        return self._look_again(grey, best, best_scale)
+                whole = without_doubles(_join(parts))
+                if _explained(grey, whole.box[whole.score > _SURE]) > _EXPLAINED:
+                    break
+        return self._look_again(grey, without_doubles(_join(parts)))
 
-    def _look_again(self, grey: np.ndarray, found: Found, scale: float) -> Found:
+    def _look_again(self, grey: np.ndarray, found: Found) -> Found:
         """Reads digits once more whose height was not what the net reads best."""
         parts = []
         for group in _by_height(found):
-            sure = group.score > min(_SURE, group.score.max())
-            sure |= group.score == group.score.max()
-            height = float(np.median(group.box[sure, 3]))
-            if 1 / _NEAR < height * scale / _HEIGHT < _NEAR:
+            likely = group.fit >= min(_SURE, group.fit.max())
+            height = float(np.median(group.box[likely, 3]))
+            seen = height * group.scale[likely] / _HEIGHT
+            if 1 / _NEAR < seen.min() and seen.max() < _NEAR:
                 parts.append(group)
                 continue
             left, top, right, bottom = _around(group.box, 1.5 * height, grey.shape)
@@ -149,7 +155,7 @@ class PagePasses:
         tile[0, top : top + height, left : left + width, 0] = pixels
         points = jax.device_get(self._points(self._variables, tile))
         which = points.score[0] > _POSSIBLE
-        values = points.box, points.score, points.classes
+        values = points.box, points.score, points.classes, points.score, points.score
         found = Found(*(value[0][which].astype(np.float64) for value in values))
         found.box[:, :2] -= left, top
         return without_doubles(found)
@@ -163,8 +169,8 @@ def standardised(pixels: np.ndarray) -> np.ndarray:
 
 
 def without_doubles(found: Found) -> Found:
-    """Drops boxes that mostly cover a likelier one, the likeliest first."""
-    found = found.pick(np.argsort(-found.score, kind="stable"))
+    """Drops boxes that mostly cover one that fits better; the best come first."""
+    found = found.pick(np.argsort(-found.fit, kind="stable"))
     low, high = found.box[:, :2] - found.box[:, 2:] / 2, found.box[:, :2]
     high = high + found.box[:, 2:] / 2
     area = found.box[:, 2:].prod(1)
@@ -178,7 +184,7 @@ def without_doubles(found: Found) -> Found:
 
 
 def _nothing() -> Found:
-    return Found(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 10)))
+    return Found(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 10)), *[np.zeros(0)] * 2)
 
 
 def _join(parts: list[Found]) -> Found:
@@ -196,6 +202,24 @@ def _scales(shape: tuple[int, ...]) -> list[float]:
         scale = min(scale * _RISE, max(1.0, scale)) if scale < 1 else scale * _RISE
         scales.append(scale)
     return scales
+
+
+def _explained(grey: np.ndarray, boxes: np.ndarray) -> float:
+    """Returns the share of a picture's contrast that lies in or near some boxes."""
+    image = Image.fromarray(grey)
+    image.thumbnail((256, 256), Image.Resampling.BOX, reducing_gap=2.0)
+    levels = np.asarray(image, np.float32)
+    contrast = np.abs(levels - np.median(levels))
+    contrast[contrast < 0.25 * contrast.max()] = 0  # paper and noise
+    scale = image.width / grey.shape[1]
+    inside = np.zeros(levels.shape, bool)
+    for x, y, width, height in boxes * scale:
+        across, down = width / 2 + 0.2 * height, 0.7 * height
+        inside[
+            max(0, int(y - down)) : int(y + down) + 1,
+            max(0, int(x - across)) : int(x + across) + 1,
+        ] = True
+    return float(contrast[inside].sum() / max(float(contrast.sum()), 1e-6))
 
 
 def _by_height(found: Found) -> list[Found]:

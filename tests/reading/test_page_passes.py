@@ -1,0 +1,126 @@
+"""The passes with a net that needs no training: it marks dark squares as digits."""
+
+import types
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from mnist_jax.models.page_net import STRIDES
+from mnist_jax.reading.page_loss import UNIT
+from mnist_jax.reading.page_passes import SHAPES, Found, PagePasses, without_doubles
+
+REACH = 72  # pixels around a place that the net sees
+
+
+class SquareNet:
+    """Marks dark squares of 20 to 56 pixels, if they are far apart."""
+
+    def apply(self, variables, pictures):
+        ink = (pictures[..., 0] < -0.7).astype(jnp.float32)
+        h, w = ink.shape[1] // STRIDES[0], ink.shape[2] // STRIDES[1]
+        y, x = jnp.mgrid[: ink.shape[1], : ink.shape[2]] + 0.5
+
+        def around(values, reach):
+            sums = lax.reduce_window(
+                values, 0.0, lax.add, (1, reach, reach), (1, 1, 1), "SAME"
+            )
+            return sums[:, 2 :: STRIDES[0], 1 :: STRIDES[1]]
+
+        area = around(ink, REACH)
+        safe = jnp.maximum(area, 1)
+        place_y, place_x = (jnp.mgrid[:h, :w] + 0.5) * jnp.array(STRIDES)[:, None, None]
+        side = jnp.log(jnp.sqrt(safe) / UNIT)
+        dx = (around(ink * x, REACH) / safe - place_x) / UNIT
+        dy = (around(ink * y, REACH) / safe - place_y) / UNIT
+        is_square = around(ink, 25) > 0.6 * 25**2
+        centre = jnp.where(is_square, 6.0 - dx**2 - dy**2, -6.0)
+        classes = jnp.zeros((*area.shape, 10)).at[..., 3].set(9.0)
+        maps = [centre, side, side, dx, dy]
+        return jnp.concatenate([jnp.stack(maps, -1), classes], -1)
+
+
+@pytest.fixture(scope="module")
+def passes():
+    return PagePasses(types.SimpleNamespace(model=SquareNet(), variables={}))
+
+
+def page_with(shape, squares):
+    """A page with squares of (left, top, side)."""
+    page = np.full(shape, 220, np.uint8)
+    for left, top, side in squares:
+        page[top : top + side, left : left + side] = 30
+    return page
+
+
+def found_squares(passes, page):
+    found = passes.find(page)
+    assert (found.classes.argmax(1) == 3).all()
+    return sorted(
+        (x - w / 2, y - h / 2, (w + h) / 2) for x, y, w, h in found.box.tolist()
+    )
+
+
+@pytest.mark.parametrize("side", [8, 30, 100, 400])
+def test_a_digit_of_any_size_is_found(passes, side):
+    squares = [(side, side // 2, side)]
+    page = page_with((2 * side, 3 * side), squares)
+    (found,) = found_squares(passes, page)
+    assert np.abs(np.subtract(found, squares[0])).max() < 0.12 * side + 1
+
+
+def test_all_of_a_large_page_is_read_and_nothing_twice(passes):
+    rng = np.random.default_rng(0)
+    squares = [
+        (200 * i + int(rng.integers(100)), 210 * j + int(rng.integers(100)), 30)
+        for i in range(11)
+        for j in range(7)
+    ]
+    found = found_squares(passes, page_with((1480, 2230), squares))
+    assert len(found) == len(squares)
+    assert np.abs(np.subtract(found, sorted(squares))).max() < 4
+
+
+def test_digits_of_several_sizes_are_on_one_page(passes):
+    squares = [(100, 100, 24), (400, 100, 60), (100, 350, 26), (450, 350, 58)]
+    found = found_squares(passes, page_with((560, 800), squares))
+    assert len(found) == len(squares)
+    assert np.abs(np.subtract(found, sorted(squares))).max() < 6
+
+
+def test_strips_of_both_ways_are_read(passes):
+    squares = [(150 * i + 20, 20, 30) for i in range(16)]
+    strip = page_with((70, 2400), squares)
+    assert len(found_squares(passes, strip)) == len(squares)
+    assert len(found_squares(passes, np.ascontiguousarray(strip.T))) == len(squares)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (40, 60), (700, 900)])
+def test_where_nothing_is_nothing_is_found(passes, shape):
+    assert len(passes.find(np.full(shape, 128, np.uint8)).score) == 0
+
+
+def test_at_most_eight_shapes_are_compiled(passes):
+    assert len(SHAPES) <= 8
+    seen = set()
+    points = passes._points
+    passes._points = lambda variables, tile: seen.add(tile.shape) or points(
+        variables, tile
+    )
+    try:
+        for shape in ((28, 28), (60, 500), (500, 60), (300, 300), (900, 1400)):
+            passes.find(page_with(shape, [(5, 5, min(shape) // 3)]))
+    finally:
+        passes._points = points
+    assert seen <= {(1, *shape, 1) for shape in SHAPES}
+
+
+def test_of_boxes_that_cover_each_other_the_likeliest_is_kept():
+    box = np.array([[50, 50, 20, 30], [52, 51, 20, 30], [64, 50, 20, 30.0]])
+    score = np.array([0.6, 0.9, 0.5])
+    found = Found(box, score, np.full((3, 10), 0.1), score, np.ones(3))
+    kept = without_doubles(found)
+    # The third one stands close beside the second, as touching digits do.
+    np.testing.assert_array_equal(kept.box, box[[1, 2]])
+    np.testing.assert_array_equal(kept.score, [0.9, 0.5])
