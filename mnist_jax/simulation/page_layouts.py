@@ -58,7 +58,7 @@ def _amount(rng: Rng) -> list[Item]:
         if rng.random() < 0.7:
             items += [".,"[mark == "."], *draw_labels(rng, 2)]
     else:  # dates, times, telephone numbers, versions, fractions
-        mark = page_marks.pick(rng, page_marks.SEPARATORS)
+        mark = page_marks.pick(rng, (*page_marks.SEPARATORS, "/", "/", "-"))
         parts = 2 if kind < 3 else 3
         for part in range(parts):
             items += [mark] * (part > 0) + draw_labels(rng, int(rng.integers(1, 5)))
@@ -131,8 +131,13 @@ def write_marks(sheet: Sheet) -> None:
             items = [*first[:3], operator, *second]
             if rng.random() < 0.6:
                 items += ["=", *draw_labels(rng, int(rng.integers(1, 4)))]
-        elif kind < 0.5:
+        elif kind < 0.42:
             items = [*mark, *([" "] * int(rng.integers(2))), *first]
+        elif kind < 0.5:
+            items = ["word", *first]
+        elif kind < 0.6:
+            tick = page_marks.pick(rng, page_marks.TICKS[:2])
+            items = [*first, *([" "] * int(rng.integers(2))), tick]
         elif kind < 0.75:
             items = [*first, *([" "] * int(rng.integers(2))), *mark]
         elif kind < 0.87:

@@ -27,9 +27,17 @@ _WORDS = (
     "Montant", "Fecha", "Nombre", "Summe", "Kunde", "Invoice", "reference", "Year",
     "Month", "Day", "Result", "Answer", "Score", "Room", "Type", "Yes", "No.", "only",
 )  # fmt: skip
+_CAPITAL = 47.0  # pixels of a capital in `character_mask`, about
 SEPARATORS = (".", ",", "long comma", "-", "/", "steep /", ":", "middle dot")
 OPERATORS = ("+", "-", "=", "times", "divided", "<", ">", "/", "~")
 CURRENCIES = ("dollar", "two-line dollar", "euro", "pound", "yen")
+# How fonts print signs.
+_IN_PRINT = {
+    **{name: name for name in "+-=/:.,()[]<>~"},
+    **{"times": "×", "divided": "÷", "middle dot": "·", "percent": "%", "hash": "#"},
+    **{"dollar": "$", "euro": "€", "pound": "£", "yen": "¥", "degree": "°"},
+    **{"question": "?", "quotes": '"', "star": "*", "tick": "✓", "cross": "✗"},
+}
 TICKS = ("tick", "long tick", "cross", "arrow", "star")
 
 
@@ -46,6 +54,8 @@ def put_sign(sheet: Sheet, name: str, x: float, y: float) -> float:
     """
     sign = SIGNS[name]
     height = sheet.height * float(sheet.rng.uniform(0.8, 1.15))
+    if name in _IN_PRINT and sheet.rng.random() < 0.3:
+        return _print_sign(sheet, name, height, x, y)
     if name in (".", "middle dot", ":"):  # a dot is as thick as the pen, or thicker
         size = float(sheet.rng.uniform(0, 2)) * sheet.hand.width
         sign = sign._replace(width=sign.width + size / 3)
@@ -55,6 +65,19 @@ def put_sign(sheet: Sheet, name: str, x: float, y: float) -> float:
     mask = write_sign(sheet.rng, hand, sign, height, sheet.turn_at(x, y))
     lift = (sign.middle + float(sheet.rng.normal(0, 0.03))) * sheet.height
     sheet.put(mask, x + mask.shape[1] / 2, y + lift)
+    return float(mask.shape[1])
+
+
+def _print_sign(sheet: Sheet, name: str, height: float, x: float, y: float) -> float:
+    """As `put_sign`, with a sign of a font."""
+    # The other fonts lack some of them.
+    font = "DejaVuSans" if name in ("tick", "cross") else pick(sheet.rng, _PRINTED[:6])
+    mask = character_mask(font, _IN_PRINT[name])
+    matrix = sheet.turn_at(x, y) * (height / _CAPITAL)
+    mask = crop_mask(warp_mask(sheet.rng, mask, matrix))
+    # In fonts most signs stand about the middle of a capital, and these at its foot.
+    lift = 0.5 if name in ".," else float(sheet.rng.uniform(-0.05, 0.12))
+    sheet.put(mask, x + mask.shape[1] / 2, y + lift * sheet.height)
     return float(mask.shape[1])
 
 

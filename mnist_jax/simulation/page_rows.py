@@ -140,7 +140,7 @@ def _write_mark(sheet: Sheet, item: str, x: float, y: float) -> float:
     if item == "letter":
         mask = page_marks.draw_letter(sheet, height * float(rng.uniform(0.6, 1)), x, y)
     elif item == "word":
-        size = height * float(rng.uniform(0.5, 0.9))
+        size = height * float(rng.uniform(0.5, 1.1))
         draw = page_marks.draw_word if rng.random() < 0.5 else page_marks.draw_script
         mask = draw(sheet, size, x, y)
     elif item == "scribble":

@@ -30,11 +30,11 @@ class Page(NamedTuple):
 
 # {condition: (share of pages, layout)}; None for what is no sheet.
 _LAYOUTS: dict[str, tuple[float, Callable[[Sheet], None] | None]] = {
-    "single digit": (0.135, page_layouts.write_single),
-    "plain": (0.105, page_layouts.write_plain),
+    "single digit": (0.12, page_layouts.write_single),
+    "plain": (0.09, page_layouts.write_plain),
     "touching": (0.095, page_layouts.write_touching),
-    "separators": (0.09, page_layouts.write_separators),
-    "marks beside": (0.09, page_layouts.write_marks),
+    "separators": (0.1, page_layouts.write_separators),
+    "marks beside": (0.12, page_layouts.write_marks),
     "boxes": (0.1, page_forms.write_boxes),
     "comb": (0.035, page_forms.write_comb),
     "table": (0.045, page_forms.write_table),
@@ -46,8 +46,8 @@ _LAYOUTS: dict[str, tuple[float, Callable[[Sheet], None] | None]] = {
     "sum": (0.02, page_forms.write_sum),
     "cheque": (0.04, page_layouts.write_cheque),
     "display": (0.015, page_layouts.write_display),
-    "letters": (0.06, page_layouts.write_letters),
-    "shapes": (0.035, page_layouts.write_shapes),
+    "letters": (0.09, page_layouts.write_letters),
+    "shapes": (0.05, page_layouts.write_shapes),
     "empty form": (0.03, page_forms.write_empty_form),
     "photo": (0.015, None),
     "blank": (0.01, None),
@@ -153,10 +153,10 @@ def _add_extras(sheet: Sheet, condition: str) -> None:
         x, y = float(rng.uniform(0, across)), float(rng.uniform(0, down))
         if sheet.overlap(np.full_like(mask, 255), x, y) == 0:
             sheet.put(mask, x, y)
-    if rng.random() < 0.04:  # punched holes
+    if rng.random() < 0.06:  # punched holes
         turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
         circle = np.column_stack([np.cos(turn), np.sin(turn)])
-        radius = float(rng.uniform(0.2, 0.6)) * sheet.height
+        radius = float(rng.uniform(0.2, 0.75)) * sheet.height
         x = radius * float(rng.uniform(0.8, 3))
         for y in rng.uniform(0, down, 2):
             mask = np.full((int(2 * radius) + 1,) * 2, 255, np.uint8)
