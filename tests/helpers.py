@@ -32,6 +32,21 @@ def make_tiny_config():
     return config
 
 
+def make_page_config():
+    """A config of a small page net, for pages of the embedded digits."""
+    config = load_config(CONFIGS / "page_reader.py").unlock()
+    config.dataset, config.validation = make_tiny_config().dataset, 100
+    config.train_split, config.test_split = "train[:600]", "test"
+    config.batch_size = config.eval_batch_size = 4
+    config.num_epochs = 1
+    config.optimizer.warmup_epochs = 0.0
+    config.model.kwargs.features = (4, 4, 4)
+    config.model.kwargs.blocks = (0, 0, 0)
+    config.model.kwargs.head = 4
+    config.model.kwargs.dtype = "float32"
+    return config
+
+
 def run_python(code, timeout, **env):
     """Runs code in a fresh process, which can import the modules of these tests."""
     paths = [str(TESTS), str(TESTS.parent)]

@@ -4,14 +4,24 @@ Each function returns a matplotlib `Figure`; `save_figure` writes it. pyplot is 
 used, so that there is no global state and no window.
 """
 
-import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mnist_jax.analysis.figure_style import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    PALE,
+    RED,
+    SKY,
+    styled,
+    subplots,
+)
 from mnist_jax.checkpoint.atomic import atomic_file
 from mnist_jax.errors import ConfigError
 from mnist_jax.local_files import writing
@@ -24,34 +34,8 @@ if TYPE_CHECKING:
     from mnist_jax.analysis.corruptions import Robustness
     from mnist_jax.reading.predictions import Prediction
 
-P = ParamSpec("P")
-
 _MAX_TILES, _MAX_MISTAKES = 96, 32  # images in one figure
-
-_INK, _GREY, _PALE = "#1f2933", "#7b8794", "#e4e7eb"
-_BLUE, _RED, _GREEN, _SKY = "#2f6db5", "#c8433c", "#2e8b57", "#cfe0f3"
-_COLOURS = {"train": _GREY, "validation": _BLUE, "test": _RED}
-_STYLE: Any = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib
-    "font.size": 9.5,
-    "text.color": _INK,
-    "text.parse_math": False,  # a file may be named $1.png
-    "axes.titlesize": 11.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 10.0,
-    "axes.edgecolor": _GREY,
-    "axes.labelcolor": _INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "grid.color": _PALE,
-    "xtick.color": _GREY,
-    "ytick.color": _GREY,
-    "xtick.labelcolor": _INK,
-    "ytick.labelcolor": _INK,
-    "legend.frameon": False,
-}
+_COLOURS = {"train": GREY, "validation": BLUE, "test": RED}
 
 
 class Tile(NamedTuple):
@@ -61,19 +45,6 @@ class Tile(NamedTuple):
     above: str
     below: str
     colour: str  # of `above`
-
-
-def _styled(draw: Callable[P, "Figure"]) -> Callable[P, "Figure"]:
-    """Lets a function draw in this project's style, and restores the caller's style."""
-
-    @functools.wraps(draw)
-    def styled(*args: P.args, **kwargs: P.kwargs) -> "Figure":
-        import matplotlib
-
-        with matplotlib.rc_context(_STYLE):
-            return draw(*args, **kwargs)
-
-    return styled
 
 
 def save_figure(figure: "Figure", path: str | Path) -> None:
@@ -103,9 +74,13 @@ def _suffix(path: str | Path) -> str:
     return Path(path).suffix.lower().removeprefix(".")
 
 
-@_styled
-def draw_learning_curves(records: Sequence[dict[str, float]]) -> "Figure":
-    """Draws loss and accuracy against steps.
+@styled
+def draw_learning_curves(
+    records: Sequence[dict[str, float]],
+    metric: str = "accuracy",
+    name: str = "Accuracy",
+) -> "Figure":
+    """Draws loss and another metric against steps.
 
     With several seeds it draws their mean, a band of one standard deviation to each
     side, and a thin line for each seed.
@@ -114,13 +89,15 @@ def draw_learning_curves(records: Sequence[dict[str, float]]) -> "Figure":
       records: those of `metrics.jsonl`, with `step`, `train/loss`,
         `validation/accuracy`, `validation/accuracy_sd`, `validation/accuracy/seed_0`
         and so on.
+      metric: a share, drawn in per cent.
+      name: of the metric, for the title.
     """
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-    figure, (left, right) = _subplots(1, 2, (9.5, 3.8))
-    for axes, metric, scale in ((left, "loss", 1), (right, "accuracy", 100)):
+    figure, (left, right) = subplots(1, 2, (9.5, 3.8))
+    for axes, drawn, scale in ((left, "loss", 1), (right, metric, 100)):
         for split, colour in _COLOURS.items():
-            key = f"{split}/{metric}"
+            key = f"{split}/{drawn}"
             steps, values = _series(records, key)
             if len(steps):
                 values = scale * values
@@ -141,14 +118,15 @@ def draw_learning_curves(records: Sequence[dict[str, float]]) -> "Figure":
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.xaxis.set_major_formatter("{x:,.0f}")
-    left.set_title("Loss (nats, log scale)")
+    unit = "nats, " * (metric == "accuracy")
+    left.set_title(f"Loss ({unit}log scale)")
     left.set_yscale("log")
     left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     left.yaxis.set_major_formatter("{x:g}")
     left.yaxis.set_minor_formatter(NullFormatter())
     named = [line for line in left.lines if not line.get_label().startswith("_")]
-    left.legend(handles=named, labelcolor=_INK)
-    right.set_title("Accuracy (%)")
+    left.legend(handles=named, labelcolor=INK)
+    right.set_title(f"{name} (%)")
     return figure
 
 
@@ -161,7 +139,7 @@ def _series(
     return steps, np.array([record[key] for record in having])
 
 
-@_styled
+@styled
 def draw_confusion_matrix(evaluation: "Evaluation", data: str) -> "Figure":
     """Draws labels against answers, with recall and precision in the margins.
 
@@ -174,22 +152,22 @@ def draw_confusion_matrix(evaluation: "Evaluation", data: str) -> "Figure":
     """
     class_names, confusion = evaluation.class_names, evaluation.confusion
     size = len(class_names)
-    figure, axes = _subplots(1, 1, (1.9 + 0.62 * size, 1.6 + 0.56 * size))
+    figure, axes = subplots(1, 1, (1.9 + 0.62 * size, 1.6 + 0.56 * size))
     mistakes = np.where(np.eye(size, dtype=bool), 0, confusion)
     axes.imshow(mistakes, cmap=_reds(), vmin=0, vmax=max(1, mistakes.max()))
     for label in range(size):
         for answer in range(size):
             count = confusion[label, answer]
             if label == answer:
-                style = {"color": _BLUE, "weight": "bold"}
+                style = {"color": BLUE, "weight": "bold"}
             else:
                 light = count > 0.6 * mistakes.max()
-                style = {"color": "white" if light else _INK}
+                style = {"color": "white" if light else INK}
             if count:
                 axes.text(
                     answer, label, f"{count:,}", ha="center", va="center", **style
                 )
-    margin = {"color": _GREY, "va": "center", "ha": "center", "size": 8.5}
+    margin = {"color": GREY, "va": "center", "ha": "center", "size": 8.5}
     for k, score in enumerate(evaluation.classes):
         axes.text(size + 0.1, k, f"{score.recall:.1%}", **margin)
         axes.text(k, size, f"{score.precision:.1%}", **margin)
@@ -199,7 +177,7 @@ def draw_confusion_matrix(evaluation: "Evaluation", data: str) -> "Figure":
     axes.set_yticks(range(size), class_names)
     axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color=_PALE, lw=0.8)
+    axes.grid(which="minor", color=PALE, lw=0.8)
     axes.tick_params(which="both", length=0, top=True, labeltop=True)
     axes.tick_params(labelbottom=False)
     axes.spines[:].set_visible(False)
@@ -211,7 +189,7 @@ def draw_confusion_matrix(evaluation: "Evaluation", data: str) -> "Figure":
     return figure
 
 
-@_styled
+@styled
 def draw_mistakes(evaluation: "Evaluation", images: np.ndarray, data: str) -> "Figure":
     """Draws images with wrong answers, the most confident answer first.
 
@@ -226,7 +204,7 @@ def draw_mistakes(evaluation: "Evaluation", images: np.ndarray, data: str) -> "F
         label, answer = names[evaluation.labels[i]], names[evaluation.answers[i]]
         above = f"{label} \N{RIGHTWARDS ARROW} {answer}"
         tiles.append(
-            Tile(images[i, ..., 0], above, _sure(evaluation.confidences[i]), _RED)
+            Tile(images[i, ..., 0], above, _sure(evaluation.confidences[i]), RED)
         )
     count = len(evaluation.mistakes)
     some = f"The surest {len(tiles)} of " if count > len(tiles) else ""
@@ -234,7 +212,7 @@ def draw_mistakes(evaluation: "Evaluation", images: np.ndarray, data: str) -> "F
     return _grid(tiles, title, "label \N{RIGHTWARDS ARROW} answer, and its confidence")
 
 
-@_styled
+@styled
 def draw_predictions(predicted: Sequence["Prediction"]) -> "Figure":
     """Draws digits as the model saw them, with its answers.
 
@@ -247,10 +225,10 @@ def draw_predictions(predicted: Sequence["Prediction"]) -> "Figure":
     for p in sorted(predicted, key=lambda p: p.label is None or p.is_right):
         for digit in p.digits:
             lines = [_sure(digit.confidence), _shorten(p.source, 20)]
-            above, colour = digit.guesses[0].name, _INK
+            above, colour = digit.guesses[0].name, INK
             if p.label is not None:
-                colour = _GREEN if p.is_right else _RED
-            wrong = f", not {p.label}" if colour == _RED else ""
+                colour = GREEN if p.is_right else RED
+            wrong = f", not {p.label}" if colour == RED else ""
             if len(p.digits) > 1:
                 text = p.text.replace("\n", " ")
                 lines.insert(1, f"in {_shorten(text + wrong, 20)}")
@@ -264,7 +242,7 @@ def draw_predictions(predicted: Sequence["Prediction"]) -> "Figure":
     return _grid(tiles[:_MAX_TILES], title, "answer, its confidence, and the source")
 
 
-@_styled
+@styled
 def draw_reliability_diagram(evaluation: "Evaluation", data: str) -> "Figure":
     """Draws accuracy against confidence, and the number of images by confidence.
 
@@ -272,22 +250,22 @@ def draw_reliability_diagram(evaluation: "Evaluation", data: str) -> "Figure":
       evaluation: from `classification.score_answers`.
       data: what was evaluated, for the title.
     """
-    figure, (upper, lower) = _subplots(2, 1, (4.8, 5.8), height_ratios=(4, 1))
+    figure, (upper, lower) = subplots(2, 1, (4.8, 5.8), height_ratios=(4, 1))
     calibration = evaluation.calibration
     bins = len(calibration.count)
     edges = np.arange(bins) / bins
     bar = {"width": 1 / bins, "align": "edge", "edgecolor": "white", "lw": 0.8}
     mean, accuracy = calibration.confidence, calibration.accuracy
-    upper.bar(edges, accuracy, color=_SKY, **bar)
-    upper.plot([0, 1], [0, 1], color=_GREY, lw=1)
-    upper.plot(mean, accuracy, "o", color=_BLUE, ms=5, label="accuracy", clip_on=False)
+    upper.bar(edges, accuracy, color=SKY, **bar)
+    upper.plot([0, 1], [0, 1], color=GREY, lw=1)
+    upper.plot(mean, accuracy, "o", color=BLUE, ms=5, label="accuracy", clip_on=False)
     gap = f"gap (expected calibration error {calibration.error:.2%})"
-    upper.vlines(mean, mean, accuracy, color=_RED, lw=2, label=gap)
+    upper.vlines(mean, mean, accuracy, color=RED, lw=2, label=gap)
     upper.set(xlim=(0, 1.01), ylim=(0, 1.03), ylabel="accuracy")
     upper.set_title(f"Reliability on {data}")
-    upper.legend(loc="lower right", labelcolor=_INK)
+    upper.legend(loc="lower right", labelcolor=INK)
     upper.tick_params(labelbottom=False)
-    lower.bar(edges, calibration.count, color=_GREY, **bar)
+    lower.bar(edges, calibration.count, color=GREY, **bar)
     lower.set_yscale("symlog", linthresh=1)
     lower.set_yticks([0, 10, 1000], ["0", "10", "1,000"])
     lower.minorticks_off()
@@ -297,7 +275,7 @@ def draw_reliability_diagram(evaluation: "Evaluation", data: str) -> "Figure":
     return figure
 
 
-@_styled
+@styled
 def draw_corruptions(
     robustness: "Robustness", examples: dict[str, np.ndarray], data: str
 ) -> "Figure":
@@ -312,7 +290,7 @@ def draw_corruptions(
     table = np.array(list(robustness.accuracy.values()))
     table = np.vstack([table, table.mean(0)])
     rows, columns = table.shape
-    figure, (left, right) = _subplots(
+    figure, (left, right) = subplots(
         1, 2, (7.6, 1.2 + 0.44 * rows), width_ratios=(1, 1.6)
     )
     blank = np.zeros((29, 29 * columns), np.uint8)
@@ -334,7 +312,7 @@ def draw_corruptions(
     for row, column in np.ndindex(rows, columns):
         value = table[row, column]
         style = {"weight": "bold"} if row == rows - 1 else {}
-        style["color"] = "white" if value < 0.5 else _INK
+        style["color"] = "white" if value < 0.5 else INK
         text = f"{100 * value:.1f}"
         right.text(column, row, text, ha="center", va="center", **style)
     right.axhline(rows - 1.5, color="white", lw=4)
@@ -347,17 +325,8 @@ def draw_corruptions(
     figure.suptitle(title, x=0.01, ha="left", size=11.5, weight="bold")
     if robustness.trained_for:
         note = "* training had something like it"
-        figure.supxlabel(note, x=0.01, ha="left", size=9, color=_GREY)
+        figure.supxlabel(note, x=0.01, ha="left", size=9, color=GREY)
     return figure
-
-
-def _subplots(
-    rows: int, columns: int, size: tuple[float, float], **grid: Any
-) -> tuple["Figure", Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(size, layout="constrained")
-    return figure, figure.subplots(rows, columns, gridspec_kw=grid or None)
 
 
 def _grid(tiles: Sequence[Tile], title: str, subtitle: str) -> "Figure":
@@ -366,27 +335,27 @@ def _grid(tiles: Sequence[Tile], title: str, subtitle: str) -> "Figure":
     rows = max(1, math.ceil(len(tiles) / columns))
     lines = max((tile.below.count("\n") for tile in tiles), default=0)
     height = 1.62 + 0.14 * lines
-    figure, all_axes = _subplots(rows, columns, (1.3 * columns, 0.7 + height * rows))
-    figure.suptitle(title, x=0.01, ha="left", size=13, weight="bold", color=_INK)
-    figure.supxlabel(subtitle, x=0.01, ha="left", size=9, color=_GREY)
+    figure, all_axes = subplots(rows, columns, (1.3 * columns, 0.7 + height * rows))
+    figure.suptitle(title, x=0.01, ha="left", size=13, weight="bold", color=INK)
+    figure.supxlabel(subtitle, x=0.01, ha="left", size=9, color=GREY)
     axes: Axes
     for i, axes in enumerate(np.ravel(all_axes)):
         axes.set_xticks([])
         axes.set_yticks([])
         axes.spines[:].set_visible(i < len(tiles))
-        axes.spines[:].set_color(_PALE)
+        axes.spines[:].set_color(PALE)
         if i < len(tiles):
             tile = tiles[i]
             axes.imshow(tile.image, cmap="gray_r", vmin=0, vmax=255)
             axes.set_title(tile.above, color=tile.colour, loc="center", pad=4)
-            axes.set_xlabel(tile.below, size=8, color=_GREY, labelpad=3)
+            axes.set_xlabel(tile.below, size=8, color=GREY, labelpad=3)
     return figure
 
 
 def _reds() -> Any:
     from matplotlib.colors import LinearSegmentedColormap
 
-    return LinearSegmentedColormap.from_list("reds", ["white", "#f3b8b0", _RED])
+    return LinearSegmentedColormap.from_list("reds", ["white", "#f3b8b0", RED])
 
 
 def _sure(confidence: float) -> str:

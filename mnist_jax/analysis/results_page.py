@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mnist_jax.analysis.classification import NUM_BINS
 from mnist_jax.analysis.corruptions import PAPER_SEVERITY, SEVERITIES
+from mnist_jax.analysis.page_scores import SHARES, SURE_OF_NONE, PageEvaluation
 from mnist_jax.checkpoint.atomic import atomic_file
 from mnist_jax.local_files import writing
 
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
     from mnist_jax.checkpoint.load import Loaded
 
 _CAPTIONS = {
-    "learning_curves": "Loss and accuracy while training. Of several seeds the mean, "
-    "with a band of one standard deviation to each side, and each seed as a thin line.",
+    "learning_curves": "Loss and accuracy, or F1, while training. Of several seeds the "
+    "mean, with a band of one standard deviation to each side, and each seed as a thin "
+    "line.",
     "confusion_matrix": "Confusion: labels against answers. Mistakes are red.",
     "mistakes": "Wrong answers, the surest first.",
     "reliability": "Accuracy against confidence.",
     "corruptions": "Accuracy under corruptions, with an example of each.",
+    "worst_pages": "The pages with most errors: digits are blue, marks are red.",
 }
 
 _STYLE = """
@@ -86,7 +89,7 @@ class Results(NamedTuple):
     evaluated_on: str  # such as "mnist/test"
     description: str  # of the data set's source
     warning: str  # or ""
-    evaluation: "Evaluation"
+    evaluation: "Evaluation | PageEvaluation"
     members: Mapping[str, float]  # from `splits.evaluate_members`
     robustness: "Robustness | None"
     figures: Mapping[str, "Figure"]  # by the keys of `_CAPTIONS`
@@ -120,12 +123,7 @@ def to_html(results: Results) -> str:
         "<h2>Training</h2>",
         _figure(r, "learning_curves"),
         "<h2>Answers</h2>",
-        _figure(r, "confusion_matrix", "middle"),
-        _class_table(r.evaluation),
-        _figure(r, "mistakes"),
-        "<h2>Calibration</h2>",
-        f"<p>{_text(_calibration(r))}</p>",
-        _figure(r, "reliability", "narrow"),
+        *_answers(r),
     ]
     if r.robustness:
         parts += ["<h2>Corruptions</h2>", _corruptions(r.robustness)]
@@ -156,10 +154,32 @@ def _text(value: Any) -> str:
     return html.escape(str(value))
 
 
-def _cards(r: Results) -> str:
-    e = r.evaluation
+def _answers(r: Results) -> list[str]:
+    if isinstance(r.evaluation, PageEvaluation):
+        *rows, total = r.evaluation.rows()
+        head = ["condition", "pages", "digits", *SHARES]
+        note = f'<p class="note">{_text(SURE_OF_NONE.capitalize())}.</p>'
+        return [_table(head, rows, [total]), note, _figure(r, "worst_pages")]
+    return [
+        _figure(r, "confusion_matrix", "middle"),
+        _class_table(r.evaluation),
+        _figure(r, "mistakes"),
+        "<h2>Calibration</h2>",
+        f"<p>{_text(_calibration(r, r.evaluation))}</p>",
+        _figure(r, "reliability", "narrow"),
+    ]
+
+
+def _scores_of_pages(e: PageEvaluation) -> list[tuple[str, str, str]]:
+    _, pages, digits, *shares = e.rows()[-1]
+    sure = SURE_OF_NONE.partition(": ")[2]
+    notes = (f"of {digits} digits", "of all lines", f"of {pages} pages", sure)
+    return list(zip(SHARES, shares, notes, strict=True))
+
+
+def _scores_of_classes(e: "Evaluation") -> list[tuple[str, str, str]]:
     low, high = e.interval
-    cards = [
+    return [
         (
             "Accuracy",
             f"{e.accuracy:.2%}",
@@ -174,14 +194,22 @@ def _cards(r: Results) -> str:
             f"expected, {NUM_BINS} bins",
         ),
     ]
+
+
+def _cards(r: Results) -> str:
+    e = r.evaluation
+    if isinstance(e, PageEvaluation):
+        cards = _scores_of_pages(e)
+    else:
+        cards = _scores_of_classes(e)
     if r.members:
-        m = r.members
+        m, name = r.members, r.loaded.task.best.name
         cards.append(
             (
                 "Members alone",
-                f"{m['accuracy']:.3%}",
-                f"mean accuracy of the {m['num_seeds']} that make up the ensemble; sd "
-                f"{100 * m['accuracy_sd']:.3f} %",
+                f"{m[name]:.3%}",
+                f"mean {name} of the {m['num_seeds']} that make up the ensemble; sd "
+                f"{100 * m[f'{name}_sd']:.3f} %",
             )
         )
     if r.robustness:
@@ -202,6 +230,8 @@ def _cards(r: Results) -> str:
 def _protocol(r: Results) -> list[str]:
     config, dataset = r.loaded.config, r.loaded.metadata["dataset"]
     held = config.get("validation", 0)
+    is_pages = isinstance(r.evaluation, PageEvaluation)
+    means = "outputs" if is_pages else "log-probabilities"
     lines = [f"{r.evaluated_on}: {r.description}."]
     trained = f"Trained on {dataset['name']}, split {config.get('train_split', '?')}"
     own = dataset.get("splits", {}).get("validation")
@@ -219,7 +249,7 @@ def _protocol(r: Results) -> list[str]:
         first = config.seed
         lines.append(
             f"{seeds} networks, of seeds {first} to {first + seeds - 1}, none left "
-            "out: their mean log-probabilities are the ensemble's."
+            f"out: their mean {means} are the ensemble's."
         )
     average = " (their moving average)" if config.get("ema_decay", 0) else ""
     if r.checkpoint == "best":
@@ -231,13 +261,14 @@ def _protocol(r: Results) -> list[str]:
         )
     if why := r.loaded.metadata.get("no_test_figure"):
         lines.append(f"No test figure is given: {why}.")
-    lines.append("Every image of the split counts, once.")
+    each = "page that is made" if is_pages else "image of the split"
+    lines.append(f"Every {each} counts, once.")
     return lines
 
 
-def _calibration(r: Results) -> str:
+def _calibration(r: Results, e: "Evaluation") -> str:
     text = (
-        f"Expected calibration error {r.evaluation.calibration.error:.2%} "
+        f"Expected calibration error {e.calibration.error:.2%} "
         f"({NUM_BINS} bins of equal width)."
     )
     if r.loaded.temperature != 1:

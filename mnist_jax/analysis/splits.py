@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from mnist_jax.checkpoint.load import Loaded
 from mnist_jax.config import ConfigDict
-from mnist_jax.data import Dataset, load_splits
+from mnist_jax.data import Dataset, Splits, load_splits
 from mnist_jax.datasets.cache import load_dataset
 from mnist_jax.datasets.sources import DatasetSource, resolve_dataset
 from mnist_jax.datasets.split_overlap import count_shared, explain_no_test
@@ -12,6 +12,7 @@ from mnist_jax.errors import ConfigError, DataError
 from mnist_jax.evaluate import evaluate, make_eval_step
 from mnist_jax.models.ensemble import Ensemble
 from mnist_jax.parallel.seeds import over_seeds, unstack
+from mnist_jax.reading.page_task import PAGES, make_held_out
 
 
 class LabelledSplit(NamedTuple):
@@ -21,6 +22,7 @@ class LabelledSplit(NamedTuple):
     name: str  # such as "mnist/test"
     dataset: Dataset
     note: str = ""  # that the model was trained on some of it; or ""
+    conditions: tuple[str, ...] = ()  # of each page, if these are pages
 
 
 def load_split(
@@ -38,15 +40,19 @@ def load_split(
       dataset: name of a data set; None for the one that the model was trained on.
       split: split expression of tfds; None for the config's `test_split`. If the data
         set has no split "validation", that name stands for the images that the run held
-        out of training.
+        out of training. A page net has pages of "test", which are written with images
+        of that `test_split`, or of "validation".
       data_dir: folder of tfds data sets; None for tfds's own default.
       manual_dir: folder with the original archives, if there is one.
 
     Raises:
-      ConfigError: "validation" is asked for, and the run held out no such images; or
-        the test split is asked for, and the run trained on some of it.
+      ConfigError: "validation" is asked for, and the run held out no such images; the
+        test split is asked for, and the run trained on some of it; or another split or
+        data set is asked for than there are pages of.
       DataError: the data cannot be loaded, or has other classes than the model.
     """
+    if is_page_net(loaded):
+        return _load_pages(loaded, dataset, split or "test", data_dir, manual_dir)
     trained_on = loaded.metadata["dataset"]
     source = resolve_dataset(
         dataset or trained_on["name"], data_dir=data_dir, manual_dir=manual_dir
@@ -69,6 +75,42 @@ def load_split(
         note = _trained_note(loaded, source, split)
     data = load_dataset(source, split)
     return LabelledSplit(source, f"{source.name}/{split}", data, note)
+
+
+def is_page_net(loaded: Loaded) -> bool:
+    """Whether a model marks the digits of pages."""
+    return loaded.task is PAGES
+
+
+def _load_pages(
+    loaded: Loaded,
+    dataset: str | None,
+    split: str,
+    data_dir: str | None,
+    manual_dir: str | None,
+) -> LabelledSplit:
+    """Makes the pages that a page net was measured on while it trained."""
+    if dataset:
+        raise ConfigError(
+            "the pages of a page net are written with images that its run held out of "
+            "training: leave out --dataset"
+        )
+    if split not in ("test", "validation"):
+        raise ConfigError(
+            f"--split={split}: a page net is evaluated on pages that are made, those "
+            "of test or those of validation"
+        )
+    digits = _load_own_digits(loaded, data_dir, manual_dir)
+    if split == "test" and (why := digits.no_test_figure):
+        instead = "; --split=validation has pages of images that were held out"
+        raise ConfigError(
+            f"no test figure is given: {why}{instead * (digits.validation is not None)}"
+        )
+    images = digits.test if split == "test" else _check_held_out(digits.validation)
+    made = make_held_out(split, images)
+    name = f"pages of {digits.source.name}/{split}"
+    pages = Dataset(made.images, made.labels)
+    return LabelledSplit(digits.source, name, pages, conditions=made.conditions)
 
 
 def _check_test(loaded: Loaded, source: DatasetSource) -> None:
@@ -106,10 +148,20 @@ def load_held_out(
       ConfigError: it held out none.
       DataError: the data cannot be loaded.
     """
+    return _check_held_out(_load_own_digits(loaded, data_dir, manual_dir).validation)
+
+
+def _load_own_digits(
+    loaded: Loaded, data_dir: str | None, manual_dir: str | None
+) -> Splits:
+    """Loads the digits of a run, without the images that are made for training."""
     config = ConfigDict(loaded.config.to_dict())
     config.styled_digits = config.negatives = 0
     config.dataset = loaded.metadata["dataset"]["name"]  # it may be a fallback
-    held_out = load_splits(config, data_dir, manual_dir).validation
+    return load_splits(config, data_dir, manual_dir)
+
+
+def _check_held_out(held_out: Dataset | None) -> Dataset:
     if held_out is None:
         raise ConfigError(
             "the run held no images out of training: train with config.validation"

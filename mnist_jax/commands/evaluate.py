@@ -13,7 +13,7 @@ of several by test looks better than it is. --split=validation gives those image
 With --corruptions it also reads the split under fifteen corruptions, each at five
 severities. With --pictures it reads made pictures instead: photos, scans and drawings
 under many conditions, of digits that were held out of training, and of what is no
-digit.
+digit. Page nets are measured by the conditions of made pages.
 """
 
 import json
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from mnist_jax.analysis.classification import Evaluation
     from mnist_jax.analysis.corruptions import Robustness
+    from mnist_jax.analysis.page_scores import PageEvaluation
     from mnist_jax.analysis.splits import LabelledSplit
     from mnist_jax.checkpoint.load import Loaded
 
@@ -112,7 +113,11 @@ def main(arguments: list[str]) -> None:
         return
     (workdir,) = _WORKDIR.value
     which, trust_code = _CHECKPOINT.value, _TRUST_CODE.value
-    loaded = load.load_classifier(workdir, which, trust_code=trust_code)
+    loaded = load.load_model(workdir, which, trust_code=trust_code)
+    if splits.is_page_net(loaded):
+        _refuse_flags_of_digits()
+    else:
+        load.check_classifier(loaded, workdir)
     if _PICTURES.value:
         _read_pictures(workdir, loaded, _PICTURES.value)
         return
@@ -125,6 +130,16 @@ def main(arguments: list[str]) -> None:
     )
     _check_targets(workdir)
     _evaluate(workdir, loaded, split)
+
+
+def _refuse_flags_of_digits() -> None:
+    """Raises an error if a flag is given that a page net has no use for."""
+    for flag in (_CORRUPTIONS, _PICTURES):
+        if flag.value:
+            raise ConfigError(
+                f"--{flag.name} is for nets of 28x28 images, and this run is a page "
+                "net, whose pages are photographed under all conditions: leave it out"
+            )
 
 
 def _read_pictures(workdir: str, loaded: "Loaded", per_condition: int) -> None:
@@ -153,7 +168,7 @@ def _check_targets(workdir: str) -> None:
 
 def _rank() -> None:
     """Prints a table of several runs, by validation."""
-    from mnist_jax.analysis import ranking
+    from mnist_jax.analysis import ranking, splits
     from mnist_jax.checkpoint import load
 
     if _SPLIT.value not in (None, "validation") or _DATASET.value:
@@ -166,10 +181,16 @@ def _rank() -> None:
         if flag.value:
             raise ConfigError(f"--{flag.name} is of one run: give one --workdir")
     which, trust_code = _CHECKPOINT.value, _TRUST_CODE.value
-    runs = [
-        (workdir, load.load_classifier(workdir, which, trust_code=trust_code))
-        for workdir in _WORKDIR.value
-    ]
+    runs = []
+    for workdir in _WORKDIR.value:
+        loaded = load.load_model(workdir, which, trust_code=trust_code)
+        if splits.is_page_net(loaded):
+            raise ConfigError(
+                f"only nets of 28x28 images are ranked, and {workdir!r} is a page net: "
+                "give it as the one --workdir"
+            )
+        load.check_classifier(loaded, workdir)
+        runs.append((workdir, loaded))
     ranked = ranking.rank(runs, _DATA_DIR.value, _MANUAL_DIR.value)
     if _JSON.value:
         print(json.dumps(ranking.ranking_to_dict(ranked), indent=2))
@@ -179,19 +200,15 @@ def _rank() -> None:
 
 def _evaluate(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
     """Prints the report on one run, and writes its figures and its page."""
-    from mnist_jax.analysis import classification, splits
+    from mnist_jax.analysis import splits
     from mnist_jax.parallel import shards
-    from mnist_jax.run import inference
 
     note = "; ".join(filter(None, (splits.fallback_note(loaded), split.note)))
     if not _JSON.value:
         _print_head(workdir, loaded, split, note)
-    num_shards = loaded.config.get("num_shards", 1)
-    logits = inference.predict_loaded(loaded, split.dataset.images, num_shards)
-    class_names = list(split.source.class_names)
-    logits /= loaded.temperature
     found = _Findings(
-        classification.score_answers(logits, split.dataset.labels, class_names),
+        _score(loaded, split),
+        loaded.task.best.name,
         splits.evaluate_members(loaded, split.dataset),
         note,
         _measure_corruptions(loaded, split) if _CORRUPTIONS.value else None,
@@ -205,10 +222,24 @@ def _evaluate(workdir: str, loaded: "Loaded", split: "LabelledSplit") -> None:
         print("\n" + "\n".join(written), file=sys.stderr if _JSON.value else sys.stdout)
 
 
+def _score(loaded: "Loaded", split: "LabelledSplit") -> "Evaluation | PageEvaluation":
+    from mnist_jax.analysis import classification, page_scores
+    from mnist_jax.run import inference
+
+    num_shards = loaded.config.get("num_shards", 1)
+    outputs = inference.predict_loaded(loaded, split.dataset.images, num_shards)
+    if split.conditions:
+        return page_scores.score_pages(outputs, split.dataset, split.conditions)
+    outputs /= loaded.temperature
+    class_names = list(split.source.class_names)
+    return classification.score_answers(outputs, split.dataset.labels, class_names)
+
+
 class _Findings(NamedTuple):
     """What was measured of one run."""
 
-    evaluation: "Evaluation"
+    evaluation: "Evaluation | PageEvaluation"
+    metric: str  # which one is best on validation, a key of `members`
     members: dict[str, float]  # of an ensemble, each by itself; else empty
     note: str  # that it was trained on other data than it should, or on these; or ""
     robustness: "Robustness | None"
@@ -252,10 +283,11 @@ def _print_head(
 
 def _print_table(found: _Findings) -> None:
     if members := found.members:
+        name = found.metric
         _print_wrapped(
             "members",
-            f"{members['num_seeds']} alone: accuracy {members['accuracy']:.3%} (sd "
-            f"{100 * members['accuracy_sd']:.3f} %), loss {members['loss']:.4f} (sd"
+            f"{members['num_seeds']} alone: {name} {members[name]:.3%} (sd "
+            f"{100 * members[f'{name}_sd']:.3f} %), loss {members['loss']:.4f} (sd"
             f" {members['loss_sd']:.4f}); below is what they answer together",
         )
     print(found.evaluation.to_text())
@@ -269,7 +301,7 @@ def _write_files(
     """Writes the figures and the page; returns a line for each to be printed."""
     from mnist_jax.analysis import plots, results_page
 
-    figures = _draw(workdir, found.evaluation, split, found.robustness)
+    figures = _draw(workdir, found, split)
     written = []
     if _FIGURES.value:
         for name, figure in figures.items():
@@ -318,25 +350,30 @@ def _measure_corruptions(loaded: "Loaded", split: "LabelledSplit") -> "Robustnes
 
 
 def _draw(
-    workdir: str,
-    evaluation: "Evaluation",
-    split: "LabelledSplit",
-    robustness: "Robustness | None",
+    workdir: str, found: _Findings, split: "LabelledSplit"
 ) -> "dict[str, Figure]":
-    from mnist_jax.analysis import corruptions, plots
+    from mnist_jax.analysis import corruptions, page_scores, plots, worst_pages
     from mnist_jax.run.metric_writer import read_metrics
 
-    images = split.dataset.images
+    records = read_metrics(Path(workdir))
+    evaluation, images = found.evaluation, split.dataset.images
+    if isinstance(evaluation, page_scores.PageEvaluation):
+        return {
+            "learning_curves": plots.draw_learning_curves(records, "f1", "F1"),
+            "worst_pages": worst_pages.draw_worst_pages(
+                evaluation, split.dataset, split.source.class_names, split.name
+            ),
+        }
     figures = {
-        "learning_curves": plots.draw_learning_curves(read_metrics(Path(workdir))),
+        "learning_curves": plots.draw_learning_curves(records),
         "confusion_matrix": plots.draw_confusion_matrix(evaluation, split.name),
         "mistakes": plots.draw_mistakes(evaluation, images, split.name),
         "reliability": plots.draw_reliability_diagram(evaluation, split.name),
     }
-    if robustness:
+    if found.robustness:
         examples = corruptions.examples(images)
         figures["corruptions"] = plots.draw_corruptions(
-            robustness, examples, split.name
+            found.robustness, examples, split.name
         )
     return figures
 

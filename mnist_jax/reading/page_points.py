@@ -11,7 +11,7 @@ from mnist_jax.models.page_net import STRIDES
 from mnist_jax.reading.page_loss import UNIT
 
 MARKED = 0.3  # a centre at least this likely counts as a digit
-_MOST_MEASURED = 64  # points of a page that are compared with its digits
+MOST_MEASURED = 64  # points of a page that are compared with its digits
 _MOST_LINES = 32
 
 
@@ -67,7 +67,7 @@ def count_right(outputs: jax.Array, batch: Batch) -> Counts:
     A digit is right if the likeliest of the points that are nearest to it lies within
     half its box and has its class.
     """
-    count = min(_MOST_MEASURED, outputs.shape[1] * outputs.shape[2])
+    count = min(MOST_MEASURED, outputs.shape[1] * outputs.shape[2])
     points = find_points(outputs, count)
     x, y, width, height, digit, line = jnp.moveaxis(batch["label"], -1, 0)
     there, is_digit = width > 0, (width > 0) & (digit >= 0)

@@ -3,7 +3,7 @@
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -26,7 +26,15 @@ SHAPE = (128, 256)  # height and width of a page that is trained on
 PAGES_AN_EPOCH = 16_000
 HELD_OUT_PAGES = 512  # of validation, and as many of test
 _MOST_DIGITS = 80  # of a page
-_VALIDATION_SEED, _TEST_SEED = 2**32, 2**32 + 1  # no run has these seeds
+_HELD_OUT_SEEDS = {"validation": 2**32, "test": 2**32 + 1}  # no run has these seeds
+
+
+class MadePages(NamedTuple):
+    """N pages, and what is on them."""
+
+    images: np.ndarray  # uint8 [N, H, W, 1]
+    labels: np.ndarray  # float32 [N, M, 6], as `page_loss` reads them
+    conditions: tuple[str, ...]  # N of `pages.CONDITIONS`
 
 
 def standardise(pictures: jax.Array) -> jax.Array:
@@ -62,11 +70,21 @@ def load_pages(
     digits = _load_digits(*where)
     validation = None
     if digits.validation is not None:
-        held = _make_pages(_VALIDATION_SEED, 0, HELD_OUT_PAGES, digits.validation)
-        validation = Dataset(*held)
-    test = Dataset(*_make_pages(_TEST_SEED, 0, HELD_OUT_PAGES, digits.test))
+        validation = Dataset(*make_held_out("validation", digits.validation)[:2])
+    test = Dataset(*make_held_out("test", digits.test)[:2])
     train = Stream(functools.partial(make_batch, *where), PAGES_AN_EPOCH)
     return digits._replace(train=train, validation=validation, test=test)
+
+
+def make_held_out(split: str, digits: Dataset) -> MadePages:
+    """Makes the pages of "validation" or "test", written with digits of that split.
+
+    They are the same for all runs that hold the same digits out of training.
+
+    Raises:
+      UserError: OpenCV is missing.
+    """
+    return _make_pages(_HELD_OUT_SEEDS[split], 0, HELD_OUT_PAGES, digits)
 
 
 def make_batch(
@@ -85,8 +103,9 @@ def make_batch(
     """
     digits = _load_digits(config, data_dir, manual_dir).train
     assert isinstance(digits, Dataset)
-    images, labels = _make_pages(seed, step * batch_size, batch_size, digits)
-    return {"image": images, "label": labels, "mask": np.ones(batch_size, bool)}
+    made = _make_pages(seed, step * batch_size, batch_size, digits)
+    mask = np.ones(batch_size, bool)
+    return {"image": made.images, "label": made.labels, "mask": mask}
 
 
 @functools.lru_cache(1)  # once in each worker
@@ -95,19 +114,19 @@ def _load_digits(config: str, data_dir: str | None, manual_dir: str | None) -> S
     return load_splits(config_from_dict(json.loads(config)), data_dir, manual_dir)
 
 
-def _make_pages(
-    seed: int, first: int, count: int, digits: Dataset
-) -> tuple[np.ndarray, np.ndarray]:
-    """Makes pages `first`, `first + 1` ...; images and labels as of `make_batch`."""
+def _make_pages(seed: int, first: int, count: int, digits: Dataset) -> MadePages:
+    """Makes pages `first`, `first + 1` and so on."""
     images = np.empty((count, *SHAPE, 1), np.uint8)
     labels = np.zeros((count, _MOST_DIGITS, 6), np.float32)
+    conditions = []
     for i in range(count):
         page = make_page(seed, first + i, digits.images[..., 0], digits.labels, SHAPE)
         images[i, ..., 0] = page.picture
         # More digits than there is room for are to be ignored, and never wrong.
         rows = page.digits[:_MOST_DIGITS]
         labels[i, : len(rows)] = rows
-    return images, labels
+        conditions.append(page.condition)
+    return MadePages(images, labels, tuple(conditions))
 
 
 def _create_net(config: ConfigDict, num_classes: int) -> nn.Module:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import make_page_config
 from mnist_fixture import make_dataset
 
 from mnist_jax import evaluate
@@ -14,6 +15,7 @@ from mnist_jax.data import load_splits
 from mnist_jax.errors import ConfigError, DataError
 from mnist_jax.models.ensemble import Ensemble
 from mnist_jax.models.mlp import MLP
+from mnist_jax.reading import page_task
 
 
 def test_split_of_a_run(trained_workdir):
@@ -83,3 +85,44 @@ def test_members_of_an_ensemble_by_themselves():
     assert got["accuracy"] == pytest.approx(np.mean(each))
     assert got["accuracy_sd"] == pytest.approx(np.std(each, ddof=1))
     assert splits.evaluate_members(loaded._replace(model=model), dataset) == {}
+
+
+@pytest.fixture
+def page_net(monkeypatch):
+    """A page net without weights, which no split needs."""
+    monkeypatch.setattr(page_task, "HELD_OUT_PAGES", 5)
+    dataset = {"name": "digits", "num_classes": 10, "fallback_for": ""}
+    metadata = {"dataset": dataset}
+    return Loaded(make_page_config(), None, {}, metadata, 0, page_task.PAGES)
+
+
+@pytest.mark.parametrize("split", [None, "test", "validation"])
+def test_a_page_net_has_the_pages_it_was_measured_on(split, page_net):
+    loaded = splits.load_split(page_net, None, split)
+    own = page_task.load_pages(page_net.config, None, None)
+    expected = own.validation if split == "validation" else own.test
+    np.testing.assert_array_equal(loaded.dataset.images, expected.images)
+    np.testing.assert_array_equal(loaded.dataset.labels, expected.labels)
+    assert len(loaded.conditions) == 5
+    assert loaded.name == f"pages of digits/{split or 'test'}"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "split", "changes", "says"),
+    [
+        ("mnist", None, {}, "leave out --dataset"),
+        (None, "train", {}, "--split=train: a page net is evaluated on pages"),
+        (None, "validation", {"validation": 0}, "held no images out"),
+        (
+            None,
+            "test",
+            {"train_split": "train[:600]+test"},
+            "no test figure is given: .*; --split=validation has pages",
+        ),
+    ],
+)
+def test_a_page_net_has_no_other_pages(dataset, split, changes, says, page_net):
+    page_net.config.update(changes)
+    with pytest.raises(ConfigError, match=says) as caught:
+        splits.load_split(page_net, dataset, split)
+    assert "\n" not in str(caught.value)

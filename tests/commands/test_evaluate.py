@@ -1,15 +1,20 @@
+import json
 import os
 
 import pytest
 from absl.testing import flagsaver
-from helpers import make_terminal
+from helpers import make_page_config, make_terminal
 
 from mnist_jax.analysis import corruptions
+from mnist_jax.checkpoint import load
 from mnist_jax.commands import evaluate
-from mnist_jax.errors import UserError
+from mnist_jax.errors import ConfigError, UserError
 from mnist_jax.parallel import devices
+from mnist_jax.reading import page_task
 from mnist_jax.run import inference
+from mnist_jax.run.metric_writer import read_metrics
 from mnist_jax.simulation import simulator
+from mnist_jax.train import train_and_evaluate
 
 
 @pytest.fixture
@@ -99,3 +104,63 @@ def test_a_terminal_shows_how_far_corruptions_and_pictures_are(
     assert "pictures:   0%|" in terminal.getvalue()
     assert " 0/4 [" in terminal.getvalue()
     assert capsys.readouterr().out.count("    2  ") == 4  # pictures in a row
+
+
+@pytest.fixture
+def page_run(parsed, tmp_path, monkeypatch):
+    """The folder of a small page net, whose test pages are given to the command."""
+    monkeypatch.setattr(page_task, "HELD_OUT_PAGES", 6)
+    monkeypatch.setattr(page_task, "PAGES_AN_EPOCH", 4)
+    train_and_evaluate(make_page_config(), tmp_path / "pages")
+    parsed["workdir"].value = [str(tmp_path / "pages")]
+    return tmp_path / "pages"
+
+
+def test_a_page_net_is_evaluated_by_condition(page_run, parsed, capsys):
+    parsed["report"].value = True
+    evaluate.main([])
+    out = capsys.readouterr().out
+    assert "data         pages of digits/test: " in out
+    assert "condition      pages  digits" in out
+    assert f"report       {page_run / 'report.html'}" in out
+    figures = {path.name for path in (page_run / "figures").iterdir()}
+    assert figures == {"learning_curves.png", "worst_pages.png"}
+    report = (page_run / "report.html").read_text()
+    assert "<td>all</td><td>6</td>" in report
+    assert "of 6 pages" in report
+    assert report.count("data:image/png;base64,") == 2
+    assert "ccuracy (%)" not in report
+    parsed["json"].value = True
+    for name, value in (("split", "validation"), ("checkpoint", "best")):
+        parsed[name].value = value
+    parsed["figures"].value = parsed["report"].value = False
+    evaluate.main([])
+    found = json.loads(capsys.readouterr().out)
+    record = next(r for r in read_metrics(page_run) if "validation/f1" in r)
+    assert found["step"] == record["step"]
+    for name in ("loss", "f1", "digits", "count"):
+        assert found[name] == pytest.approx(record[f"validation/{name}"], rel=1e-5)
+    pages = [each["count"] for each in found["conditions"].values()]
+    assert sum(pages) == 6
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "says"),
+    [
+        ("corruptions", True, "--corruptions is for nets of 28x28 images"),
+        ("pictures", 3, "--pictures is for nets of 28x28 images"),
+        ("dataset", "mnist", "leave out --dataset"),
+        ("split", "train", "--split=train: a page net is evaluated on pages"),
+        ("workdir", ["one", "two"], "only nets of 28x28 images are ranked, and 'one'"),
+    ],
+)
+def test_what_is_for_digits_alone_is_refused_for_a_page_net(
+    flag, value, says, parsed, monkeypatch
+):
+    config, metadata = make_page_config(), {"dataset": {"name": "digits"}}
+    loaded = load.Loaded(config, None, {}, metadata, 0, page_task.PAGES)
+    monkeypatch.setattr(load, "load_model", lambda *args, **kwargs: loaded)
+    parsed[flag].value = value
+    with pytest.raises(ConfigError, match=says) as caught:
+        evaluate.main([])
+    assert "\n" not in str(caught.value)

@@ -1,12 +1,11 @@
 import numpy as np
 import pytest
-from helpers import make_tiny_config
+from helpers import make_page_config
 
 from mnist_jax.data import load_splits
 from mnist_jax.datasets.stream import Stream
 from mnist_jax.reading import page_task
 from mnist_jax.reading.page_task import PAGES, load_pages, standardise
-from mnist_jax.run.config_files import CONFIGS, load_config
 from mnist_jax.simulation import pages
 from mnist_jax.tasks import find_task
 from mnist_jax.train import train_and_evaluate
@@ -17,18 +16,7 @@ def config(monkeypatch):
     """A small net on few pages, of the embedded digits."""
     monkeypatch.setattr(page_task, "HELD_OUT_PAGES", 6)
     monkeypatch.setattr(page_task, "PAGES_AN_EPOCH", 8)
-    config = load_config(CONFIGS / "page_reader.py").unlock()
-    tiny = make_tiny_config()
-    config.dataset, config.validation = tiny.dataset, 100
-    config.train_split, config.test_split = "train[:600]", "test"
-    config.batch_size = config.eval_batch_size = 4
-    config.num_epochs = 1
-    config.optimizer.warmup_epochs = 0.0
-    config.model.kwargs.features = (4, 4, 4)
-    config.model.kwargs.blocks = (0, 0, 0)
-    config.model.kwargs.head = 4
-    config.model.kwargs.dtype = "float32"
-    return config
+    return make_page_config()
 
 
 def test_batches_are_pure_functions_of_seed_and_step(config):
@@ -63,6 +51,22 @@ def test_each_split_is_written_with_digits_of_its_own(config, monkeypatch):
     assert len(written) == 13
 
 
+def test_held_out_pages_keep_their_conditions(config):
+    digits = load_splits(config, None, None)
+    splits = load_pages(config, None, None)
+    for split in ("validation", "test"):
+        own = getattr(digits, split)
+        made = page_task.make_held_out(split, own)
+        dataset = getattr(splits, split)
+        np.testing.assert_array_equal(made.images, dataset.images)
+        np.testing.assert_array_equal(made.labels, dataset.labels)
+        seed = {"validation": 2**32, "test": 2**32 + 1}[split]
+        page = pages.make_page(seed, 5, own.images[..., 0], own.labels, page_task.SHAPE)
+        assert made.conditions[5] == page.condition
+        np.testing.assert_array_equal(made.images[5, ..., 0], page.picture)
+        assert len(made.conditions) == 6
+
+
 def test_a_page_net_trains_and_is_measured(config, tmp_path):
     test = train_and_evaluate(config, tmp_path / "run")
     assert test["count"] == 6
@@ -86,6 +90,7 @@ def test_means_are_of_all_digits_and_all_pages():
     assert means["loss"] == pytest.approx(2)
     assert (means["digits"], means["count"]) == (12, 8)
     assert "F1 81.82%" in PAGES.describe(means)
+    assert PAGES.best.score(means) == means["f1"]
 
 
 def test_pictures_are_standardised_each_by_itself():

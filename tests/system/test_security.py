@@ -189,6 +189,18 @@ def test_what_a_stranger_names_is_not_called(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("place", ["model", "task"])
+def test_code_of_this_package_needs_no_trust(place, trained_workdir):
+    """And is told from a package whose name begins alike."""
+    name_code(trained_workdir, place, "mnist_jax.no_such_file:thing")
+    with pytest.raises(CheckpointError, match="cannot be imported: No module named"):
+        load_model(trained_workdir)
+    for stranger in ("mnist_jax_strange.net:thing", "mnist_jax2:thing"):
+        name_code(trained_workdir, place, stranger)
+        with pytest.raises(CheckpointError, match="--trust_code"):
+            load_model(trained_workdir)
+
+
 def test_an_altered_checkpoint_is_refused_and_leaves_no_file(trained_workdir):
     for path in trained_workdir.glob("checkpoints/*/metadata/metadata"):
         metadata = json.loads(path.read_text())
