@@ -26,12 +26,12 @@ SHAPES = (
     *((128, 128), (128, 384), (256, 256), (512, 512)),
 )
 _MARGIN = 8  # pixels around a picture, at least
+_MARGIN_AGAIN = 0.35  # heights around digits that are read once more
 _OVERLAP = 64  # pixels that tiles of a large picture share
 _HEIGHT = 28  # pixels; of a digit where the net reads best
 _NEAR = 1.3  # heights within this factor of `_HEIGHT` need no second pass
 _FIRST = 48  # pixels that the shorter side has in the first pass
 _RISE = 2.0  # from one scale to the next
-_LOWEST = 20  # pixels; lower digits are read better at the next scale
 _LARGEST = 4.0  # most that a picture is enlarged
 _ENLARGED_AREA = 2**18  # pixels; larger pictures are not enlarged
 _SPREAD = 0.45  # of the logarithm of heights that fit
@@ -77,20 +77,22 @@ class PagePasses:
         Args:
           grey: uint8 [H, W], dark on light or light on dark.
         """
-        parts: list[Found] = []
+        found = _nothing()
         for scale in _scales(grey.shape):
-            found = self._at_scale(grey, scale)
-            # A digit that is seen at several scales counts where it fits best.
-            heights = found.box[:, 3] * scale
-            misfit = np.log(np.maximum(heights, 1) / _HEIGHT) / _SPREAD
-            fit = np.exp(-0.5 * misfit**2)
-            parts.append(found._replace(fit=found.score * fit, scale=fit * 0 + scale))
             sure = found.score > _SURE
-            if sure.any() and heights[sure].min() >= _LOWEST:
-                whole = without_doubles(_join(parts))
-                if _explained(grey, whole.box[whole.score > _SURE]) > _EXPLAINED:
-                    break
-        return self._look_again(grey, without_doubles(_join(parts)))
+            if sure.any() and _explained(grey, found.box[sure]) > _EXPLAINED:
+                break
+            seen = self._at_scale(grey, scale)
+            # A digit that is seen at several scales counts where it fits best.
+            heights = seen.box[:, 3] * scale
+            misfit = np.log(np.maximum(heights, 1) / _HEIGHT) / _SPREAD
+            fit = seen.score * np.exp(-0.5 * misfit**2)
+            seen = seen._replace(fit=fit, scale=np.full(len(fit), scale))
+            found = without_doubles(_join([found, seen]))
+            is_new = (found.scale == scale) & (found.score > _SURE)
+            if sure.any() and not is_new.any():
+                break
+        return self._look_again(grey, found)
 
     def _look_again(self, grey: np.ndarray, found: Found) -> Found:
         """Reads digits once more whose height was not what the net reads best."""
@@ -99,10 +101,11 @@ class PagePasses:
             likely = group.fit >= min(_SURE, group.fit.max())
             height = float(np.median(group.box[likely, 3]))
             seen = height * group.scale[likely] / _HEIGHT
-            if 1 / _NEAR < seen.min() and seen.max() < _NEAR:
+            if seen.min() > 1 / _NEAR and seen.max() < _NEAR:
                 parts.append(group)
                 continue
-            left, top, right, bottom = _around(group.box, 1.5 * height, grey.shape)
+            margin = _MARGIN_AGAIN * height
+            left, top, right, bottom = _around(group.box, margin, grey.shape)
             again = self._at_scale(grey[top:bottom, left:right], _HEIGHT / height)
             again.box[:, :2] += left, top
             ratio = again.box[:, 3] / height

@@ -34,7 +34,7 @@ CURRENCIES = ("dollar", "two-line dollar", "euro", "pound", "yen")
 # How fonts print signs.
 _IN_PRINT = {
     **{name: name for name in "+-=/:.,()[]<>~"},
-    **{"times": "×", "divided": "÷", "middle dot": "·", "percent": "%", "hash": "#"},
+    **{"times": "\u00d7", "divided": "÷", "middle dot": "·", "percent": "%", "hash": "#"},
     **{"dollar": "$", "euro": "€", "pound": "£", "yen": "¥", "degree": "°"},
     **{"question": "?", "quotes": '"', "star": "*", "tick": "✓", "cross": "✗"},
 }
