@@ -40,7 +40,7 @@ def find(page):
         np.abs(shown - np.asarray(draw(number).convert("L"), float)).mean()
         for number in range(5)
     ]
-    assert min(distances) < 1
+    assert min(distances) < 4
     return int(np.argmin(distances))
 
 
@@ -83,8 +83,8 @@ def test_pages_of_many_kinds_in_one_file(tmp_path):
     assert [find(first), find(second), find(large.resize((60, 60)))] == [0, 1, 2]
     assert (large.size, large.info["full_size"]) == ((1024, 1024), (2400, 2400))
     exif[0x0112] = 8  # to be turned back by a quarter
-    content = encode("TIFF", [pages[3], pages[3]], exif=exif)
-    assert tell(content)[0] == 3
+    content = encode("TIFF", [pages[3], pages[3].copy()], exif=exif)
+    assert tell(content) == [3, 3]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "BMP", "PPM", "MPO"])
@@ -101,8 +101,8 @@ def test_files_of_one_page(kind):
 def test_thumbnails_are_no_pages():
     content = bytearray(_tiff(5))
     for number, kind in ((1, 1), (3, 4)):  # a thumbnail and a mask
-        start = 9 + 102 * number
-        content[start + 2 : start + 14] = struct.pack("<HHII", 254, 4, 1, kind)
+        start = 9 + 102 * number + 2 + 3 * 12  # the entry of the compression
+        content[start : start + 12] = struct.pack("<HHII", 254, 4, 1, kind)
     assert len(list(read_pages(bytes(content)))) == 3
 
 
@@ -218,10 +218,10 @@ def test_huge_directories_are_not_read():
 def test_one_page_is_in_memory_at_a_time():
     pages = [Image.new("L", (1000, 1000), 9 * number) for number in range(20)]
     content = encode("TIFF", pages, compression="tiff_deflate")
-    alive: weakref.WeakSet[Image.Image] = weakref.WeakSet()
-    levels = []
+    pages_seen, levels = [], []
     for page in read_pages(content):
         levels.append(page.getpixel((0, 0))[0])
-        alive.add(page)
-        assert len(alive) <= 2  # and the one before it
+        pages_seen.append(weakref.ref(page))
+        alive = sum(seen() is not None for seen in pages_seen)
+        assert alive <= 2  # this one and at most the one before it
     assert levels == [9 * number for number in range(20)]
