@@ -245,7 +245,7 @@ class Reader:
         if stack is None:
             read = [
                 self._read_picture(index, source, label, picture, page)
-                for page, picture in enumerate(load_pages(source))
+                for page, picture in enumerate(load_each_page(source))
             ]
             if len(read) > 1:
                 read = [dataclasses.replace(page, label=None) for page in read]
@@ -375,7 +375,7 @@ def load_picture(source: Source) -> "Image.Image":
     return read_picture(source.place)
 
 
-def load_pages(source: Source) -> "Iterator[Image.Image | PictureError]":
+def load_each_page(source: Source) -> "Iterator[Image.Image | PictureError]":
     """Loads the pages of a source one by one; yields what `read_pages` does."""
     from mnist_jax.reading.file_pages import read_pages
 

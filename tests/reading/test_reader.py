@@ -230,7 +230,7 @@ def test_a_source_may_be_content_or_an_error(loaded, picture):
 def test_rows_keep_their_order_and_few_pictures_are_held(loaded, picture, monkeypatch):
     monkeypatch.setattr(reader, "_AHEAD", 7)
     held, most, lock = 0, 0, threading.Lock()
-    load = reader.load_pages
+    load = reader.load_each_page
 
     def count(source):
         nonlocal held, most
@@ -239,7 +239,7 @@ def test_rows_keep_their_order_and_few_pictures_are_held(loaded, picture, monkey
             most = max(most, held)
         return load(source)
 
-    monkeypatch.setattr(reader, "load_pages", count)
+    monkeypatch.setattr(reader, "load_each_page", count)
     rows = []
     Image.open(picture).resize((40, 40)).save(picture)
     names = [f"{picture.parent}/./{'./' * i}digit.png" for i in range(60)]
