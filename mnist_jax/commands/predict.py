@@ -6,7 +6,8 @@
   scanner | python scripts/predict.py --format=json -
 
 Names files, folders, quoted patterns, or - for the content of a file on stdin; after
---, also those that begin with -. Each picture is "ok", "unsure", "blank" or "error".
+--, also those that begin with -. Each picture is "ok", "unsure", "blank" or "error";
+so is each page of a TIFF and each frame of an animation.
 Answers as JSON lines or CSV are written while pictures are read; after a kill, --resume
 goes on with the --output.
 Pictures in folders named 0 to 9, or in a table labels.csv of files and labels, are
@@ -85,6 +86,12 @@ _RECURSIVE = flags.DEFINE_bool(
 _PATHS_FROM = define_path_flag(
     _FLAGS, "paths_from", None, "File with a path on each line; - for stdin."
 )
+_SHARD = flags.DEFINE_string(
+    "shard",
+    None,
+    "Read only part K of N, as in 0/4, 1/4, 2/4 and 3/4: for several machines.",
+    flag_values=_FLAGS,
+)
 _LABELS = define_path_flag(
     _FLAGS,
     "labels",
@@ -138,12 +145,13 @@ _DATA_DIR, _MANUAL_DIR = define_data_dir_flags(_FLAGS)
 
 def main(arguments: list[str]) -> int:
     """Writes what the pictures were read as; returns the exit code."""
-    sources = _find_sources(arguments)
+    listed = _find_sources(arguments)
+    sources = _take_part(listed)
     _check_targets(sources)
     from mnist_jax.analysis import splits
     from mnist_jax.checkpoint import load
     from mnist_jax.parallel import devices
-    from mnist_jax.reading import reader
+    from mnist_jax.reading import answer_text, reader
 
     devices.set_up(_DEVICE.value)
     workdir = _WORKDIR.value or PRETRAINED
@@ -158,20 +166,18 @@ def main(arguments: list[str]) -> int:
         min_confidence=_MIN_CONFIDENCE.value,
         stages_dir=Path(_SAVE_PREPROCESSED.value) if _SAVE_PREPROCESSED.value else None,
     )
-    predictions, records = _read(pictures, loaded, sources)
+    labels = _find_labels(listed or (), pictures.class_names)
+    predictions, records = _read(pictures, loaded, sources, labels)
     _write_answers(predictions, records, pictures.class_names, sources is not None)
     if _PLOT.value:
         from mnist_jax.analysis import plots
 
         plots.save_figure(plots.draw_predictions(predictions), _PLOT.value)
     if _DRAW.value and sources:
-        _draw(sources[0], predictions[0])
-    failed = [record for record in records if record["status"] == "error"]
-    if failed:
-        count = f"{len(failed):,} of {len(records):,} pictures could not be read"
-        first = f"{failed[0]['source']!r}: {failed[0]['error']}"
-        _warn(f"{count}, the first: {first}")
-    return 1 if failed else 0
+        _draw(sources[0], predictions)
+    if note := answer_text.describe_errors(records):
+        _warn(note)
+    return 1 if note else 0
 
 
 def _warn(text: str) -> None:
@@ -192,6 +198,20 @@ def _find_sources(arguments: list[str]) -> "list[Source] | None":
     if found.left_out:
         _warn(f"not read: {found.left_out}")
     return found.sources
+
+
+def _take_part(sources: "list[Source] | None") -> "list[Source] | None":
+    """Returns the pictures that --shard leaves to this process."""
+    from mnist_jax.reading import paths
+
+    if _SHARD.value is None:
+        return sources
+    if sources is None:
+        raise ConfigError("--shard takes a part of pictures: name all of them")
+    part = paths.take_part(sources, _SHARD.value)
+    if not part:
+        _warn(f"--shard={_SHARD.value}: none of the {len(sources):,} pictures is in it")
+    return part
 
 
 def _output() -> str | None:
@@ -222,17 +242,9 @@ def _check_targets(sources: "Sequence[Source] | None") -> None:
 
         plots.check_format(_PLOT.value)
     if _DRAW.value:
-        from mnist_jax.reading.files import SUFFIXES
+        from mnist_jax.reading import annotate
 
-        suffix = os.path.splitext(_DRAW.value)[1].lower()
-        if suffix not in SUFFIXES - {".npy"}:
-            raise ConfigError(f"--draw={_DRAW.value}: end the name with .png")
-        if sources is None or len(sources) != 1:
-            count = len(sources or ())
-            raise ConfigError(f"--draw takes one picture, and {count:,} are given")
-        with contextlib.suppress(OSError):
-            if os.path.samefile(_DRAW.value, sources[0].name):
-                raise ConfigError(f"--draw={_DRAW.value} is the picture to be read")
+        annotate.check_drawing(_DRAW.value, sources or ())
 
 
 def _read_samples(reader: "Reader", loaded: "Loaded") -> "list[Prediction]":
@@ -254,36 +266,34 @@ def _read_samples(reader: "Reader", loaded: "Loaded") -> "list[Prediction]":
 
 
 def _read(
-    reader: "Reader", loaded: "Loaded", sources: "Sequence[Source] | None"
+    reader: "Reader",
+    loaded: "Loaded",
+    sources: "Sequence[Source] | None",
+    labels: Mapping[str, str],
 ) -> "tuple[list[Prediction], list[Record]]":
     """Reads all pictures, and writes rows as they come.
 
     Returns:
       What this run read, and the records of all, with those of the run to resume.
     """
-    from mnist_jax.reading import answer_text, answers, page_counts
+    from mnist_jax.reading import answer_text, answers
 
-    labels = {} if sources is None else _find_labels(sources, reader.class_names)
     read: Iterable[Prediction]
     predictions = []
     with _open_rows(loaded, sources or (), labels) as rows:
-        start = rows.resume_at(sources) if sources else 0
+        start = rows.resume_at()
         records = list(rows.records)
         if sources is None:
             read = _read_samples(reader, loaded)
         else:
-            read = _with_progress(
-                reader.read_files(sources, labels, start), len(sources), start
-            )
+            read = reader.read_files(sources, labels, start)
+            read = _with_progress(read, len(sources), start)
         for prediction in read:
             record = answers.to_record(prediction, reader.class_names)
             rows.write(record)
             predictions.append(prediction)
             records.append(record)
-    unread = {p.source: p.unread_pages for p in predictions}
-    for source in (sources or ())[:start]:
-        unread[source.name] = page_counts.count_pages(source) - 1
-    if note := answer_text.describe_unread(unread, records):
+    if note := answer_text.describe_unlabelled(sources or (), records, labels):
         _warn(note)
     return predictions, records
 
@@ -311,7 +321,7 @@ def _open_rows(
         return contextlib.nullcontext(answer_files.Rows())
     if not path:
         return contextlib.nullcontext(answer_files.PrintedRows(form))
-    settings = [form, _READ.value, _TOP_K.value, _MIN_CONFIDENCE.value]
+    settings = [form, _READ.value, _TOP_K.value, _MIN_CONFIDENCE.value, _SHARD.value]
     run = answer_files.describe_run(loaded.metadata, sources, labels, settings)
     return answer_files.RowFile(path, form, run, resume=_RESUME.value)
 
@@ -363,12 +373,14 @@ def _write_answers(
         print(text)
 
 
-def _draw(source: "Source", prediction: "Prediction") -> None:
+def _draw(source: "Source", pages: "Sequence[Prediction]") -> None:
     from mnist_jax.reading import annotate, reader
 
-    if prediction.status == "error":
+    if len(pages) > 1:
+        _warn(f"--draw shows the first of the {len(pages):,} pages of {source.name!r}")
+    if pages[0].status == "error":
         return
-    drawn = annotate.draw_answers(reader.load_picture(source), prediction.digits)
+    drawn = annotate.draw_answers(reader.load_picture(source), pages[0].digits)
     annotate.save_picture(drawn, _DRAW.value)
 
 

@@ -2,7 +2,7 @@
 
 Open `reader.py` first: `Reader` reads pictures with one model, and returns a
 `Prediction` for each. `paths` finds picture files, `files` decodes them safely, and
-`page_counts` counts their pages. `answers` is the form of answers for programs,
+`file_pages` goes through their pages. `answers` is the form of answers for programs,
 `answer_files` writes them, `answer_text` is for people, and `annotate` draws on the
 picture. `labels` finds right answers, and `score` counts what agrees with them. Between
 a picture and the model stand `pictures` and `ink` (which find the ink and bring a digit
@@ -10,6 +10,6 @@ to MNIST's size) and `layout`, `pieces` and `seams` (which separate the digits o
 number). `page_task` is the task of a net that marks the digits of whole pages, with
 `page_loss` and `page_points`.
 
-Others may use the public names of `reader`, `paths`, `files`, `page_counts`, `answers`,
+Others may use the public names of `reader`, `paths`, `files`, `file_pages`, `answers`,
 `answer_files`, `answer_text`, `annotate`, `labels`, `score` and `pictures`.
 """

@@ -1,5 +1,6 @@
 """Draws on a picture a box, the answer and its confidence for each digit; saves it."""
 
+import contextlib
 import io
 import math
 import os
@@ -11,8 +12,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mnist_jax.checkpoint.atomic import atomic_file
-from mnist_jax.errors import UserError
+from mnist_jax.errors import ConfigError, UserError
 from mnist_jax.local_files import writing
+from mnist_jax.reading.files import SUFFIXES
+from mnist_jax.reading.paths import Source
 
 if TYPE_CHECKING:
     from mnist_jax.reading.predictions import Box, Digit
@@ -22,6 +25,26 @@ _WHITE = (255, 255, 255)
 
 # In pixels. Small pictures are enlarged, so that there is room for text.
 _DIGIT_HEIGHT, _PICTURE_SIDE, _LARGEST_SIDE, _SMALLEST_FONT = 64, 320, 2048, 11
+
+
+def check_drawing(path: str, sources: Sequence[Source]) -> None:
+    """Checks, before anything is read, that a picture can be drawn into a file.
+
+    Args:
+      path: of the file.
+      sources: what will be read.
+
+    Raises:
+      ConfigError: it is no name of a picture, or that of the picture to be read; or
+        there is not one picture.
+    """
+    if os.path.splitext(path)[1].lower() not in SUFFIXES - {".npy"}:
+        raise ConfigError(f"--draw={path}: end the name with .png")
+    if len(sources) != 1:
+        raise ConfigError(f"--draw takes one picture, and {len(sources):,} are given")
+    with contextlib.suppress(OSError):
+        if os.path.samefile(path, sources[0].name):
+            raise ConfigError(f"--draw={path} is the picture to be read")
 
 
 def draw_answers(picture: Image.Image, digits: Sequence["Digit"]) -> Image.Image:

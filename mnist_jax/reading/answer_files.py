@@ -23,7 +23,6 @@ from mnist_jax.errors import ConfigError, UserError
 from mnist_jax.local_files import explain_os_error, is_stream, take_lock
 from mnist_jax.reading import answers
 from mnist_jax.reading.answers import Record
-from mnist_jax.reading.page_counts import may_have_rows
 from mnist_jax.reading.paths import Source
 
 ROW_FORMS = ("jsonl", "csv")
@@ -117,8 +116,8 @@ class Rows:
     def __init__(self) -> None:
         self.records: list[Record] = []
 
-    def resume_at(self, sources: Sequence[Source]) -> int:
-        """Returns how many of the sources have all their rows already."""
+    def resume_at(self) -> int:
+        """Returns how many sources, from the first on, have all their rows already."""
         return 0
 
     def write(self, record: Record) -> None:
@@ -194,14 +193,14 @@ class RowFile(Rows):
         self._put(row_of(record, self._form))
         self._has_rows = True
 
-    def resume_at(self, sources: Sequence[Source]) -> int:
+    def resume_at(self) -> int:
         """As `Rows.resume_at`.
 
-        If the last of them may have several rows, these are removed, because some may
-        be missing.
+        The rows of the last source are removed, because it may have pages whose rows
+        are missing.
         """
         starts = [i for i, record in enumerate(self.records) if not record["page"]]
-        if starts and may_have_rows(sources[len(starts) - 1]):
+        if starts:
             last = starts.pop()
             with self._errors():
                 self._file.truncate(self._ends[last])

@@ -1,12 +1,13 @@
 """Writes what was read as a table for people, 80 columns wide."""
 
+import itertools
 import textwrap
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from mnist_jax.calibration import show_confidence
 from mnist_jax.reading.answers import Record
-from mnist_jax.reading.page_counts import MAX_COUNTED
+from mnist_jax.reading.paths import Source
 from mnist_jax.reading.predictions import Prediction
 
 _WIDTH = 80
@@ -16,16 +17,22 @@ _LONGEST = 20  # digits of a number that the column shows
 def to_text(predictions: Sequence[Prediction]) -> str:
     """Returns a line for each prediction, in columns, 80 characters wide.
 
+    A page of a file of several is named as in "scan.tif[1]", counted from 0.
+
     Args:
-      predictions: one or more.
+      predictions: of all pages.
     """
     labelled = any(p.label is not None for p in predictions)
     head = ["digit", "confidence", "label"][: 3 if labelled else 2]
     rows = [_cells(p)[: len(head)] for p in predictions]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    notes = max(len(_note(p)) for p in predictions)
+    notes = max((len(_note(p)) for p in predictions), default=0)
     room = _WIDTH - sum(width + 2 for width in widths) - notes - 2
-    names = [_printable(p.source) for p in predictions]
+    several = {p.source for p in predictions if p.page}
+    names = [
+        _printable(p.source) + f"[{p.page}]" * (p.source in several)
+        for p in predictions
+    ]
     room = min(room, max(_columns(name) for name in ["image", *names]))
     lines = [_join("image", room, head, widths)]
     for p, name, row in zip(predictions, names, rows, strict=True):
@@ -38,29 +45,50 @@ def to_text(predictions: Sequence[Prediction]) -> str:
     return "\n".join(lines)
 
 
-def describe_unread(unread: Mapping[str, int], records: Iterable[Record]) -> str:
-    """Returns one line that counts the pages that were not read; "" if there are none.
+def describe_errors(records: Sequence[Record]) -> str:
+    """Returns one line that counts the pages with an error; "" if there are none.
 
     Args:
-      unread: {source: how many of its pages or frames were not read}.
       records: the answers, from `answers.to_record`.
     """
-    files = {name: count for name, count in unread.items() if count}
+    failed = [record for record in records if record["status"] == "error"]
+    if not failed:
+        return ""
+    first = failed[0]
+    name = f"{first['source']}[{first['page']}]" if first["page"] else first["source"]
+    return (
+        f"{len(failed):,} of {len(records):,} pictures could not be read, the first: "
+        f"{name!r}: {first['error']}"
+    )
+
+
+def describe_unlabelled(
+    sources: Sequence[Source], records: Sequence[Record], labels: Collection[str]
+) -> str:
+    """Returns one line that counts files whose label belongs to none of their pages.
+
+    Args:
+      sources: what was read.
+      records: the answers to all of them, from `answers.to_record`, in order.
+      labels: names of the sources that have a label.
+
+    Returns:
+      The line, or "" if there are no such files.
+    """
+    starts = [i for i, record in enumerate(records) if not record["page"]]
+    counts = [b - a for a, b in itertools.pairwise([*starts, len(records)])]
+    files = [
+        source.name
+        for source, start, count in zip(sources, starts, counts, strict=True)
+        if count > 1 and source.name in labels and records[start]["label"] is None
+    ]
     if not files:
         return ""
-    first, count = next(iter(files.items()))
-    total = f"{sum(files.values()):,}"
-    if max(files.values()) >= MAX_COUNTED - 1:
-        total += " or more"
-    line = (
-        f"only the first page or frame of {len(files):,} "
-        f"{'file' if len(files) == 1 else 'files'} was read, and {total} further ones "
-        f"were not, the first in {first!r} ({count:,})"
+    what = "a file" if len(files) == 1 else f"{len(files):,} files"
+    return (
+        f"labels: that of {what} with several pages is not used, as it may be that of "
+        f"any page: {files[0]!r}"
     )
-    empty = [r["source"] for r in records if r["status"] in ("blank", "no_digit")]
-    if blank := [source for source in empty if source in files]:
-        line += f"; {len(blank):,} of them showed no digit there: {blank[0]!r}"
-    return line
 
 
 def _cells(p: Prediction) -> list[str]:
@@ -76,11 +104,7 @@ def _reason(p: Prediction) -> str:
     """Returns why there is no digit."""
     if p.error:
         return f"error: {_printable(p.error)}"
-    return "; ".join([p.status.replace("_", " "), *_unread(p)])
-
-
-def _unread(p: Prediction) -> list[str]:
-    return [f"page 1 of {p.unread_pages + 1:,}"] if p.unread_pages else []
+    return p.status.replace("_", " ")
 
 
 def _note(p: Prediction) -> str:
@@ -90,14 +114,13 @@ def _note(p: Prediction) -> str:
 
 
 def _others(p: Prediction) -> str:
-    """Returns what fits no column: a long number, further guesses, further pages."""
-    others = []
+    """Returns what fits no column: a long number, or further guesses."""
     guesses = [f"{g.name} {show_confidence(g.confidence)}" for g in p.digits[0].guesses]
     if len(p.text) > _LONGEST:
-        others.append(_on_one_line(p))
-    elif len(p.digits) == 1 < len(guesses):
-        others.append("then " + ", ".join(guesses[1:]))
-    return "; ".join(others + _unread(p))
+        return _on_one_line(p)
+    if len(p.digits) == 1 < len(guesses):
+        return "then " + ", ".join(guesses[1:])
+    return ""
 
 
 def _wrap(line: str, more: str) -> list[str]:

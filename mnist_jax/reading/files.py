@@ -61,9 +61,10 @@ def read_picture(source: str | os.PathLike[str] | bytes) -> Image.Image:
 
     Args:
       source: the path of a regular file, or the content of a file. It is in one of
-        `FORMATS`, whose first frame is read; or it is a NumPy array (.npy) [H, W] or
-        [H, W, C] with 1, 3 or 4 channels, or of 784 numbers. Numbers are scaled so that
-        the largest becomes 255.
+        `FORMATS`, of which the first page or frame is read (`file_pages.read_pages`
+        reads them all); or it is a NumPy array (.npy) [H, W] or [H, W, C] with 1, 3 or
+        4 channels, or of 784 numbers. Numbers are scaled so that the largest becomes
+        255.
 
     Returns:
       An upright RGB picture without transparency, of `reduction.reduced_size`. Its
@@ -73,8 +74,8 @@ def read_picture(source: str | os.PathLike[str] | bytes) -> Image.Image:
       PictureError: it is missing, unreadable, not a picture, too large or damaged.
       ArgumentError: the source is neither a path nor bytes.
     """
-    with _reasons(), opened(source) as (file, size):
-        return _read(file, size)
+    with reasons(), opened(source) as (file, size):
+        return decode_page(open_picture(file, size), file, size)
 
 
 def read_stack(source: str | os.PathLike[str] | bytes) -> np.ndarray | None:
@@ -91,7 +92,7 @@ def read_stack(source: str | os.PathLike[str] | bytes) -> np.ndarray | None:
     Raises:
       PictureError: it holds several images, and is too large or damaged.
     """
-    with _reasons(), opened(source) as (file, size):
+    with reasons(), opened(source) as (file, size):
         if not 0 < size <= MAX_BYTES or not is_array(file):
             return None
         shape = number_arrays.read_shape(file)
@@ -120,8 +121,11 @@ def opened(
 
 
 @contextlib.contextmanager
-def _reasons() -> Iterator[None]:
-    """Turns all that decoders raise into a `PictureError` that says why."""
+def reasons() -> Iterator[None]:
+    """Turns all that decoders raise into a `PictureError` that says why.
+
+    Their warnings are ignored meanwhile.
+    """
     with _warnings_ignored:  # Pillow's; this module checks sizes itself
         try:
             yield
@@ -207,7 +211,16 @@ def _silence_libtiff() -> None:
 _silence_libtiff()
 
 
-def _read(file: IO[bytes], size: int) -> Image.Image:
+def open_picture(file: IO[bytes], size: int) -> Image.Image:
+    """Opens a picture for `decode_page`, at its first page; call it in `reasons`.
+
+    Args:
+      file: what it is read from, until its last page is decoded.
+      size: bytes of the file.
+
+    Raises:
+      PictureError: it is empty, too large or in no format that is read.
+    """
     if not size:
         raise PictureError("is empty")
     if size > MAX_BYTES:
@@ -220,12 +233,30 @@ def _read(file: IO[bytes], size: int) -> Image.Image:
         with _one_at_a_time if size > _SMALL else contextlib.nullcontext():
             return _read_array(file, size)
     try:
-        image: Image.Image = Image.open(file, formats=FORMATS)
+        return Image.open(file, formats=FORMATS)
     except UnidentifiedImageError as error:
         file.seek(0)
         if file.read(4) in (b"II*\0", b"MM\0*"):  # what describes a TIFF is at its end
             raise PictureError("damaged (it ends too early)") from error
         raise
+
+
+def decode_page(image: Image.Image, file: IO[bytes], size: int) -> Image.Image:
+    """Checks and decodes the page at which a picture stands; call it in `reasons`.
+
+    Args:
+      image: from `open_picture`. It is not changed, and can go on to its next page.
+      file: what it was opened from.
+      size: bytes of the file.
+
+    Returns:
+      As `read_picture`.
+
+    Raises:
+      PictureError: it has too many pixels, or takes too long to decode.
+    """
+    if not image.format:  # the picture of an array, which is decoded already
+        return image
     pixels = image.width * image.height  # from the header; nothing is decoded yet
     if pixels > MAX_PIXELS:
         raise PictureError(_TOO_LARGE)
@@ -288,6 +319,8 @@ def _decode(image: Image.Image) -> Image.Image:
     image.draft(None, (2 * MAX_SIDE, 2 * MAX_SIDE))  # lets JPEG skip most of the work
     image.load()
     reduced = reduce_picture(image)  # before it is turned, as that needs a copy
+    if reduced is image:  # which the next frame of an animation may be painted on
+        reduced = image.copy()
     # Where the camera's metadata are damaged, the picture is not turned.
     with contextlib.suppress(Exception):
         reduced.getexif()[_ORIENTATION] = image.getexif()[_ORIENTATION]

@@ -79,6 +79,29 @@ def find_pictures(
     return FoundPictures(sources, _count(others))
 
 
+def take_part(sources: Sequence[Source], shard: str) -> list[Source]:
+    """Returns one of several parts of pictures, which are cut where they stand.
+
+    The parts, one behind another, are all pictures in their order. Their sizes differ
+    by one at most.
+
+    Args:
+      sources: all pictures.
+      shard: "K/N", for part K, from 0, of N.
+
+    Raises:
+      ConfigError: `shard` is something else.
+    """
+    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", shard)
+    part, count = map(int, found.groups()) if found else (0, 0)
+    if part >= count:
+        raise ConfigError(
+            f"--shard={shard}: give K/N with K from 0 to N - 1, as in 0/4"
+        )
+    total = len(sources)
+    return list(sources[total * part // count : total * (part + 1) // count])
+
+
 def read_paths(path: str) -> list[str]:
     """Reads a list of paths, one on each line or separated by nulls (`find -print0`).
 

@@ -54,7 +54,6 @@ class Prediction:
       error: why it could not be read, or "".
       label: the right answer, as `text` without its line breaks, if it is known.
       page: number of the page in its file, from 0.
-      unread_pages: how many more pages or frames the file has that were not read.
       certainty: the probability that no digit was left unread, 0 to 1.
     """
 
@@ -64,7 +63,6 @@ class Prediction:
     error: str = ""
     label: str | None = None
     page: int = 0
-    unread_pages: int = 0
     certainty: float = 1.0
 
     @property

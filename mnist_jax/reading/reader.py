@@ -110,12 +110,14 @@ class Reader:
 
         Args:
           sources: from `paths.find_pictures`.
-          labels: right answers by the name of the source, for any of them.
+          labels: right answers by the name of the source, for any of them. Each image
+            of an array has that of its file; of a file with several pages, none has it.
           start: how many of the sources are left out, because they were read before.
 
         Yields:
-          A prediction for each source, in order. For an array (.npy) of N images, which
-          are read as they are, one for each, as pages 0 to N - 1.
+          A prediction for each source, in order; of a TIFF or an animation, one for
+          each page or frame, as pages 0, 1 and so on. For an array (.npy) of N images,
+          which are read as they are, one for each, as pages 0 to N - 1.
 
         Raises:
           UserError: the stages of a picture cannot be written.
@@ -180,7 +182,13 @@ class Reader:
         except PictureError as error:
             return [Prediction(source.name, "error", (), str(error), label)]
         if stack is None:
-            return [self._read_picture(index, source, label)]
+            read = [
+                self._read_picture(index, source, label, picture, page)
+                for page, picture in enumerate(load_each_page(source))
+            ]
+            if len(read) > 1:
+                read = [dataclasses.replace(page, label=None) for page in read]
+            return read
         rows, predictions = self.classify(stack), []
         for page, (row, image) in enumerate(zip(rows, stack, strict=True)):
             answer = self._answer(source.name, [self._digit(row, image)], label)
@@ -190,33 +198,28 @@ class Reader:
         return predictions
 
     def _read_picture(
-        self, index: int, source: Source, label: str | None
+        self,
+        index: int,
+        source: Source,
+        label: str | None,
+        picture: "Image.Image | PictureError",
+        page: int,
     ) -> Prediction:
-        from mnist_jax.reading import page_counts
         from mnist_jax.reading.page_reader import shows_something, to_grey
         from mnist_jax.reading.pictures import BlankError
 
-        unread = 0
-
         def failed(status: str, error: str) -> Prediction:
-            return Prediction(
-                source.name, status, (), error, label, unread_pages=unread
-            )
+            return Prediction(source.name, status, (), error, label, page)
 
-        if source.error:
-            return failed("error", source.error)
-        try:
-            picture = load_picture(source)
-        except PictureError as error:
-            return failed("error", str(error))
-        unread = page_counts.count_pages(source) - 1
+        if isinstance(picture, PictureError):
+            return failed("error", str(picture))
         if self._stages_dir:
-            self._draw_stages(picture, index, source)
+            self._draw_stages(picture, index, source, page)
         scale = picture.info["full_size"][0] / picture.width
         try:
             if self._page_reader is None:
                 digits = self._read_one(picture, scale)
-                return self._answer(source.name, digits, label, unread)
+                return self._answer(source.name, digits, label, page)
             found = self._page_reader.read(to_grey(picture))
         except BlankError:
             return failed("blank", "")
@@ -234,7 +237,7 @@ class Reader:
             )
             for digit in found.digits
         ]
-        return self._answer(source.name, digits, label, unread, found.certainty)
+        return self._answer(source.name, digits, label, page, found.certainty)
 
     def _read_one(self, picture: "Image.Image", scale: float) -> list[Digit]:
         """Takes all ink of a picture for one digit."""
@@ -265,27 +268,24 @@ class Reader:
         source: str,
         digits: Sequence[Digit],
         label: str | None,
-        unread_pages: int = 0,
+        page: int = 0,
         certainty: float = 1.0,
     ) -> Prediction:
         answer = Prediction(
-            source,
-            "ok",
-            tuple(digits),
-            "",
-            label,
-            unread_pages=unread_pages,
-            certainty=certainty,
+            source, "ok", tuple(digits), "", label, page, certainty=certainty
         )
         is_sure = (answer.confidence or 0) >= self._min_confidence
         return answer if is_sure else dataclasses.replace(answer, status="unsure")
 
-    def _draw_stages(self, picture: "Image.Image", index: int, source: Source) -> None:
+    def _draw_stages(
+        self, picture: "Image.Image", index: int, source: Source, page: int
+    ) -> None:
         from mnist_jax.reading import annotate, pictures
 
         assert self._stages_dir is not None
         stem = re.sub(r"[^\w.-]", "_", Path(source.name).stem, flags=re.ASCII)[:80]
-        path = self._stages_dir / f"{index:05d}_{stem}.png"
+        end = f"_{page}" if page else ""
+        path = self._stages_dir / f"{index:05d}_{stem}{end}.png"
         try:
             strip = pictures.stages_strip(picture)
         except Exception:  # reading it fails too, and says why
@@ -347,6 +347,15 @@ def load_picture(source: Source) -> "Image.Image":
     from mnist_jax.reading.files import read_picture
 
     return read_picture(source.place)
+
+
+def load_each_page(source: Source) -> "Iterator[Image.Image | PictureError]":
+    """Loads the pages of a source one by one; yields what `read_pages` does."""
+    from mnist_jax.reading.file_pages import read_pages
+
+    if source.error:
+        return iter([PictureError(source.error)])
+    return read_pages(source.place)
 
 
 def _scale(box: Sequence[float], scale: float) -> Box:

@@ -34,9 +34,10 @@ CURRENCIES = ("dollar", "two-line dollar", "euro", "pound", "yen")
 # How fonts print signs.
 _IN_PRINT = {
     **{name: name for name in "+-=/:.,()[]<>~"},
-    **{"times": "\u00d7", "divided": "÷", "middle dot": "·", "percent": "%", "hash": "#"},
-    **{"dollar": "$", "euro": "€", "pound": "£", "yen": "¥", "degree": "°"},
-    **{"question": "?", "quotes": '"', "star": "*", "tick": "✓", "cross": "✗"},
+    **{"times": "\u00d7", "divided": "÷", "middle dot": "·", "percent": "%"},
+    **{"hash": "#", "dollar": "$", "euro": "€", "pound": "£", "yen": "¥"},
+    **{"degree": "°", "question": "?", "quotes": '"', "star": "*"},
+    **{"tick": "✓", "cross": "✗"},
 }
 TICKS = ("tick", "long tick", "cross", "arrow", "star")
 

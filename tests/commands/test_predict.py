@@ -11,6 +11,7 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
+from faults.client import KILL, Fault
 from helpers import STORED
 from mnist_fixture import make_dataset
 from PIL import Image, ImageDraw
@@ -83,8 +84,11 @@ def test_all_forms_hold_the_same_records_in_every_mode(fork_server, folder, mode
         told.append(read(done, form))
     first, *others = told
     assert all(rows == first for rows in others)
-    by_name = {Path(row["source"]).name: row for row in first}
-    assert len(by_name) == len(first) == 9
+    pages = [(Path(row["source"]).name, row["page"]) for row in first]
+    assert len(set(pages)) == len(pages) == 9 + 4 + 2
+    assert [page for name, page in pages if name == "pages.tif"] == [0, 1, 2, 3, 4]
+    by_name = {Path(row["source"]).name: row for row in first if not row["page"]}
+    assert len(by_name) == 9
     assert by_name["none.png"]["error"] == "no such file or directory"
     assert by_name["blank.png"]["status"] == "blank"
     assert (by_name["one.png"]["label"], by_name["blank.png"]["label"]) == ("1", "1")
@@ -105,19 +109,127 @@ def test_all_forms_hold_the_same_records_in_every_mode(fork_server, folder, mode
 @pytest.mark.parametrize("form", FORMS)
 def test_what_is_left_out_is_counted_on_stderr(fork_server, folder, form):
     done = fork_server.run("predict.py", f"--format={form}", ".", cwd=folder)
-    assert len(read(done, form)) == 8
+    rows = read(done, form)
+    moves = [row["status"] for row in rows if row["source"] == "./moves.gif"]
+    assert (len(rows), moves[0], moves[2]) == (8 + 4 + 2, "blank", "blank")
+    assert moves[1] in ("ok", "unsure")
     lines = [line for line in done.errors.splitlines() if line.startswith("warning: ")]
-    others, labels, pages, failed = lines
+    others, labels, failed = lines
     assert "not read: 3 files of other formats (2 .heic, 1 .pdf: " in others
     assert "1 row has no usable label: row 4 of" in labels
     assert "1 label matches no picture: 'none.png'" in labels
     assert "6 pictures have no label" in labels
-    assert "first page or frame of 2 files was read, and 6 further ones" in pages
-    assert "1 of them showed no digit there: './moves.gif'" in pages
-    assert "1 of 8 pictures could not be read" in failed
+    assert "1 of 14 pictures could not be read" in failed
     if form != "json":  # every row there is an answer, so that the score is here
         assert "2 right" not in done.output
         assert " of 2 right" in done.errors
+
+
+def test_a_label_of_several_pages_is_not_used(fork_server, folder, tmp_path):
+    (tmp_path / "7").mkdir()
+    for name in ("pages.tif", "one.png"):
+        shutil.copy(folder / name, tmp_path / "7" / name)
+    images = np.zeros((3, 28, 28), np.uint8)
+    np.save(tmp_path / "7" / "stack.npy", images)
+    done = fork_server.run("predict.py", "--format=jsonl", "7", cwd=tmp_path)
+    labels = {(row["source"], row["label"]) for row in read(done, "jsonl")}
+    assert labels == {
+        *(("7/one.png", "7"), ("7/pages.tif", None), ("7/stack.npy", "7"))
+    }
+    assert done.errors.count("warning: ") == 1
+    assert "that of a file with several pages is not used" in done.errors
+    assert "'7/pages.tif'" in done.errors
+
+
+def test_drawing_shows_the_first_page_and_says_so(fork_server, folder, tmp_path):
+    flags = ("--format=csv", f"--draw={tmp_path / 'drawn.png'}")
+    done = fork_server.run("predict.py", *flags, "pages.tif", cwd=folder)
+    line = "warning: --draw shows the first of the 5 pages of 'pages.tif'\n"
+    assert (done.returncode, done.errors) == (0, line)
+    with Image.open(tmp_path / "drawn.png") as drawn:
+        assert drawn.width > drawn.height  # as the first page, and no other
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_parts_one_behind_another_are_the_whole(fork_server, folder, form):
+    def run(*flags):
+        done = fork_server.run(
+            "predict.py", f"--format={form}", *flags, ".", cwd=folder
+        )
+        return done, done.output.splitlines()
+
+    _, whole = run()
+    head = whole[:1] if form == "csv" else []
+    joined = []
+    for part in range(3):
+        done, lines = run(f"--shard={part}/3")
+        assert lines[: len(head)] == head
+        assert len(lines) > len(head) + 1
+        joined += lines[len(head) :]
+        assert done.returncode == (
+            '"status": "error"' in done.output or ",error," in done.output
+        )
+    assert head + joined == whole
+
+
+@pytest.mark.parametrize("form", ["text", *FORMS])
+def test_an_empty_part_ends_well(fork_server, folder, tmp_path, form):
+    output = tmp_path / "out"
+    flags = (f"--format={form}", "--shard=0/2", f"--output={output}")
+    done = fork_server.run("predict.py", *flags, "one.png", cwd=folder)
+    line = "warning: --shard=0/2: none of the 1 pictures is in it\n"
+    assert (done.returncode, done.errors, done.output) == (0, line, "")
+    text = output.read_text()
+    if form == "json":
+        assert json.loads(text) == {"version": 1, "answers": [], "score": None}
+    elif form == "text":
+        assert text.split() == ["image", "digit", "confidence"]
+    else:
+        assert text.splitlines() == [",".join(answers.COLUMNS)] * (form == "csv")
+
+
+def test_a_part_is_gone_on_with_as_the_same_part(fork_server, folder, tmp_path):
+    if not fork_server.has_shim:
+        pytest.skip("faults need Linux and a C compiler")
+
+    def run(output, *flags, fault=None):
+        flags = ("--format=jsonl", f"--output={tmp_path / output}", *flags)
+        return fork_server.run("predict.py", *flags, ".", cwd=folder, fault=fault)
+
+    run("whole", "--shard=1/2")
+    whole = (tmp_path / "whole").read_bytes()
+    assert whole.count(b"pages.tif") == 5
+    # A run that is killed between two pages leaves some of them.
+    run(
+        "out",
+        "--shard=1/2",
+        fault=Fault(tmp_path, 8, KILL, operation="write *.partial"),
+    )
+    left = (tmp_path / "out.partial").read_bytes()
+    assert whole.startswith(left)
+    assert 0 < left.count(b"pages.tif") < 5
+    done = run("out", "--shard=0/2", "--resume")
+    assert "begun with other pictures and other settings" in done.errors
+    run("out", "--shard=1/2", "--resume")
+    assert (tmp_path / "out").read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--shard=4/4", "x.png"], "--shard=4/4: give K/N"),
+        (["--shard=a/b", "x.png"], "--shard=a/b: give K/N"),
+        (["--shard=0/0", "x.png"], "--shard=0/0: give K/N"),
+        (["--shard=", "x.png"], "--shard=: give K/N"),
+        (["--shard=0/2"], "name all of them"),
+    ],
+)
+def test_what_is_no_part_is_one_line(fork_server, tmp_path, flags, reason):
+    done = fork_server.run("predict.py", *flags, cwd=tmp_path)
+    assert (done.returncode, done.output) == (2, "")
+    assert done.errors.startswith("error: ")
+    assert reason in done.errors
+    assert done.errors.count("\n") == 1
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -35,7 +35,7 @@ SOURCES = [Source(r["source"]) for r in RECORDS]
 
 def write(path, form, records, resume=False, run=RUN):
     with RowFile(str(path), form, run, resume=resume) as rows:
-        earlier, start = list(rows.records), rows.resume_at(SOURCES)
+        earlier, start = list(rows.records), rows.resume_at()
         for row in records[start:]:
             rows.write(row)
     return earlier
@@ -98,25 +98,23 @@ def test_a_file_that_is_cut_anywhere_is_gone_on_with(tmp_path, form):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_rows_that_are_there_are_not_read_again(tmp_path, form):
+    """But for the last file, as it may have more pages."""
     stop(tmp_path / "out", form, RECORDS[:3])
     with RowFile(str(tmp_path / "out"), form, RUN, resume=True) as rows:
-        assert rows.resume_at(SOURCES) == 3
-        assert rows.records == RECORDS[:3]
-        rows.write(RECORDS[3])
+        assert rows.resume_at() == 2
+        assert rows.records == RECORDS[:2]
+        for row in RECORDS[2:]:
+            rows.write(row)
     assert (tmp_path / "out").read_bytes() == whole(tmp_path, form)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_file_of_pages_that_may_lack_some_is_read_again(tmp_path, form):
-    pages = [Image.new("L", (9, 9)) for _ in range(3)]
-    tiff = tmp_path / "a.tif"
-    pages[0].save(tiff, save_all=True, append_images=pages[1:])
-    sources = [Source("x.png"), Source(str(tiff)), Source("y.png")]
-    rows_of = [record("x.png"), *(record(str(tiff), page) for page in range(3))]
+    rows_of = [record("x.png"), *(record("a.tif", page) for page in range(3))]
     for done in (2, 3, 4):
         stop(tmp_path / "out", form, rows_of[:done])
         with RowFile(str(tmp_path / "out"), form, RUN, resume=True) as rows:
-            assert rows.resume_at(sources) == 1
+            assert rows.resume_at() == 1
             assert rows.records == rows_of[:1]
             for row in [*rows_of[1:], record("y.png")]:
                 rows.write(row)

@@ -5,6 +5,7 @@ from made_predictions import ROWS, digit, number
 
 from mnist_jax.reading import answer_text
 from mnist_jax.reading.answers import to_record
+from mnist_jax.reading.paths import Source
 from mnist_jax.reading.predictions import Guess, Prediction
 
 
@@ -58,27 +59,50 @@ def test_text_is_80_columns_wide(label, name, status):
 def test_text_of_several_lines_and_pages():
     lines = (digit(line=0), digit(line=0), digit(line=1))
     rows = [
-        Prediction("a.tif", "ok", lines, unread_pages=4),
-        Prediction("b.gif", "blank", unread_pages=1),
+        Prediction("a.tif", "ok", lines),
+        Prediction("a.tif", "error", error="damaged", page=1),
+        Prediction("a.tif", "blank", page=2),
         Prediction("c.png", "no_digit"),
     ]
-    first, second, third = answer_text.to_text(rows).splitlines()[1:]
-    assert first.split()[:3] == ["a.tif", "77", "7"]
-    assert first.endswith("page 1 of 5")
-    assert second.endswith("blank; page 1 of 2")
-    assert third.endswith("no digit")
+    text = [line.split() for line in answer_text.to_text(rows).splitlines()[1:]]
+    assert text[0][:3] == ["a.tif[0]", "77", "7"]
+    assert text[1] == ["a.tif[1]", "-", "error:", "damaged"]
+    assert text[2] == ["a.tif[2]", "-", "blank"]
+    assert text[3] == ["c.png", "-", "no", "digit"]
+    assert answer_text.to_text([]).split() == ["image", "digit", "confidence"]
 
 
-def test_pages_that_were_not_read_are_counted():
+def test_pages_that_cannot_be_read_are_counted():
     rows = [
-        Prediction("a.tif", "ok", (digit(),)),
-        Prediction("b.gif", "blank"),
-        Prediction("c.png", "blank"),
+        Prediction("a.tif", "blank"),
+        Prediction("a.tif", "error", error="is lost", page=1),
+        Prediction("b.png", "error", error="is empty"),
     ]
     records = [to_record(row, "0123456789") for row in rows]
-    told = answer_text.describe_unread({"a.tif": 4, "b.gif": 1, "c.png": 0}, records)
-    assert "first page or frame of 2 files was read, and 5 further ones" in told
-    assert "the first in 'a.tif' (4)" in told
-    assert told.endswith("; 1 of them showed no digit there: 'b.gif'")
-    assert answer_text.describe_unread({"c.png": 0}, records) == ""
-    assert "999 or more" in answer_text.describe_unread({"a.tif": 999}, records)
+    assert answer_text.describe_errors(records[:1]) == ""
+    assert answer_text.describe_errors(records) == (
+        "2 of 3 pictures could not be read, the first: 'a.tif[1]': is lost"
+    )
+    assert answer_text.describe_errors(records[2:]).endswith("'b.png': is empty")
+
+
+def test_labels_of_files_of_several_pages_are_counted():
+    rows = [
+        Prediction("a.tif", "blank"),
+        Prediction("a.tif", "blank", page=1),
+        Prediction("b.png", "blank", label="7"),
+        Prediction("c.npy", "blank", label="7"),
+        Prediction("c.npy", "blank", label="7", page=1),
+        Prediction("d\udcff.gif", "blank"),
+        Prediction("d\udcff.gif", "blank", page=1),
+    ]
+    records = [to_record(row, "0123456789") for row in rows]
+    sources = [Source(name) for name in ("a.tif", "b.png", "c.npy", "d\udcff.gif")]
+
+    def told(*labels):
+        return answer_text.describe_unlabelled(sources, records, labels)
+
+    assert told() == told("b.png", "c.npy") == ""
+    assert "that of a file with several pages is not used" in told("a.tif")
+    assert told("a.tif").endswith("'a.tif'")
+    assert "2 files with several" in told("a.tif", "b.png", "c.npy", "d\udcff.gif")

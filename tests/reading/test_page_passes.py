@@ -105,8 +105,8 @@ def test_at_most_eight_shapes_are_compiled(passes):
     assert len(SHAPES) <= 8
     seen = set()
     points = passes._points
-    passes._points = lambda variables, tile: seen.add(tile.shape) or points(
-        variables, tile
+    passes._points = lambda variables, tile: (
+        seen.add(tile.shape) or points(variables, tile)
     )
     try:
         for shape in ((28, 28), (60, 500), (500, 60), (300, 300), (900, 1400)):

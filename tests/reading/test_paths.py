@@ -5,7 +5,13 @@ import sys
 import pytest
 
 from mnist_jax.errors import ConfigError, UserError
-from mnist_jax.reading.paths import Source, find_pictures, natural_key, read_paths
+from mnist_jax.reading.paths import (
+    Source,
+    find_pictures,
+    natural_key,
+    read_paths,
+    take_part,
+)
 
 
 @pytest.fixture
@@ -182,6 +188,25 @@ def test_lists_of_paths(tmp_path, monkeypatch, content, expected):
     assert read_paths(str(tmp_path / "list.txt")) == expected
     feed(monkeypatch, content)
     assert read_paths("-") == expected
+
+
+@pytest.mark.parametrize("total", [0, 1, 2, 7, 100, 101])
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 102])
+def test_parts_are_all_pictures_in_order(total, count):
+    sources = [Source(str(number)) for number in range(total)]
+    parts = [take_part(sources, f"{part}/{count}") for part in range(count)]
+    assert [source for part in parts for source in part] == sources
+    sizes = [len(part) for part in parts]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize(
+    "shard",
+    ["4/4", "5/4", "0/0", "a/b", "", "1", "-1/4", "1/4/2", "1/-4", " 1/4", "²/4"],
+)
+def test_what_is_no_part_is_said(shard):
+    with pytest.raises(ConfigError, match="give K/N with K from 0 to N - 1"):
+        take_part([Source("a")], shard)
 
 
 def test_lists_that_cannot_be_read(tmp_path):

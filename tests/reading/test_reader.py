@@ -232,7 +232,7 @@ def test_a_source_may_be_content_or_an_error(loaded, picture):
 def test_rows_keep_their_order_and_few_pictures_are_held(loaded, picture, monkeypatch):
     monkeypatch.setattr(reader, "_AHEAD", 7)
     held, most, lock = 0, 0, threading.Lock()
-    load = reader.load_picture
+    load = reader.load_each_page
 
     def count(source):
         nonlocal held, most
@@ -241,7 +241,7 @@ def test_rows_keep_their_order_and_few_pictures_are_held(loaded, picture, monkey
             most = max(most, held)
         return load(source)
 
-    monkeypatch.setattr(reader, "load_picture", count)
+    monkeypatch.setattr(reader, "load_each_page", count)
     rows = []
     Image.open(picture).resize((40, 40)).save(picture)
     names = [f"{picture.parent}/./{'./' * i}digit.png" for i in range(60)]
@@ -312,15 +312,45 @@ def test_a_number_of_sure_digits_may_be_unsure(loaded):
     assert (whole.status, whole.digits[0].status) == ("unsure", "ok")  # 0.48
 
 
-def test_pages_that_are_not_read_are_counted(loaded, picture, tmp_path):
-    page = Image.open(picture)
+@pytest.mark.parametrize("name", ["a.tif", "a.gif", "a.png"])
+def test_each_page_is_an_answer(loaded, picture, tmp_path, name):
+    page, path = Image.open(picture), str(tmp_path / name)
     blank = Image.new("L", page.size, 255)
-    page.save(tmp_path / "a.tif", save_all=True, append_images=[blank] * 3)
-    blank.save(tmp_path / "b.tif", save_all=True, append_images=[page])
-    rows = read(loaded, tmp_path / "a.tif", tmp_path / "b.tif", picture)
-    assert [row.unread_pages for row in rows] == [3, 1, 0]
-    assert [row.page for row in rows] == [0, 0, 0]
-    assert rows[1].status == "blank"
+    page.save(path, save_all=True, append_images=[blank, page.rotate(180)])
+    page.rotate(180).save(tmp_path / "turned.png")
+    (tmp_path / "stages").mkdir()
+    names = [picture, path, tmp_path / "turned.png"]
+    rows = read(
+        loaded, *names, labels={path: "3"}, stages_dir=tmp_path / "stages", top_k=2
+    )
+    assert [row.source for row in rows] == [str(names[k]) for k in (0, 1, 1, 1, 2)]
+    assert [row.page for row in rows] == [0, 0, 1, 2, 0]
+    assert rows[1].digits == rows[0].digits
+    assert rows[2].status == "blank"
+    assert rows[3].digits == rows[4].digits
+    assert rows[3].digits != rows[1].digits
+    assert {row.label for row in rows} == {None}
+    strips = ["00001_digit.png", "00002_a.png", "00002_a_1.png", "00002_a_2.png"]
+    assert sorted(os.listdir(tmp_path / "stages")) == [*strips, "00003_turned.png"]
+    page.save(path)
+    (row,) = read(loaded, path, labels={path: "3"})
+    assert row.label == "3"
+
+
+def test_a_damaged_page_is_an_answer_of_its_own(loaded, picture, tmp_path):
+    page, path = Image.open(picture), tmp_path / "a.tif"
+    pages = [page, page, page]
+    page.save(path, save_all=True, append_images=pages[1:], compression="tiff_deflate")
+    with Image.open(path) as tiff:
+        tiff.seek(1)
+        place = tiff.tag_v2[273][0]  # where its pixels are
+    content = bytearray(path.read_bytes())
+    content[place : place + 20] = b"\xff" * 20
+    path.write_bytes(content)
+    good, bad, last = read(loaded, path)
+    assert (bad.page, bad.error) == (1, "damaged (its pixels cannot be decoded)")
+    assert (bad.status, bad.digits) == ("error", ())
+    assert (last.page, last.digits) == (2, good.digits)
 
 
 def test_reading_may_begin_behind_some_sources(loaded, picture, tmp_path):
