@@ -35,7 +35,7 @@ from mnist_jax.commands.shared_flags import (
 from mnist_jax.errors import ConfigError, DataError
 from mnist_jax.local_files import is_stdout, is_stream, make_folder, writing
 from mnist_jax.reading.reader import MIN_CONFIDENCE
-from mnist_jax.run.config_files import PRETRAINED
+from mnist_jax.run.config_files import PRETRAINED, PRETRAINED_PAGES
 
 if TYPE_CHECKING:
     from mnist_jax.checkpoint.load import Loaded
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from mnist_jax.reading.predictions import Prediction
     from mnist_jax.reading.reader import Reader
 
-_MANY = 20  # with more pictures than these, a progress bar is shown
-
 _FLAGS = flags.FlagValues()
 _WORKDIR = define_path_flag(
     _FLAGS,
@@ -54,12 +52,15 @@ _WORKDIR = define_path_flag(
     None,
     "Folder of a training run; by default that of the weights that come along.",
 )
+_PAGE_WORKDIR = define_path_flag(
+    _FLAGS, "page_workdir", None, "As --workdir, of the net that finds the digits."
+)
 _CHECKPOINT, _TRUST_CODE = define_checkpoint_flags(_FLAGS)
 _READ = flags.DEFINE_enum(
     "read",
     "auto",
     ["auto", "digit", "number"],
-    "One digit in each picture, or several; auto decides for each picture.",
+    "auto and number read all digits; digit takes all ink for one digit.",
     flag_values=_FLAGS,
 )
 _TOP_K = flags.DEFINE_integer(
@@ -93,10 +94,7 @@ _SHARD = flags.DEFINE_string(
     flag_values=_FLAGS,
 )
 _LABELS = define_path_flag(
-    _FLAGS,
-    "labels",
-    None,
-    "Table (CSV) of pictures and labels, to count what is right.",
+    _FLAGS, "labels", None, "Table (CSV) of pictures and their labels, to count."
 )
 _FORMAT = flags.DEFINE_enum(
     "format",
@@ -124,10 +122,7 @@ _DRAW = define_path_flag(
     _FLAGS, "draw", None, "Also draw boxes and answers on the picture, into this file."
 )
 _SAVE_PREPROCESSED = define_path_flag(
-    _FLAGS,
-    "save_preprocessed",
-    None,
-    "Folder for how each picture became the model's input.",
+    _FLAGS, "save_preprocessed", None, "Folder for what the nets saw of each picture."
 )
 _DEVICE = define_device_flag(_FLAGS)
 _NUM_SAMPLES = flags.DEFINE_integer(
@@ -161,6 +156,7 @@ def main(arguments: list[str]) -> int:
         _warn(note)
     pictures = reader.Reader(
         loaded,
+        pages=None if sources is None else _load_page_net(loaded),
         read=_READ.value,  # type: ignore[arg-type]  # an enum
         top_k=_TOP_K.value,
         min_confidence=_MIN_CONFIDENCE.value,
@@ -178,6 +174,18 @@ def main(arguments: list[str]) -> int:
     if note := answer_text.describe_errors(records):
         _warn(note)
     return 1 if note else 0
+
+
+def _load_page_net(loaded: "Loaded") -> "Loaded | None":
+    """Loads what finds the digits; None if a picture shows one thing."""
+    from mnist_jax.reading import reader
+
+    if reader.reads_pages(loaded, _READ.value):
+        workdir = _PAGE_WORKDIR.value or PRETRAINED_PAGES
+        return reader.load_page_net(workdir, _TRUST_CODE.value)
+    if _PAGE_WORKDIR.value:
+        raise ConfigError("--page_workdir is not for one digit (or letter) a picture")
+    return None
 
 
 def _warn(text: str) -> None:
@@ -276,18 +284,20 @@ def _read(
     Returns:
       What this run read, and the records of all, with those of the run to resume.
     """
-    from mnist_jax.reading import answer_text, answers
+    from mnist_jax.reading import answer_files, answer_text, answers
 
     read: Iterable[Prediction]
     predictions = []
-    with _open_rows(loaded, sources or (), labels) as rows:
+    with _open_rows(reader, loaded, sources or (), labels) as rows:
         start = rows.resume_at()
         records = list(rows.records)
         if sources is None:
             read = _read_samples(reader, loaded)
         else:
             read = reader.read_files(sources, labels, start)
-            read = _with_progress(read, len(sources), start)
+            # Rows and a progress bar on one terminal would be mixed up.
+            if _output() or _FORMAT.value not in answer_files.ROW_FORMS:
+                read = answer_files.with_progress(read, len(sources), start)
         for prediction in read:
             record = answers.to_record(prediction, reader.class_names)
             rows.write(record)
@@ -311,7 +321,10 @@ def _find_labels(
 
 
 def _open_rows(
-    loaded: "Loaded", sources: "Sequence[Source]", labels: Mapping[str, str]
+    reader: "Reader",
+    loaded: "Loaded",
+    sources: "Sequence[Source]",
+    labels: Mapping[str, str],
 ) -> "contextlib.AbstractContextManager[Rows]":
     """Opens what gets each answer as it comes; nothing does if they are one text."""
     from mnist_jax.reading import answer_files
@@ -322,25 +335,9 @@ def _open_rows(
     if not path:
         return contextlib.nullcontext(answer_files.PrintedRows(form))
     settings = [form, _READ.value, _TOP_K.value, _MIN_CONFIDENCE.value, _SHARD.value]
-    run = answer_files.describe_run(loaded.metadata, sources, labels, settings)
+    weights = [loaded.metadata, reader.page_metadata]
+    run = answer_files.describe_run(weights, sources, labels, settings)
     return answer_files.RowFile(path, form, run, resume=_RESUME.value)
-
-
-def _with_progress(
-    rows: "Iterable[Prediction]", count: int, start: int
-) -> "Iterable[Prediction]":
-    from mnist_jax.reading import answer_files
-
-    # Rows and a progress bar on one terminal would be mixed up.
-    is_printed = _FORMAT.value in answer_files.ROW_FORMS and not _output()
-    if count - start <= _MANY or not sys.stderr.isatty() or is_printed:
-        return rows
-    from tqdm import tqdm
-
-    progress: Iterable[Prediction] = tqdm(
-        rows, "reading", count, leave=False, unit="picture", initial=start
-    )
-    return progress
 
 
 def _write_answers(

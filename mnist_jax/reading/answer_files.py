@@ -24,7 +24,9 @@ from mnist_jax.local_files import explain_os_error, is_stream, take_lock
 from mnist_jax.reading import answers
 from mnist_jax.reading.answers import Record
 from mnist_jax.reading.paths import Source
+from mnist_jax.reading.predictions import Prediction
 
+_MANY = 20  # with more pictures than these, a progress bar is shown
 ROW_FORMS = ("jsonl", "csv")
 
 
@@ -36,6 +38,26 @@ def head_of(form: str) -> str | None:
 def row_of(record: Record, form: str) -> str:
     """Returns an answer as a row of a form, without its end."""
     return answers.to_csv_line(record) if form == "csv" else json.dumps(record)
+
+
+def with_progress(
+    predictions: Iterable[Prediction], count: int, start: int
+) -> Iterable[Prediction]:
+    """Shows a bar on a terminal while pictures are read, if there are many.
+
+    Args:
+      predictions: as they come.
+      count: number of all pictures.
+      start: how many of them an earlier run has read.
+    """
+    if count - start <= _MANY or not sys.stderr.isatty():
+        return predictions
+    from tqdm import tqdm
+
+    progress: Iterable[Prediction] = tqdm(
+        predictions, "reading", count, leave=False, unit="picture", initial=start
+    )
+    return progress
 
 
 def check_output(path: str | None, form: str, *, resume: bool) -> None:
@@ -69,7 +91,7 @@ def check_output(path: str | None, form: str, *, resume: bool) -> None:
 
 
 def describe_run(
-    metadata: Mapping[str, Any],
+    weights: Sequence[Any],
     sources: Sequence[Source],
     labels: Mapping[str, str],
     settings: Sequence[Any],
@@ -77,7 +99,7 @@ def describe_run(
     """Returns digests of all that rows depend on, by a name for people.
 
     Args:
-      metadata: of the checkpoint, with the digest of each array.
+      weights: the metadata of each checkpoint, with the digest of each array.
       sources: the pictures. A file is known by its name, size and time of change.
       labels: from `find_labels`.
       settings: of the reader and of the form.
@@ -101,7 +123,7 @@ def describe_run(
     return {
         "pictures": digest(map(identify, sources)),
         "labels": digest(labels.items()),
-        "weights": digest([metadata]),
+        "weights": digest(weights),
         "settings": digest([mnist_jax.__version__, *settings]),
     }
 

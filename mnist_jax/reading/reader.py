@@ -82,18 +82,21 @@ class Reader:
         if not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:
             raise ArgumentError(f"top_k={top_k!r} is not a whole number of 1 or more")
         self.class_names: list[str] = loaded.metadata["dataset"]["class_names"]
-        if self.class_names != list("0123456789"):
-            if read == "number":
-                trained_on = loaded.metadata["dataset"]["name"]
-                raise ConfigError(f"--read=number: {trained_on} has no digits")
-            read = "digit"
+        if read == "number" and not reads_pages(loaded, read):
+            trained_on = loaded.metadata["dataset"]["name"]
+            raise ConfigError(f"--read=number: {trained_on} has no digits")
         self._loaded = loaded
         self._min_confidence = min_confidence
-        self._read, self._page_net = read, pages
+        self._reads_pages, self._page_net = reads_pages(loaded, read), pages
         self._page_reader: PageReader | None = None
         self._top_k = top_k
         self._stages_dir = stages_dir
         self._lock = threading.Lock()
+
+    @property
+    def page_metadata(self) -> object:
+        """Says which page net is used: the metadata of its checkpoint, or None."""
+        return self._page_net and self._page_net.metadata
 
     def classify(self, images: np.ndarray) -> np.ndarray:
         """As `predict`, and threads may call it."""
@@ -123,7 +126,7 @@ class Reader:
           UserError: the stages of a picture cannot be written.
           CheckpointError: the page net that comes along cannot be loaded.
         """
-        if self._read != "digit" and not self._page_reader:
+        if self._reads_pages and not self._page_reader:
             from mnist_jax.reading.page_reader import PageReader
 
             net = self._page_net or load_page_net()
@@ -325,15 +328,27 @@ def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:
     return np.exp(log_softmax(logits[:count] / loaded.temperature))
 
 
-def load_page_net(workdir: str | Path = PRETRAINED_PAGES) -> "Loaded":
+def reads_pages(loaded: "Loaded", read: str) -> bool:
+    """Whether a reader with these arguments looks for digits with a page net."""
+    names: list[str] = loaded.metadata["dataset"]["class_names"]
+    return read != "digit" and names == list("0123456789")
+
+
+def load_page_net(
+    workdir: str | Path = PRETRAINED_PAGES, trust_code: bool = False
+) -> "Loaded":
     """Loads a page net from the folder of a run; by default the one that comes along.
+
+    Args:
+      workdir: the folder.
+      trust_code: see `load.load_model`.
 
     Raises:
       CheckpointError: the model learned another task; or see `load.load_model`.
     """
     from mnist_jax.checkpoint.load import load_model
 
-    loaded = load_model(workdir)
+    loaded = load_model(workdir, trust_code=trust_code)
     if loaded.config.get("task", "digits") != "pages":
         raise CheckpointError(
             f"the run in {str(workdir)!r} is of no page net (config.task = "

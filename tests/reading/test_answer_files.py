@@ -140,10 +140,8 @@ def test_what_a_run_is_known_by(tmp_path):
     picture.write_bytes(b"1")
     sources = [Source(str(picture)), Source("<stdin>", b"x"), Source("a\0b")]
 
-    def describe(metadata=None, sources=sources, labels=None, settings=(1,)):
-        return answer_files.describe_run(
-            metadata or {}, sources, labels or {}, settings
-        )
+    def describe(weights=(), sources=sources, labels=None, settings=(1,)):
+        return answer_files.describe_run(weights, sources, labels or {}, settings)
 
     def different(**changes):
         now = describe(**changes)
@@ -151,7 +149,7 @@ def test_what_a_run_is_known_by(tmp_path):
 
     first = describe()
     assert different() == []
-    assert different(metadata={"leaves": {"w": "0"}}) == ["weights"]
+    assert different(weights=[{"leaves": {"w": "0"}}, None]) == ["weights"]
     assert different(labels={"a": "7"}) == ["labels"]
     assert different(settings=(2,)) == ["settings"]
     assert different(sources=sources[:2]) == ["pictures"]
