@@ -1,9 +1,11 @@
 """Cuts a digit out of a page as a 28x28 image, as a digit net sees it."""
 
+import math
+
 import numpy as np
 from PIL import Image
 
-from mnist_jax.datasets.geometry import to_mnist
+from mnist_jax.datasets.geometry import IMAGE_SIDE, to_mnist
 
 _MARGIN = 0.15  # heights around a box
 _HEIGHT = 48  # pixels; a digit is cut at about this height
@@ -24,6 +26,17 @@ def cut_digit(grey: np.ndarray, box: np.ndarray) -> np.ndarray | None:
     pixels, inner = _enlarge(grey, box)
     ink = _own(_ink(pixels), inner)
     return to_mnist(ink) if ink.max() > _STROKE else None
+
+
+def side_by_side(images: list[np.ndarray]) -> np.ndarray:
+    """Puts images [28, 28] in rows, about as many rows as columns: uint8 [H, W]."""
+    columns = max(1, math.ceil(len(images) ** 0.5))
+    rows = max(1, -(-len(images) // columns))
+    sheet = np.zeros((rows * IMAGE_SIDE, columns * IMAGE_SIDE), np.uint8)
+    for i, image in enumerate(images):
+        top, left = (n * IMAGE_SIDE for n in divmod(i, columns))
+        sheet[top : top + IMAGE_SIDE, left : left + IMAGE_SIDE] = image
+    return sheet
 
 
 def _enlarge(grey: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -105,9 +105,8 @@ def stages(picture: Image.Image) -> list[tuple[str, np.ndarray]]:
     return [*shown, ("28x28", prepare(picture))]
 
 
-def stages_strip(picture: Image.Image) -> Image.Image:
-    """Draws the `stages` of an RGB picture side by side, with their names."""
-    shown = stages(picture)
+def stages_strip(shown: list[tuple[str, np.ndarray]]) -> Image.Image:
+    """Draws `stages` side by side, with their names."""
     side, top = 224, 24
     strip = Image.new("RGB", ((side + 8) * len(shown) + 8, side + top + 8), "white")
     canvas = ImageDraw.Draw(strip)

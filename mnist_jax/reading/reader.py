@@ -208,27 +208,35 @@ class Reader:
         picture: "Image.Image | PictureError",
         page: int,
     ) -> Prediction:
+        from mnist_jax.reading.digit_cuts import side_by_side
         from mnist_jax.reading.page_reader import shows_something, to_grey
-        from mnist_jax.reading.pictures import BlankError
+        from mnist_jax.reading.pictures import BlankError, stages
 
         def failed(status: str, error: str) -> Prediction:
             return Prediction(source.name, status, (), error, label, page)
 
         if isinstance(picture, PictureError):
             return failed("error", str(picture))
-        if self._stages_dir:
-            self._draw_stages(picture, index, source, page)
         scale = picture.info["full_size"][0] / picture.width
+        strip = [("picture", np.asarray(picture))]
         try:
             if self._page_reader is None:
+                strip = stages(picture) if self._stages_dir else strip
                 digits = self._read_one(picture, scale)
                 return self._answer(source.name, digits, label, page)
-            found = self._page_reader.read(to_grey(picture))
+            grey = to_grey(picture)
+            found = self._page_reader.read(grey)
+            strip += [
+                ("grey", grey),
+                ("28x28", side_by_side([d.image for d in found.digits])),
+            ]
         except BlankError:
             return failed("blank", "")
         except Exception as error:  # the other pictures are read nevertheless
             reason = f"{type(error).__name__}: {error}"
             return failed("error", f"cannot be read ({' '.join(reason.split())[:100]})")
+        finally:
+            self._draw_stages(strip, index, source, page)
         if not found.digits:
             return failed("no_digit" if shows_something(picture) else "blank", "")
         digits = [
@@ -281,19 +289,21 @@ class Reader:
         return answer if is_sure else dataclasses.replace(answer, status="unsure")
 
     def _draw_stages(
-        self, picture: "Image.Image", index: int, source: Source, page: int
+        self,
+        shown: list[tuple[str, np.ndarray]],
+        index: int,
+        source: Source,
+        page: int,
     ) -> None:
+        """Draws what the nets saw, if that is asked for."""
+        if self._stages_dir is None:
+            return
         from mnist_jax.reading import annotate, pictures
 
-        assert self._stages_dir is not None
         stem = re.sub(r"[^\w.-]", "_", Path(source.name).stem, flags=re.ASCII)[:80]
         end = f"_{page}" if page else ""
         path = self._stages_dir / f"{index:05d}_{stem}{end}.png"
-        try:
-            strip = pictures.stages_strip(picture)
-        except Exception:  # reading it fails too, and says why
-            strip = picture
-        annotate.save_picture(strip, path)
+        annotate.save_picture(pictures.stages_strip(shown), path)
 
 
 def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from mnist_jax.datasets.offline_digits import load_digits
-from mnist_jax.reading.digit_cuts import cut_digit
+from mnist_jax.reading.digit_cuts import cut_digit, side_by_side
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +59,12 @@ def test_a_box_may_reach_beyond_the_page(digits):
     for x, y in ((0, 0), (199, 199), (-50, 100), (100, 260)):
         cut = cut_digit(page, np.array([x, y, *box[2:]], float))
         assert cut is None or cut.shape == (28, 28)
+
+
+def test_images_are_put_side_by_side(digits):
+    sheet = side_by_side(list(digits[:5]))
+    assert sheet.shape == (56, 84)
+    np.testing.assert_array_equal(sheet[:28, 28:56], digits[1])
+    np.testing.assert_array_equal(sheet[28:, 28:56], digits[4])
+    assert not sheet[28:, 56:].any()
+    assert side_by_side([]).shape == (28, 28)

@@ -213,12 +213,12 @@ def test_stages_end_with_what_the_model_sees(digits):
 def test_stages_of_a_blank_picture():
     blank = Image.new("RGB", (50, 40), "white")
     assert [name for name, _ in pictures.stages(blank)] == ["picture"]
-    assert pictures.stages_strip(blank).mode == "RGB"
+    assert pictures.stages_strip(pictures.stages(blank)).mode == "RGB"
 
 
 def test_strip_shows_all_stages_side_by_side(digits):
     picture = draw(digits[3], margin=40)
-    strip = pictures.stages_strip(picture)
+    strip = pictures.stages_strip(pictures.stages(picture))
     assert strip.width == 4 * 232 + 8
     assert strip.height < 300
     last = np.asarray(strip)[24:248, -232:-8]
