@@ -34,6 +34,7 @@ _FIRST = 48  # pixels that the shorter side has in the first pass
 _RISE = 2.0  # from one scale to the next
 _LARGEST = 4.0  # most that a picture is enlarged
 _ENLARGED_AREA = 2**18  # pixels; larger pictures are not enlarged
+_LOWEST = 8  # pixels; nothing can be read on a lower strip
 _SPREAD = 0.45  # of the logarithm of heights that fit
 _EXPLAINED = 0.9  # share of all contrast that is in digits, where nothing else is
 _POSSIBLE = 0.1  # a centre that is likelier is kept
@@ -197,14 +198,15 @@ def _join(parts: list[Found]) -> Found:
 
 def _scales(shape: tuple[int, ...]) -> list[float]:
     """Returns scales to look for digits at, the coarsest first."""
-    scale = min(_FIRST / min(shape), _LARGEST)
+    area, side = math.prod(shape), min(shape)
+    largest = min(_LARGEST, max(1.0, (_ENLARGED_AREA / area) ** 0.5))
+    scale = min(_FIRST / side, largest)
     scales = [scale]
-    while scale < 1 or (
-        scale < _LARGEST / _RISE and math.prod(shape) * scale**2 < _ENLARGED_AREA / 4
-    ):
-        scale = min(scale * _RISE, max(1.0, scale)) if scale < 1 else scale * _RISE
+    while scale < largest:
+        # The picture's own pixels are not passed over.
+        scale = min(scale * _RISE, largest if scale >= 1 else 1.0)
         scales.append(scale)
-    return scales
+    return [scale for scale in scales if scale * side >= _LOWEST]
 
 
 def _explained(grey: np.ndarray, boxes: np.ndarray) -> float:

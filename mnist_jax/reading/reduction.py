@@ -11,7 +11,7 @@ from PIL import Image
 
 from mnist_jax.errors import PictureError
 
-MAX_SIDE = 1024  # pixels; larger pictures are reduced to this size
+MAX_SIDE = 2048  # pixels; larger pictures are reduced to this size
 _MIN_SIDE = 64  # pixels that the shorter side keeps, as digits may be as high as that
 _BAND = 2**20  # pixels that are handled at a time
 
@@ -45,9 +45,9 @@ def reduce_picture(image: Image.Image) -> Image.Image:
     if image.mode[0] in "IF":
         convert = _converter(np.asarray(band) for band in _bands(image, 1))
     size = reduced_size(image.size)
-    # To at least twice that size by means of squares, which is fast and exact.
+    # To somewhat more than that size by means of squares, which is fast and exact.
     across, down = (
-        max(1, int(old / new / 2)) for old, new in zip(image.size, size, strict=True)
+        max(1, int(old / new)) for old, new in zip(image.size, size, strict=True)
     )
     if across == down == 1 and image.mode[0] not in "IF":
         whole = convert(image)

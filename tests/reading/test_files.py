@@ -245,9 +245,9 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path):
 def test_a_large_photo_is_read_and_reduced(tmp_path):
     draw().resize((6000, 8000), Image.Resampling.NEAREST).save(tmp_path / "photo.jpg")
     picture = read_picture(tmp_path / "photo.jpg")
-    assert picture.size == (768, 1024)
+    assert picture.size == (1536, 2048)
     assert picture.info["full_size"] == (6000, 8000)
-    assert distance(picture, draw().resize((768, 1024))) < 3
+    assert distance(picture, draw().resize((1536, 2048))) < 3
 
 
 def test_scans_without_end_are_refused():
@@ -472,7 +472,7 @@ from mnist_jax.reading.files import read_picture
 def peak():
     return int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
 before = peak()
-assert read_picture(sys.argv[1]).size == (1024, 1024)
+assert read_picture(sys.argv[1]).size == (2048, 2048)
 print((peak() - before) // 1024)
 """
 

@@ -11,18 +11,18 @@ from mnist_jax.reading.reduction import levels_to_8_bits, reduce_picture, reduce
     ("size", "expected"),
     [
         ((28, 28), (28, 28)),
-        ((1024, 1024), (1024, 1024)),
-        ((8000, 8000), (1024, 1024)),
-        ((6000, 8000), (768, 1024)),
-        ((2000, 400), (1024, 205)),
+        ((2048, 2048), (2048, 2048)),
+        ((8000, 8000), (2048, 2048)),
+        ((6000, 8000), (1536, 2048)),
+        ((4000, 800), (2048, 410)),
         # Strips, whose digits are as high as the strip.
         ((8000, 20), (8000, 20)),
         ((20, 8000), (20, 8000)),
         ((8000, 200), (2560, 64)),
         # No more pixels than a square has.
         ((60_000, 400), (9600, 64)),
-        ((60_000, 40), (39_659, 26)),
-        ((64_000_000, 1), (8_192_000, 1)),
+        ((90_000, 60), (79_319, 53)),
+        ((64_000_000, 1), (16_384_000, 1)),
     ],
 )
 def test_sizes(size, expected):
@@ -75,7 +75,7 @@ def test_no_large_picture_is_copied_as_a_whole(mode, monkeypatch):
     picture = Image.new(mode, (5000, 5000))
     for name in ("convert", "copy", "reduce", "resize", "tobytes"):
         spy(name)
-    assert reduce_picture(picture).size == (1024, 1024)
+    assert reduce_picture(picture).size == (2048, 2048)
     assert max(sizes) == 2500**2
 
 
