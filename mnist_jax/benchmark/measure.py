@@ -272,6 +272,8 @@ def format_result(name: str, result: Any) -> str:
     lines = [name]
     for field in dataclasses.fields(result):
         value = getattr(result, field.name)
+        if value is None:  # there is no such quantity
+            continue
         numbers = [value]
         if isinstance(value, Spread):
             numbers = [

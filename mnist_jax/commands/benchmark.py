@@ -5,6 +5,7 @@
   python scripts/benchmark.py --json > speed.json
   python scripts/benchmark.py --compare=keras,torch,flax
   python scripts/benchmark.py --growth=growth.png
+  python scripts/benchmark.py --reading
 
 It needs no data set: the images are noise, as no speed depends on what they
 show. The table gives median, minimum and quartiles over the repeats.
@@ -15,9 +16,13 @@ With --compare or --growth it measures that, and the rest only if --only names
 it. --compare runs the same training in other frameworks, in turn with ours, on
 the CPU, and prints how many times as fast we are. --growth draws what training
 costs against batch size, epochs, the width of the model, seeds and devices.
+
+--reading reads simulated pictures on the CPU, in turn with RapidOCR if that is
+installed, and prints how fast, and how many are right.
 """
 
 import dataclasses
+import importlib.metadata
 import json
 import sys
 from pathlib import Path
@@ -35,8 +40,9 @@ from mnist_jax.commands.shared_flags import (
     define_path_flag,
 )
 from mnist_jax.config import ConfigDict, validate_config
-from mnist_jax.errors import ConfigError
+from mnist_jax.errors import ConfigError, UserError
 from mnist_jax.local_files import make_folder
+from mnist_jax.run.config_files import PRETRAINED, PRETRAINED_PAGES
 
 if TYPE_CHECKING:
     from mnist_jax.benchmark.workloads import Workload
@@ -87,6 +93,18 @@ _PEER_PYTHON = define_path_flag(
 _GROWTH = define_path_flag(
     _FLAGS, "growth", None, "File for the figure (.png, .pdf, .svg)."
 )
+_READING = flags.DEFINE_bool(
+    "reading",
+    False,
+    "Measure how pictures are read, 10 of each kind a repeat.",
+    flag_values=_FLAGS,
+)
+_PAGE_WORKDIR = define_path_flag(
+    _FLAGS,
+    "page_workdir",
+    None,
+    "For --reading: folder of the page net's run; by default the one that comes along.",
+)
 
 
 def main(arguments: list[str]) -> None:
@@ -100,19 +118,23 @@ def main(arguments: list[str]) -> None:
     from mnist_jax.benchmark import measure
     from mnist_jax.parallel import devices
 
-    device = "cpu" if _COMPARE.value else _DEVICE.value
-    devices.set_up(device, num_seeds=config.num_seeds, num_shards=config.num_shards)
+    if _READING.value:
+        devices.set_up("cpu")  # with as many threads as predict.py has
+    else:
+        device = "cpu" if _COMPARE.value else _DEVICE.value
+        devices.set_up(device, num_seeds=config.num_seeds, num_shards=config.num_shards)
     workload = _make_workload(config)
     names = _ONLY.value
-    if not names and not (_COMPARE.value or _GROWTH.value):
+    if not names and not (_COMPARE.value or _GROWTH.value or _READING.value):
         names = list(measure.MEASUREMENTS)
     measurements = measure.run_measurements(workload, names)
     machine = measure.describe_machine()
     _show(f"device   {devices.describe_devices()}")
     _show(f"cpu      {machine['machine']['cpu']}")
-    config_file = config_flags.get_config_filename(_FLAGS["config"])
-    _show(f"config   {Path(config_file).stem}, batch size {config.batch_size}")
-    _show(f"repeats  {workload.repeats} of about {workload.seconds:g} s")
+    if not _READING.value:
+        config_file = config_flags.get_config_filename(_FLAGS["config"])
+        _show(f"config   {Path(config_file).stem}, batch size {config.batch_size}")
+        _show(f"repeats  {workload.repeats} of about {workload.seconds:g} s")
     results: dict[str, Any] = {}
     if names:
         _show(f"\n{measure.HEADER}")
@@ -125,6 +147,8 @@ def main(arguments: list[str]) -> None:
         results["compare"] = _compare(workload)
     if _GROWTH.value:
         results["growth"] = _measure_growth(workload)
+    if _READING.value:
+        results["reading"] = _measure_reading()
     if _JSON.value:
         settings = {
             "config": config.to_dict(),
@@ -152,6 +176,16 @@ def _check_flags(config: ConfigDict) -> None:
         compare.check_same_work(config, _COMPARE.value)
         if _DEVICE.value not in (None, "cpu"):
             raise ConfigError("--compare is on the CPU: leave --device out")
+    if _PAGE_WORKDIR.value and not _READING.value:
+        raise ConfigError("--page_workdir is for --reading: add it")
+    if _READING.value:
+        from mnist_jax.drawing.opencv import load_opencv
+
+        if _ONLY.value or _COMPARE.value or _GROWTH.value:
+            raise ConfigError("--reading goes without --only, --compare and --growth")
+        if _DEVICE.value not in (None, "cpu"):
+            raise ConfigError("--reading is on the CPU: leave --device out")
+        load_opencv()  # the pictures are drawn with it
 
 
 def _make_workload(config: ConfigDict) -> "Workload":
@@ -196,6 +230,35 @@ def _measure_growth(workload: "Workload") -> list[dict[str, Any]]:
     plots.save_figure(scaling.draw_curves(curves), _GROWTH.value)
     _show(f"figure   {_GROWTH.value}")
     return [dataclasses.asdict(curve) for curve in curves]
+
+
+def _measure_reading() -> dict[str, Any]:
+    """Measures what --reading asks for; shows each kind of picture when done."""
+    from mnist_jax.benchmark import measure, reading
+    from mnist_jax.checkpoint.load import load_classifier
+    from mnist_jax.reading.reader import Reader, load_page_net
+
+    page_net = load_page_net(_PAGE_WORKDIR.value or PRETRAINED_PAGES)
+    reader = Reader(load_classifier(PRETRAINED), pages=page_net)
+    readers = {reading.OURS: reading.read_by(reader)}
+    try:
+        readers |= reading.load_rapidocr()
+        rapidocr = importlib.metadata.version("rapidocr")
+    except UserError as error:
+        rapidocr = f"skipped: {error}"
+    _show(f"repeats  {_REPEATS.value}, each of {reading.PICTURES} more of each kind")
+    _show(f"rapidocr {rapidocr}\n\n{measure.HEADER}")
+    kinds = {}
+    total = len(reading.KINDS)
+    with tqdm(None, "reading", total, leave=False, disable=None) as bar:
+        for kind, readings in reading.measure_reading(readers, _REPEATS.value):
+            kinds[kind] = {
+                name: dataclasses.asdict(result) for name, result in readings.items()
+            }
+            for name, result in readings.items():
+                _show(measure.format_result(f"{kind}, {name}", result))
+            bar.update()
+    return {"rapidocr": rapidocr, "kinds": kinds}
 
 
 def _show(text: str) -> None:
