@@ -65,7 +65,8 @@ def test_boxes_are_where_the_digits_are(read_page):
     assert len(found) == 3
     for (left, top, right, bottom), (x, y) in zip(found, places, strict=True):
         ink = np.argwhere(page[y : y + 84, x : x + 84] < 128)
-        first, last = ink.min(0) + [y, x], ink.max(0) + [y + 1, x + 1]
+        corner = np.array([y, x])
+        first, last = ink.min(0) + corner, ink.max(0) + corner + 1
         assert np.abs(np.subtract((top, left), first)).max() < 9
         assert np.abs(np.subtract((bottom, right), last)).max() < 9
 
