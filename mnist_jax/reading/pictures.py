@@ -16,8 +16,7 @@ from mnist_jax.datasets.geometry import crop_to_ink, to_mnist
 from mnist_jax.errors import ArgumentError, PictureError
 from mnist_jax.reading.reduction import reduced_size
 
-_MIN_CONTRAST = 0.06  # of ink with paper; black on white has 1
-_WEAK = 0.25  # contrast that a texture may have
+_MIN_CONTRAST, _WEAK = 0.06, 0.25  # of ink, and of texture; black on white has 1
 _INKED = 0.35  # share of full ink that makes a stroke
 _FAINT, _SOLID = 0.05, 0.9  # shares that become 0 and 1 in and beside a stroke
 _WORKING = 400  # pixels: larger pictures are reduced to it
@@ -89,10 +88,9 @@ def main_digit(ink: np.ndarray) -> np.ndarray:
 
 
 def stages(picture: Image.Image) -> list[tuple[str, np.ndarray]]:
-    """What becomes of an RGB picture on the way to the model, each with its name.
+    """Names what becomes of an RGB picture, each uint8 [H, W] or [H, W, 3].
 
-    All are uint8 [H, W] or [H, W, 3]. The last is "28x28", as from `prepare`, unless
-    the picture is blank.
+    The last is "28x28", as from `prepare`, unless the picture is blank.
     """
     shown = [("picture", np.asarray(picture))]
     try:
@@ -127,6 +125,12 @@ def _maps(picture: Image.Image) -> dict[str, np.ndarray]:
     """
     if picture.mode != "RGB":
         raise ArgumentError(f"a picture must be RGB, as from read_picture: {picture!r}")
+    levels = np.asarray(picture)
+    edges = [levels != np.roll(levels, 1, axis) for axis in (0, 1)]
+    edges = [np.flatnonzero(e.any((1 - axis, 2))) for axis, e in enumerate(edges)]
+    # An enlargement that made a square of each pixel is undone.
+    scale = int(np.gcd.reduce(np.concatenate([*edges, levels.shape[:2]])))
+    picture = picture.resize((picture.width // scale, picture.height // scale), 0)
     size = reduced_size(picture.size, _WORKING)
     picture = picture.resize(size, Image.Resampling.BOX, reducing_gap=2.0)
     colours = np.asarray(picture, np.float32) / 255
@@ -202,7 +206,6 @@ def _separate(
         if full < 6 * grain or max(largest.shape) < 0.1 * max(share.shape) or not whole:
             return {}
     ramp = np.clip((share - _FAINT) / (_SOLID - _FAINT), 0, 1)
-    # Strokes have a soft edge, of a pixel.
     return {"contrast": contrast, "ink": ndimage.maximum_filter(kept[pieces], 3) * ramp}
 
 
@@ -255,14 +258,11 @@ def _full(contrast: np.ndarray) -> float:
     """The contrast of full ink."""
     rank = contrast.size // 10_000 + 1
     highest = np.partition(contrast, -rank, axis=None)[-rank]  # without specks
-    return float(np.percentile(contrast[contrast >= _INKED * highest], 90))
+    return float(np.percentile(contrast[contrast >= min(0.6 * highest, highest)], 75))
 
 
 def _surround(contrast: np.ndarray) -> np.ndarray:
-    """Takes away what lies around the paper: a table's edge, a frame, a cell.
-
-    Only if something is left; or else it is the ink itself.
-    """
+    """Takes away a table's edge and a frame around the paper, if something is left."""
     pieces, count = ndimage.label(contrast > _INKED * _full(contrast), _EVERY_SIDE)
     around = np.zeros(count + 1, bool)
     for side in _sides(pieces):

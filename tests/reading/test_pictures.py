@@ -339,7 +339,9 @@ def test_all_digits_of_a_picture_are_kept(digit):
 def test_lines_of_one_pixel_are_kept(digit):
     image = np.zeros((600, 600), np.float32)
     image[100:500, 300] = image[100, 200:400] = 1
-    assert_same(found(scenes.paint(image, BLACK, WHITE)), image, 0.3)
+    mask = found(scenes.paint(image, BLACK, WHITE))
+    assert mask[image > 0].all()
+    assert mask.sum() <= 4 * image.sum()  # as the picture was reduced
 
 
 def test_large_pictures_keep_their_size(digit):
