@@ -303,8 +303,8 @@ def _read(
             rows.write(record)
             predictions.append(prediction)
             records.append(record)
-    if note := answer_text.describe_unlabelled(sources or (), records, labels):
-        _warn(note)
+    if sources and (n := answer_text.describe_unlabelled(sources, records, labels)):
+        _warn(n)
     return predictions, records
 
 

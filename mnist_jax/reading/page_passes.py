@@ -88,7 +88,7 @@ class PagePasses:
             heights = seen.box[:, 3] * scale
             misfit = np.log(np.maximum(heights, 1) / _HEIGHT) / _SPREAD
             fit = seen.score * np.exp(-0.5 * misfit**2)
-            seen = seen._replace(fit=fit, scale=np.full(len(fit), scale))
+            seen = seen._replace(fit=fit)
             found = without_doubles(_join([found, seen]))
             is_new = (found.scale == scale) & (found.score > _SURE)
             if sure.any() and not is_new.any():
@@ -129,7 +129,7 @@ class PagePasses:
         else:
             found = self._tiles(pixels)
         found.box[:] *= np.array([grey.shape[1] / size[0], grey.shape[0] / size[1]] * 2)
-        return found
+        return found._replace(scale=np.full(len(found.score), scale))
 
     def _tiles(self, pixels: np.ndarray) -> Found:
         """Finds digits in tiles that overlap, of a picture too large for one."""

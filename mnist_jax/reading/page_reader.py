@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 # 1, where the rest is the probability that the image shows none of the classes.
 Classify = Callable[[np.ndarray], np.ndarray]
 
-READ = 0.3  # a place with a higher score is read as a digit
-_MOST_DOUBTED = 3.0  # log-odds: what the digit net adds or takes away at most
+READ = 0.36  # a place with a higher score is read as a digit
 
-# Fitted on simulated pages of images held out of training: see `fit`.
-_WEIGHTS = np.array([0.0, 1.0, 1.0, 0.5])
-_SECOND = 0.7  # weight of the digit net's log-probabilities beside the page net's
+# A logistic regression of what is a digit and read right, on `features`: fitted on
+# 2,546 places of 300 simulated pages, of images that no net was trained on.
+_WEIGHTS = np.array([-1.24, 2.84, 0.22, 0.07])
+_SECOND = 1.0  # weight of the digit net's log-probabilities beside the page net's
 _BLANK = 24  # levels of 255 that noise and uneven paper may differ
 _FLOOR = 0.01  # no net is surer than that of a class being wrong
 

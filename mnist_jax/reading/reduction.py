@@ -88,7 +88,9 @@ def levels_to_8_bits(numbers: np.ndarray) -> np.ndarray:
 def _convert_mode(image: Image.Image) -> Image.Image:
     if image.mode == "La":  # no way leads from it to RGBA at once
         image = image.convert("LA")
-    mode = "RGBA" if image.has_transparency_data else "RGB"
+    # Pillow leaves the later frames of a grey GIF without a palette of their own.
+    has_palette = image.mode != "P" or image.palette is not None
+    mode = "RGBA" if has_palette and image.has_transparency_data else "RGB"
     return image if image.mode == mode else image.convert(mode)
 
 

@@ -37,11 +37,13 @@ def as_lines(reading):
 def test_numbers_are_read(read_page, style):
     images, labels = load_digits()
     rng = np.random.default_rng(5)
-    right = 0
+    right = []
     for _ in range(12):
         number = draw_number(images[..., 0], labels, STYLES[style], rng)
-        right += as_lines(read_page(number.picture)) == number.lines
-    assert right >= 9
+        lines = as_lines(read_page(number.picture))
+        assert len(lines) == len(number.lines)
+        right += [a == b for a, b in zip(lines, number.lines, strict=True)]
+    assert np.mean(right) >= 0.7
 
 
 def test_a_single_digit_is_a_number_of_one(read_page):

@@ -326,7 +326,7 @@ def test_each_page_is_an_answer(loaded, picture, tmp_path, name):
     assert [row.source for row in rows] == [str(names[k]) for k in (0, 1, 1, 1, 2)]
     assert [row.page for row in rows] == [0, 0, 1, 2, 0]
     assert rows[1].digits == rows[0].digits
-    assert rows[2].status == "blank"
+    assert (rows[2].status, rows[2].error) == ("blank", "")
     assert rows[3].digits == rows[4].digits
     assert rows[3].digits != rows[1].digits
     assert {row.label for row in rows} == {None}
