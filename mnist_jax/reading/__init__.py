@@ -10,7 +10,7 @@ picture. `answers` is the form of answers for programs, `answer_files` writes th
 answers, and `score` counts what agrees with them. `page_task` is the task that page
 nets learn, with `page_loss` and `page_points`.
 
-Others may use the public names of `reader`, `predictions`, `page_reader`, `paths`, `files`,
-`file_pages`, `answers`, `answer_files`, `answer_text`, `annotate`, `labels`, `score`
-and `pictures`.
+Others may use the public names of `reader`, `predictions`, `page_reader`, `paths`,
+`files`, `file_pages`, `answers`, `answer_files`, `answer_text`, `annotate`, `labels`,
+`score` and `pictures`.
 """

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mnist_jax.reading.predictions import Box, Digit
 
 _SURE, _UNSURE = (31, 95, 191), (201, 60, 8)  # white text can be read on both
+_LINE = (20, 130, 60)  # joins the digits of a line of text
 _WHITE = (255, 255, 255)
 
 # In pixels. Small pictures are enlarged, so that there is room for text.
@@ -48,7 +49,7 @@ def check_drawing(path: str, sources: Sequence[Source]) -> None:
 
 
 def draw_answers(picture: Image.Image, digits: Sequence["Digit"]) -> Image.Image:
-    """Draws answers on a copy of a picture.
+    """Draws answers on a copy of a picture, and joins the digits of each line.
 
     Args:
       picture: RGB, from `files.read_picture`. If that has reduced it, boxes refer to
@@ -75,6 +76,7 @@ def draw_answers(picture: Image.Image, digits: Sequence["Digit"]) -> Image.Image
     boxes = [_inside([round(n * scale) for n in box], size) for box, _ in boxed]
     font_size = min(0.3 * height, 0.06 * max(size))
     line = max(1, round(font_size / 10))
+    _join_lines(drawn, boxes, [digit.line for _, digit in boxed], line)
     for box, (_, digit) in zip(boxes, boxed, strict=True):
         _draw_box(drawn, box, _colour(digit), line)
     taken = boxes.copy()
@@ -128,6 +130,17 @@ def _draw_box(
         wider = (left - n, top - n, right + n, bottom + n)
         x0, y0, x1, y1 = _inside(wider, picture.size)
         canvas.rectangle((x0, y0, x1 - 1, y1 - 1), outline=tone, width=line)
+
+
+def _join_lines(
+    picture: Image.Image, boxes: Sequence["Box"], lines: Sequence[int], width: int
+) -> None:
+    """Joins the feet of the digits that stand on one line of text."""
+    canvas = ImageDraw.Draw(picture)
+    for number in sorted(set(lines)):
+        own = [box for box, line in zip(boxes, lines, strict=True) if line == number]
+        feet = [((left + right) // 2, bottom + width) for left, _, right, bottom in own]
+        canvas.line(feet, _LINE, width)
 
 
 def _label(digit: "Digit", font_size: float) -> Image.Image:

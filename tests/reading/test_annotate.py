@@ -11,8 +11,8 @@ BLUE, ORANGE = (31, 95, 191), (201, 60, 8)
 NOTHING = np.zeros((28, 28, 1), np.uint8)
 
 
-def answer(box, status="ok", confidence=0.9):
-    return Digit(status, (Guess(7, "7", confidence),), NOTHING, box)
+def answer(box, status="ok", confidence=0.9, line=0):
+    return Digit(status, (Guess(7, "7", confidence),), NOTHING, box, line)
 
 
 def where(picture, colour):
@@ -82,9 +82,21 @@ def test_labels_keep_off_other_digits():
         (40 + 60 * k, top, 90 + 60 * k, top + 70) for k in (0, 1) for top in (80, 155)
     ]
     picture = Image.new("RGB", (300, 320))
-    drawn = annotate.draw_answers(picture, [answer(box) for box in boxes])
+    answers = [answer(box, line=int(box[1] > 80)) for box in boxes]
+    drawn = annotate.draw_answers(picture, answers)
     for left, top, right, bottom in boxes:
         assert not np.asarray(drawn)[top + 3 : bottom - 3, left:right].any()
+
+
+def test_the_digits_of_a_line_are_joined():
+    boxes = [(40, 100, 80, 180), (140, 100, 180, 180), (240, 100, 280, 180)]
+    picture = Image.new("RGB", (400, 300))
+    answers = [answer(box, line=int(box[0] > 200)) for box in boxes]
+    pixels = np.asarray(annotate.draw_answers(picture, answers))
+    green = (pixels == (20, 130, 60)).all(-1)
+    assert green[:, 90:130].any(0).all()  # from the first to the second
+    assert not green[:, 190:230].any()
+    assert not green[100:180].any()
 
 
 def test_confidence_is_never_rounded_to_certainty():
