@@ -78,11 +78,15 @@ class PagePasses:
         Args:
           grey: uint8 [H, W], dark on light or light on dark.
         """
-        found = _nothing()
+        found, is_fine = _nothing(), False
         for scale in _scales(grey.shape):
             sure = found.score > _SURE
-            if sure.any() and _explained(grey, found.box[sure]) > _EXPLAINED:
+            # An enlarged picture shows no more than its own pixels did.
+            if sure.any() and (
+                is_fine or _explained(grey, found.box[sure]) > _EXPLAINED
+            ):
                 break
+            is_fine = scale >= 1
             seen = self._at_scale(grey, scale)
             # A digit that is seen at several scales counts where it fits best.
             heights = seen.box[:, 3] * scale
