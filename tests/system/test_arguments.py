@@ -22,7 +22,7 @@ from mnist_jax.drawing.negatives import make_negatives
 from mnist_jax.errors import ArgumentError, UserError
 from mnist_jax.evaluate import evaluate, make_eval_step
 from mnist_jax.models.create import MODELS, create_model
-from mnist_jax.reading import layout, pictures
+from mnist_jax.reading import pictures
 from mnist_jax.reading.files import read_picture
 from mnist_jax.run import inference
 from mnist_jax.simulation import simulator
@@ -45,10 +45,6 @@ def score(logits=LOGITS, labels=LABELS, names=NAMES):
 
 def fit(logits=LOGITS, labels=LABELS):
     return calibration.fit_temperature(logits, labels)
-
-
-def read_digits(ink=INK, mode="digit"):
-    return layout.read_digits(ink, lambda x: np.ones((len(x), 10)) / 10, mode)
 
 
 def make_samples(images=IMAGES, labels=LABELS, count=1):
@@ -81,8 +77,6 @@ CALLS = [
     (lambda: to_mnist(INK * np.nan), "got nan to nan"),
     (lambda: to_mnist(INK[None]), r"\[H, W\]: got float64 \[1, 30, 20\]"),
     (lambda: to_mnist(INK[:0]), r"\[H, W\]: got float64 \[0, 20\]"),
-    (lambda: read_digits(INK * 0), "more for ink: got 0 to 0"),
-    (lambda: read_digits(mode="foo"), "mode='foo': .*valid: auto, digit, number"),
     (lambda: pictures.find_ink(Image.new("L", (40, 40))), "must be RGB.*mode=L"),
     (lambda: pictures.prepare(Image.new("RGBA", (40, 40))), "must be RGB"),
     (lambda: read_picture(IMAGES[0]), "a path or bytes: got a ndarray"),
@@ -106,7 +100,7 @@ def test_what_came_and_what_is_wanted_is_said(call, says):
 
 
 def test_what_is_right_is_taken():
-    for call in (corrupt, score, fit, read_digits, make_samples):
+    for call in (corrupt, score, fit, make_samples):
         call()
 
 

@@ -386,7 +386,7 @@ BENCHMARK = """
 --compare=nope | nope
 --compare=torch --device=gpu | leave --device out
 --page_workdir=run | --page_workdir is for --reading
---reading | --reading goes without --only
+--reading --only=training | --reading goes without --only
 --config=nope.py | no config file 'nope.py'
 --config.batch_size=0 | config.batch_size must be
 --profile_dir=good.png | cannot write --profile_dir=good.png
