@@ -3,10 +3,10 @@
 python scripts/train.py --config=configs/page_reader.py
 
 It needs OpenCV: pip install -e '.[pages]'. Pages are made as they are needed, by
-mnist_jax/simulation, of MNIST's train split without its validation images. 80 minutes
-on 2 cores of an AMD EPYC (Zen 3) beside other work, most of a gigabyte of memory.
-checkpoints/pretrained/page_reader/README.md has what it reaches, by condition. Every
-field stands here, so that the net can be made again when defaults change.
+mnist_jax/simulation, of MNIST's train split without its validation images. A run as it
+stands here is not measured: checkpoints/pretrained/page_reader/README.md tells how the
+weights that come along were made, and what they reach. Every field stands here, so that
+the net can be made again when defaults change.
 """
 
 import ml_collections
