@@ -12,7 +12,7 @@ from mnist_jax.errors import ConfigError, DataError
 from mnist_jax.evaluate import evaluate, make_eval_step
 from mnist_jax.models.ensemble import Ensemble
 from mnist_jax.parallel.seeds import over_seeds, unstack
-from mnist_jax.reading.page_task import PAGES, make_held_out
+from mnist_jax.reading.page_task import is_page_net, make_held_out
 
 
 class LabelledSplit(NamedTuple):
@@ -75,11 +75,6 @@ def load_split(
         note = _trained_note(loaded, source, split)
     data = load_dataset(source, split)
     return LabelledSplit(source, f"{source.name}/{split}", data, note)
-
-
-def is_page_net(loaded: Loaded) -> bool:
-    """Whether a model marks the digits of pages."""
-    return loaded.task is PAGES
 
 
 def _load_pages(

@@ -104,6 +104,7 @@ def main(arguments: list[str]) -> None:
     from mnist_jax.analysis import splits
     from mnist_jax.checkpoint import load
     from mnist_jax.parallel import devices
+    from mnist_jax.reading import page_task
 
     flags_of_work = (_CHECKPOINT, _SPLIT, _DATASET, _PICTURES, _CORRUPTIONS)
     join_processes(_PROCESSES, {f"--{flag.name}": flag.value for flag in flags_of_work})
@@ -114,7 +115,7 @@ def main(arguments: list[str]) -> None:
     (workdir,) = _WORKDIR.value
     which, trust_code = _CHECKPOINT.value, _TRUST_CODE.value
     loaded = load.load_model(workdir, which, trust_code=trust_code)
-    if splits.is_page_net(loaded):
+    if page_task.is_page_net(loaded):
         _refuse_flags_of_digits()
     else:
         load.check_classifier(loaded, workdir)
@@ -168,8 +169,9 @@ def _check_targets(workdir: str) -> None:
 
 def _rank() -> None:
     """Prints a table of several runs, by validation."""
-    from mnist_jax.analysis import ranking, splits
+    from mnist_jax.analysis import ranking
     from mnist_jax.checkpoint import load
+    from mnist_jax.reading import page_task
 
     if _SPLIT.value not in (None, "validation") or _DATASET.value:
         raise ConfigError(
@@ -184,7 +186,7 @@ def _rank() -> None:
     runs = []
     for workdir in _WORKDIR.value:
         loaded = load.load_model(workdir, which, trust_code=trust_code)
-        if splits.is_page_net(loaded):
+        if page_task.is_page_net(loaded):
             raise ConfigError(
                 f"only nets of 28x28 images are ranked, and {workdir!r} is a page net: "
                 "give it as the one --workdir"

@@ -17,6 +17,7 @@ from mnist_jax import ops
 from mnist_jax.models.batch_norm import linen_batch_norm
 
 STRIDES = (4, 2)  # pixels down and across from one place of the map to the next
+NOISE = 8.0  # levels of 255, added to the deviation by which pictures are divided
 SIDE = 16  # height and width of a picture must be multiples of it
 
 _kernel_init = nn.initializers.he_normal()

@@ -2,10 +2,10 @@
 
     grey [H, W] ─► rising scales ─► digits ─► the scale at which they are 28 pixels high
 
-The net knows digits from 20 to 56 pixels high, and is best at 28. So a picture is first
-reduced until a digit as high as the picture would be 48 pixels high, then half as much,
-and so on, until digits are found. Where they are not about 28 pixels high, the part of
-the picture that holds them is read once more, at the scale at which they are.
+The net has learned digits of 10 to 100 pixels, most of 20 to 48, and is best at 28. So
+a picture is first reduced to a shorter side of 48 pixels, then to twice that and so on,
+until nothing more is found. Where digits are not about 28 pixels high, the part of the
+picture that holds them is read once more, at the scale at which they are.
 """
 
 import math
@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from PIL import Image
 
+from mnist_jax.models.page_net import NOISE
 from mnist_jax.reading.page_points import Points, find_points
 
 if TYPE_CHECKING:
@@ -163,8 +164,11 @@ class PagePasses:
         tile[0, top : top + height, left : left + width, 0] = pixels
         points = jax.device_get(self._points(self._variables, tile))
         which = points.score[0] > _POSSIBLE
-        values = points.box, points.score, points.classes, points.score, points.score
-        found = Found(*(value[0][which].astype(np.float64) for value in values))
+        box, score, classes = (
+            values[0][which].astype(np.float64)
+            for values in (points.box, points.score, points.classes)
+        )
+        found = Found(box, score, classes, fit=score, scale=np.ones(len(score)))
         found.box[:, :2] -= left, top
         return without_doubles(found)
 
@@ -173,7 +177,7 @@ def standardised(pixels: np.ndarray) -> np.ndarray:
     """As `page_task.standardise`, of one picture [H, W] before it is padded."""
     levels = pixels.astype(np.float32)
     levels -= levels.mean()
-    return levels / (levels.std() + 8)
+    return levels / (levels.std() + NOISE)
 
 
 def without_doubles(found: Found) -> Found:

@@ -28,7 +28,7 @@ Classify = Callable[[np.ndarray], np.ndarray]
 
 READ = 0.36  # a place with a higher score is read as a digit
 
-# A logistic regression of what is a digit and read right, on `features`: fitted on
+# A logistic regression of what is a digit and read right, on `_features`: fitted on
 # 2,546 places of 300 simulated pages, of images that no net was trained on.
 _WEIGHTS = np.array([-1.24, 2.84, 0.22, 0.07])
 _SECOND = 1.0  # weight of the digit net's log-probabilities beside the page net's
@@ -128,26 +128,31 @@ def combine(found: Found, seen: np.ndarray) -> np.ndarray:
     log = np.log(found.classes + _FLOOR) + _SECOND * np.log(seen + _FLOOR)
     classes = np.exp(log - log.max(1, keepdims=True))
     classes /= classes.sum(1, keepdims=True)
-    right = 1 / (1 + np.exp(-features(found, seen) @ _WEIGHTS))
+    chosen = classes.argmax(1)
+    right = 1 / (1 + np.exp(-_features(found, seen, chosen) @ _WEIGHTS))
     best = classes.max(1)
     # The likeliest class gets the fitted probability, the others their share of what
     # the nets are in doubt about.
     rest = np.minimum(1 - right, right * (1 - best) / best)[:, None]
     others = rest * classes / np.maximum(1 - best, 1e-9)[:, None]
-    others[np.arange(len(best)), classes.argmax(1)] = right
+    others[np.arange(len(best)), chosen] = right
     return others
 
 
-def features(found: Found, seen: np.ndarray) -> np.ndarray:
-    """Returns what tells that a digit is right, float64 [N, 4]; column 0 is 1."""
-    log = np.log(found.classes + _FLOOR) + _SECOND * np.log(seen + _FLOOR)
-    best = log.argmax(1)
-    rows = np.arange(len(best))
+def _features(found: Found, seen: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Returns what tells that classes are right, float64 [N, 4]; column 0 is 1.
+
+    Args:
+      found: as for `combine`.
+      seen: as for `combine`.
+      chosen: int [N], the classes.
+    """
+    rows = np.arange(len(chosen))
     score = np.clip(found.score, 0.001, 0.999)
-    named = np.clip(found.classes[rows, best], 0.001, 0.999)
-    agreed = np.clip(seen[rows, best], 0.005, 0.995)
+    named = np.clip(found.classes[rows, chosen], 0.001, 0.999)
+    agreed = np.clip(seen[rows, chosen], 0.005, 0.995)
     log_odds = [np.log(p / (1 - p)) for p in (score, named, agreed)]
-    return np.stack([np.ones(len(best)), *log_odds], 1)
+    return np.stack([np.ones(len(chosen)), *log_odds], 1)
 
 
 def to_grey(picture: Image.Image) -> np.ndarray:

@@ -11,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from mnist_jax.checkpoint.load import Loaded
 from mnist_jax.data import Dataset, Splits, load_splits
 from mnist_jax.datasets.stream import Stream
 from mnist_jax.drawing.opencv import load_opencv
 from mnist_jax.losses import Batch
 from mnist_jax.models.create import create_model
+from mnist_jax.models.page_net import NOISE
 from mnist_jax.reading.page_loss import page_loss
 from mnist_jax.reading.page_points import COUNTS
 from mnist_jax.run.stored_config import config_from_dict
@@ -44,13 +46,13 @@ def standardise(pictures: jax.Array) -> jax.Array:
       pictures: uint8 or float [B, H, W, 1], from 0 to 255.
 
     Returns:
-      float32 of the same shape. The deviation is taken as 8 more than it is, so that
-      the noise of a blank page stays small.
+      float32 of the same shape. The deviation is taken as `NOISE` more than it is, so
+      that the noise of a blank page stays small.
     """
     pictures = pictures.astype(jnp.float32)
     centred = pictures - pictures.mean((1, 2), keepdims=True)
     deviation = jnp.sqrt(jnp.square(centred).mean((1, 2), keepdims=True))
-    return centred / (deviation + 8)
+    return centred / (deviation + NOISE)
 
 
 def load_pages(
@@ -178,3 +180,8 @@ PAGES = Task(
     predictor=lambda net, config: net.clone(dtype="float32"),
     images_per_call=320,
 )
+
+
+def is_page_net(loaded: Loaded) -> bool:
+    """Whether a model marks the digits of pages."""
+    return loaded.task is PAGES

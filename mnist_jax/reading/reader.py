@@ -129,8 +129,8 @@ class Reader:
         if self._reads_pages and not self._page_reader:
             from mnist_jax.reading.page_reader import PageReader
 
-            net = self._page_net or load_page_net()
-            self._page_reader = PageReader(net, self.classify)
+            self._page_net = self._page_net or load_page_net()
+            self._page_reader = PageReader(self._page_net, self.classify)
         pool = ThreadPoolExecutor(_WORKERS)
         waiting: collections.deque[Future[list[Prediction]]] = collections.deque()
         labels = labels or {}
@@ -218,7 +218,7 @@ class Reader:
         if isinstance(picture, PictureError):
             return failed("error", str(picture))
         scale = picture.info["full_size"][0] / picture.width
-        strip = [("picture", np.asarray(picture))]
+        strip = [("picture", np.asarray(picture))] if self._stages_dir else []
         try:
             if self._page_reader is None:
                 strip = stages(picture) if self._stages_dir else strip
@@ -226,10 +226,9 @@ class Reader:
                 return self._answer(source.name, digits, label, page)
             grey = to_grey(picture)
             found = self._page_reader.read(grey)
-            strip += [
-                ("grey", grey),
-                ("28x28", side_by_side([d.image for d in found.digits])),
-            ]
+            if self._stages_dir:
+                cut = side_by_side([digit.image for digit in found.digits])
+                strip += [("grey", grey), ("28x28", cut)]
         except BlankError:
             return failed("blank", "")
         except Exception as error:  # the other pictures are read nevertheless
@@ -357,9 +356,10 @@ def load_page_net(
       CheckpointError: the model learned another task; or see `load.load_model`.
     """
     from mnist_jax.checkpoint.load import load_model
+    from mnist_jax.reading.page_task import is_page_net
 
     loaded = load_model(workdir, trust_code=trust_code)
-    if loaded.config.get("task", "digits") != "pages":
+    if not is_page_net(loaded):
         raise CheckpointError(
             f"the run in {str(workdir)!r} is of no page net (config.task = "
             f"{loaded.config.get('task', 'digits')!r}): see configs/page_reader.py"

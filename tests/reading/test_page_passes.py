@@ -9,7 +9,14 @@ from jax import lax
 
 from mnist_jax.models.page_net import STRIDES
 from mnist_jax.reading.page_loss import UNIT
-from mnist_jax.reading.page_passes import SHAPES, Found, PagePasses, without_doubles
+from mnist_jax.reading.page_passes import (
+    SHAPES,
+    Found,
+    PagePasses,
+    standardised,
+    without_doubles,
+)
+from mnist_jax.reading.page_task import standardise
 
 REACH = 72  # pixels around a place that the net sees
 
@@ -126,3 +133,10 @@ def test_of_boxes_that_cover_each_other_the_likeliest_is_kept():
     # The third one stands close beside the second, as touching digits do.
     np.testing.assert_array_equal(kept.box, box[[1, 2]])
     np.testing.assert_array_equal(kept.score, [0.9, 0.5])
+
+
+def test_the_net_sees_what_it_saw_in_training():
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 70)).astype(np.uint8)
+    for picture in (pixels, pixels // 40, np.full_like(pixels, 90)):
+        expected = standardise(jnp.asarray(picture)[None, ..., None])[0, ..., 0]
+        np.testing.assert_allclose(standardised(picture), expected, atol=1e-5)
