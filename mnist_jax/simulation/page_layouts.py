@@ -49,15 +49,21 @@ def _amount(rng: Rng) -> list[Item]:
     items: list[Item] = []
     if rng.random() < 0.3:
         items.append(page_marks.pick(rng, (*page_marks.CURRENCIES, "-", "+")))
-    kind = rng.integers(5)
-    if kind == 0:  # thousands and decimals
+    kind = rng.integers(7)
+    if kind > 4:  # days
+        mark = page_marks.pick(rng, ("/", "/", "steep /", "/", ".", "-"))
+        ends = (2, 4) if rng.random() < 0.3 else (2, 2)
+        items += draw_labels(rng, int(rng.integers(1, 3)))
+        for count in ends:
+            items += [mark, *draw_labels(rng, count)]
+    elif kind == 0:  # thousands and decimals
         first, mark = int(rng.integers(1, 4)), page_marks.pick(rng, ",.")
         items += draw_labels(rng, first)
         for _ in range(rng.integers(0, 3)):
             items += [mark, *draw_labels(rng, 3)]
         if rng.random() < 0.7:
             items += [".,"[mark == "."], *draw_labels(rng, 2)]
-    else:  # dates, times, telephone numbers, versions, fractions
+    else:  # times, telephone numbers, versions, fractions
         mark = page_marks.pick(rng, (*page_marks.SEPARATORS, "/", "/", "-"))
         parts = 2 if kind < 3 else 3
         for part in range(parts):
@@ -131,14 +137,18 @@ def write_marks(sheet: Sheet) -> None:
             items = [*first[:3], operator, *second]
             if rng.random() < 0.6:
                 items += ["=", *draw_labels(rng, int(rng.integers(1, 4)))]
-        elif kind < 0.42:
+        elif kind < 0.36:
             items = [*mark, *([" "] * int(rng.integers(2))), *first]
-        elif kind < 0.5:
-            items = ["word", *first]
-        elif kind < 0.6:
+        elif kind < 0.42:
+            sign = page_marks.pick(rng, page_marks.CURRENCIES)
+            items = [sign, *([" "] * int(rng.integers(2))), *first]
+        elif kind < 0.52:
+            word = page_marks.pick(rng, ("word", "prefix", "prefix"))
+            items = [word, *([" "] * int(rng.integers(2))), *first]
+        elif kind < 0.65:
             tick = page_marks.pick(rng, page_marks.TICKS[:2])
             items = [*first, *([" "] * int(rng.integers(2))), tick]
-        elif kind < 0.75:
+        elif kind < 0.77:
             items = [*first, *([" "] * int(rng.integers(2))), *mark]
         elif kind < 0.87:
             left, right = [("(", ")"), ("[", "]"), ("<", ">")][rng.integers(3)]

@@ -27,6 +27,7 @@ _WORDS = (
     "Montant", "Fecha", "Nombre", "Summe", "Kunde", "Invoice", "reference", "Year",
     "Month", "Day", "Result", "Answer", "Score", "Room", "Type", "Yes", "No.", "only",
 )  # fmt: skip
+_PREFIXES = ("No", "No.", "Nr", "Nr.", "N°", "EUR", "USD", "CHF", "Fr.", "Rs", "Total:")
 _CAPITAL = 47.0  # pixels of a capital in `character_mask`, about
 SEPARATORS = (".", ",", "long comma", "-", "/", "steep /", ":", "middle dot")
 OPERATORS = ("+", "-", "=", "times", "divided", "<", ">", "/", "~")
@@ -61,9 +62,14 @@ def put_sign(sheet: Sheet, name: str, x: float, y: float) -> float:
         size = float(sheet.rng.uniform(0, 2)) * sheet.hand.width
         sign = sign._replace(width=sign.width + size / 3)
     hand = sheet.hand
+    if sheet.rng.random() < 0.4:  # another pen, as of one who corrects or prints lines
+        width = float(np.exp(sheet.rng.uniform(np.log(0.025), np.log(0.12))))
+        hand = hand._replace(width=width, bend=0.0, is_brush=False)
     if "/" in name:  # an upright one would be a 1
         hand = hand._replace(slant=max(hand.slant, 0.1), unsteady=0.03)
     mask = write_sign(sheet.rng, hand, sign, height, sheet.turn_at(x, y))
+    if sheet.rng.random() < 0.25:  # of another colour, so of another grey
+        mask = (mask * sheet.rng.uniform(0.45, 1)).astype(np.uint8)
     lift = (sign.middle + float(sheet.rng.normal(0, 0.03))) * sheet.height
     sheet.put(mask, x + mask.shape[1] / 2, y + lift)
     return float(mask.shape[1])
@@ -138,7 +144,7 @@ def draw_shape(sheet: Sheet, height: float) -> np.ndarray:
     if kind == 5:
         return _draw_bars(rng, height)
     if kind == 0:
-        text = pick(rng, "■□▲△◆◇●★☆♥♦✚✖☐☒✱➤▶◼")
+        text = pick(rng, "■□▲△◆◇●●●★☆♥♦✚✖☐☒✱➤▶◼")
         mask = character_mask("DejaVuSans", text)
         matrix = np.eye(2) * (height / mask.shape[0])
         return crop_mask(warp_mask(rng, mask, matrix, 0.01 * height))
@@ -181,10 +187,18 @@ def _draw_text(rng: Rng) -> str:
     return text.upper() if rng.random() < 0.2 else text
 
 
-def draw_word(sheet: Sheet, height: float, x: float, y: float) -> np.ndarray:
-    """Draws a printed word; its letters are about `height` pixels high."""
+def draw_word(
+    sheet: Sheet, height: float, x: float, y: float, is_prefix: bool = False
+) -> np.ndarray:
+    """Draws a printed word; its capitals are about `height` pixels high.
+
+    `is_prefix` draws one that often stands right before a number.
+    """
     rng = sheet.rng
-    text = _draw_text(rng) + pick(rng, ("", "", ":"))
+    if is_prefix:
+        text = pick(rng, _PREFIXES)
+    else:
+        text = _draw_text(rng) + pick(rng, ("", "", ":"))
     mask = character_mask(pick(rng, _LATIN_FONTS), text)
     matrix = sheet.turn_at(x, y) * (height / 48)
     return crop_mask(warp_mask(rng, mask, matrix))

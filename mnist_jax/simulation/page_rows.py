@@ -11,7 +11,7 @@ from mnist_jax.simulation.page_sheet import UNREADABLE, Sheet
 
 _COVERED = 0.12  # a digit is left out if more of it would stand on ink
 
-Item = int | str  # a digit; the name of a sign, "letter", "word" or " "
+Item = int | str  # a digit; the name of a sign, "letter", "word", "prefix" or " "
 
 
 def draw_labels(rng: Rng, count: int) -> list[Item]:
@@ -143,6 +143,9 @@ def _write_mark(sheet: Sheet, item: str, x: float, y: float) -> float:
         size = height * float(rng.uniform(0.5, 1.1))
         draw = page_marks.draw_word if rng.random() < 0.5 else page_marks.draw_script
         mask = draw(sheet, size, x, y)
+    elif item == "prefix":
+        size = height * float(rng.uniform(0.75, 1.15))
+        mask = page_marks.draw_word(sheet, size, x, y, is_prefix=True)
     elif item == "scribble":
         mask = page_marks.draw_scribble(sheet, height * float(rng.uniform(0.5, 1)))
     elif item == "dash":  # a long one, that runs into what follows

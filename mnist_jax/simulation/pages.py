@@ -30,11 +30,11 @@ class Page(NamedTuple):
 
 # {condition: (share of pages, layout)}; None for what is no sheet.
 _LAYOUTS: dict[str, tuple[float, Callable[[Sheet], None] | None]] = {
-    "single digit": (0.12, page_layouts.write_single),
-    "plain": (0.09, page_layouts.write_plain),
+    "single digit": (0.11, page_layouts.write_single),
+    "plain": (0.07, page_layouts.write_plain),
     "touching": (0.095, page_layouts.write_touching),
-    "separators": (0.1, page_layouts.write_separators),
-    "marks beside": (0.12, page_layouts.write_marks),
+    "separators": (0.14, page_layouts.write_separators),
+    "marks beside": (0.16, page_layouts.write_marks),
     "boxes": (0.1, page_forms.write_boxes),
     "comb": (0.035, page_forms.write_comb),
     "table": (0.045, page_forms.write_table),
@@ -153,15 +153,26 @@ def _add_extras(sheet: Sheet, condition: str) -> None:
         x, y = float(rng.uniform(0, across)), float(rng.uniform(0, down))
         if sheet.overlap(np.full_like(mask, 255), x, y) == 0:
             sheet.put(mask, x, y)
-    if rng.random() < 0.06:  # punched holes
-        turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-        circle = np.column_stack([np.cos(turn), np.sin(turn)])
-        radius = float(rng.uniform(0.2, 0.75)) * sheet.height
-        x = radius * float(rng.uniform(0.8, 3))
-        for y in rng.uniform(0, down, 2):
-            mask = np.full((int(2 * radius) + 1,) * 2, 255, np.uint8)
-            if sheet.overlap(mask, x, float(y)) == 0:
-                sheet.fill(circle * radius + [x, y], 255)
+    if rng.random() < 0.12:
+        _punch_holes(sheet)
+
+
+def _punch_holes(sheet: Sheet) -> None:
+    """Draws holes in a row, at a side of the page or beside the writing."""
+    rng, (down, across) = sheet.rng, sheet.shape
+    turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    circle = np.column_stack([np.cos(turn), np.sin(turn)])
+    radius = float(rng.uniform(0.2, 0.75)) * sheet.height
+    x = radius * float(rng.uniform(0.8, 3))
+    if sheet.digits and rng.random() < 0.4:
+        right = max(digit.left + digit.mask.shape[1] for digit in sheet.digits)
+        left = min(digit.left for digit in sheet.digits)
+        x = (left - radius - x) if rng.random() < 0.5 else right + radius + x
+    on = sheet.ink if rng.random() < 0.4 else sheet.frame  # ink is never cut off
+    for y in rng.uniform(0, down, rng.integers(1, 4)):
+        mask = np.full((int(2 * radius) + 1,) * 2, 255, np.uint8)
+        if sheet.overlap(mask, x, float(y)) == 0:
+            sheet.fill(circle * radius + [x, y], 255, on=on)
 
 
 def _choose_window(
