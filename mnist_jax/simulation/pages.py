@@ -159,7 +159,7 @@ def _add_extras(sheet: Sheet, condition: str) -> None:
 
 def _punch_holes(sheet: Sheet) -> None:
     """Draws holes in a row, at a side of the page or beside the writing."""
-    rng, (down, across) = sheet.rng, sheet.shape
+    rng, down = sheet.rng, sheet.shape[0]
     turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     circle = np.column_stack([np.cos(turn), np.sin(turn)])
     radius = float(rng.uniform(0.2, 0.75)) * sheet.height
