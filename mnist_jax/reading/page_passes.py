@@ -9,6 +9,7 @@ picture that holds them is read once more, at the scale at which they are.
 """
 
 import math
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -26,6 +27,9 @@ SHAPES = (
     *((64, 64), (64, 128), (64, 256), (64, 640)),
     *((128, 128), (128, 384), (256, 256), (512, 512)),
 )
+# Pixels of a call: tiles of one shape are marked together. A call has either that many
+# tiles or one, so that each shape compiles twice at most.
+_CALL = 2**16
 _MARGIN = 8  # pixels around a picture, at least
 _MARGIN_AGAIN = 0.35  # heights around digits that are read once more
 _OVERLAP = 64  # pixels that tiles of a large picture share
@@ -73,104 +77,158 @@ class PagePasses:
         self._points = jax.jit(points)
         self._variables = loaded.variables
 
-    def find(self, grey: np.ndarray) -> Found:
-        """Finds what may be digits.
+    def find(self, greys: Sequence[np.ndarray]) -> list[Found | Exception]:
+        """Finds what may be digits in each of some pictures, all at the same time.
 
         Args:
-          grey: uint8 [H, W], dark on light or light on dark.
+          greys: uint8 [H, W] each, dark on light or light on dark.
+
+        Returns:
+          What was found in each, or what went wrong with it.
         """
-        found, is_fine = _nothing(), False
-        for scale in _scales(grey.shape):
-            sure = found.score > _SURE
-            # An enlarged picture shows no more than its own pixels did.
-            if sure.any() and (
-                is_fine or _explained(grey, found.box[sure]) > _EXPLAINED
-            ):
-                break
-            is_fine = scale >= 1
-            seen = self._at_scale(grey, scale)
-            # A digit that is seen at several scales counts where it fits best.
-            heights = seen.box[:, 3] * scale
-            misfit = np.log(np.maximum(heights, 1) / _HEIGHT) / _SPREAD
-            fit = seen.score * np.exp(-0.5 * misfit**2)
-            seen = seen._replace(fit=fit)
-            found = without_doubles(_join([found, seen]))
-            is_new = (found.scale == scale) & (found.score > _SURE)
-            if sure.any() and not is_new.any():
-                break
-        return self._look_again(grey, found)
+        results: dict[int, Found | Exception] = {}
+        searches = dict(enumerate(map(_search, greys)))
+        answers: dict[int, list[Found] | None] = dict.fromkeys(searches)
+        while searches:
+            wanted: dict[int, list[np.ndarray]] = {}
+            for i, search in list(searches.items()):
+                try:
+                    wanted[i] = search.send(answers[i])  # type: ignore[arg-type]
+                except StopIteration as end:
+                    results[i] = end.value
+                except Exception as error:  # the other pictures are read nevertheless
+                    results[i] = error
+                if i in results:
+                    del searches[i]
+            marked = iter(self._mark([tile for i in searches for tile in wanted[i]]))
+            answers = {i: [next(marked) for _ in wanted[i]] for i in searches}
+        return [results[i] for i in range(len(greys))]
 
-    def _look_again(self, grey: np.ndarray, found: Found) -> Found:
-        """Reads digits once more whose height was not what the net reads best."""
-        parts = []
-        for group in _by_height(found):
-            likely = group.fit >= min(_SURE, group.fit.max())
-            height = float(np.median(group.box[likely, 3]))
-            seen = height * group.scale[likely] / _HEIGHT
-            if seen.min() > 1 / _NEAR and seen.max() < _NEAR:
-                parts.append(group)
-                continue
-            margin = _MARGIN_AGAIN * height
-            left, top, right, bottom = _around(group.box, margin, grey.shape)
-            again = self._at_scale(grey[top:bottom, left:right], _HEIGHT / height)
-            again.box[:, :2] += left, top
-            ratio = again.box[:, 3] / height
-            parts.append(again.pick((ratio > 1 / _SIZES) & (ratio < _SIZES)))
-        return without_doubles(_join(parts))
+    def _mark(self, tiles: Sequence[np.ndarray]) -> list[Found]:
+        """Runs the net on tiles, float32 [h, w] of `SHAPES`; those of a shape together.
 
-    def _at_scale(self, grey: np.ndarray, scale: float) -> Found:
-        """Finds digits in a picture that is first reduced or enlarged."""
-        size = [max(1, round(side * scale)) for side in grey.shape[::-1]]
-        image = Image.fromarray(grey)
-        if image.size != tuple(size):
-            # Box first: it is fast, and what follows still has twice the pixels.
-            image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
-        pixels = standardised(np.asarray(image))
-        height, width = (side + 2 * _MARGIN for side in pixels.shape)
-        fitting = [s for s in SHAPES if s[0] >= height and s[1] >= width]
-        if fitting:
-            shape = min(fitting, key=math.prod)
-            found = self._tile(pixels, shape, (_MARGIN, _MARGIN))
-        else:
-            found = self._tiles(pixels)
-        found.box[:] *= np.array([grey.shape[1] / size[0], grey.shape[0] / size[1]] * 2)
-        return found._replace(scale=np.full(len(found.score), scale))
+        Boxes are in pixels of the tile.
+        """
+        marked: dict[int, Found] = {}
+        for shape in SHAPES:
+            places = [i for i, tile in enumerate(tiles) if tile.shape == shape]
+            size = max(1, _CALL // math.prod(shape))
+            together = len(places) // size * size
+            calls = [places[k : k + size] for k in range(0, together, size)]
+            for call in calls + [[place] for place in places[together:]]:
+                batch = np.stack([tiles[i] for i in call])[..., None]
+                points = jax.device_get(self._points(self._variables, batch))
+                marked |= zip(call, map(_likely, *points), strict=True)
+        return [marked[i] for i in range(len(tiles))]
 
-    def _tiles(self, pixels: np.ndarray) -> Found:
-        """Finds digits in tiles that overlap, of a picture too large for one."""
-        height, width = pixels.shape
-        low = height + 2 * _MARGIN <= SHAPES[3][0]
-        shape = SHAPES[3] if low else SHAPES[-1]
-        parts = []
-        for top in _starts(height, shape[0]):
-            for left in _starts(width, shape[1]):
-                tile = pixels[top : top + shape[0], left : left + shape[1]]
-                corner = tuple(
-                    _MARGIN if side + 2 * _MARGIN <= most else 0
-                    for side, most in zip(tile.shape, shape, strict=True)
-                )
-                found = self._tile(tile, shape, corner)
-                found.box[:, :2] += left, top
-                parts.append(_whole_ones(found, (left, top), shape, (width, height)))
-        return without_doubles(_join(parts))
 
-    def _tile(
-        self, pixels: np.ndarray, shape: tuple[int, int], corner: tuple[int, ...]
-    ) -> Found:
-        """Finds digits in pixels that are padded to one of `SHAPES`."""
-        (height, width), (top, left) = pixels.shape, corner
-        edges = [pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]
-        tile = np.full((1, *shape, 1), np.median(np.concatenate(edges)), np.float32)
-        tile[0, top : top + height, left : left + width, 0] = pixels
-        points = jax.device_get(self._points(self._variables, tile))
-        which = points.score[0] > _POSSIBLE
-        box, score, classes = (
-            values[0][which].astype(np.float64)
-            for values in (points.box, points.score, points.classes)
-        )
-        found = Found(box, score, classes, fit=score, scale=np.ones(len(score)))
-        found.box[:, :2] -= left, top
-        return without_doubles(found)
+# What looks for digits in a picture: it yields tiles, float32 [h, w] of `SHAPES`, and
+# is sent what the net marks on each of them.
+Search = Generator[list[np.ndarray], list[Found], Found]
+
+
+def _search(grey: np.ndarray) -> Search:
+    """Looks for digits in a picture, uint8 [H, W]."""
+    found, is_fine = _nothing(), False
+    for scale in _scales(grey.shape):
+        sure = found.score > _SURE
+        # An enlarged picture shows no more than its own pixels did.
+        if sure.any() and (is_fine or _explained(grey, found.box[sure]) > _EXPLAINED):
+            break
+        is_fine = scale >= 1
+        seen = yield from _at_scale(grey, scale)
+        # A digit that is seen at several scales counts where it fits best.
+        heights = seen.box[:, 3] * scale
+        misfit = np.log(np.maximum(heights, 1) / _HEIGHT) / _SPREAD
+        fit = seen.score * np.exp(-0.5 * misfit**2)
+        seen = seen._replace(fit=fit)
+        found = without_doubles(_join([found, seen]))
+        is_new = (found.scale == scale) & (found.score > _SURE)
+        if sure.any() and not is_new.any():
+            break
+    return (yield from _look_again(grey, found))
+
+
+def _look_again(grey: np.ndarray, found: Found) -> Search:
+    """Reads digits once more whose height was not what the net reads best."""
+    parts = []
+    for group in _by_height(found):
+        likely = group.fit >= min(_SURE, group.fit.max())
+        height = float(np.median(group.box[likely, 3]))
+        seen = height * group.scale[likely] / _HEIGHT
+        if seen.min() > 1 / _NEAR and seen.max() < _NEAR:
+            parts.append(group)
+            continue
+        margin = _MARGIN_AGAIN * height
+        left, top, right, bottom = _around(group.box, margin, grey.shape)
+        part = grey[top:bottom, left:right]
+        again = yield from _at_scale(part, _HEIGHT / height)
+        again.box[:, :2] += left, top
+        ratio = again.box[:, 3] / height
+        parts.append(again.pick((ratio > 1 / _SIZES) & (ratio < _SIZES)))
+    return without_doubles(_join(parts))
+
+
+def _at_scale(grey: np.ndarray, scale: float) -> Search:
+    """Finds digits in a picture that is first reduced or enlarged."""
+    size = [max(1, round(side * scale)) for side in grey.shape[::-1]]
+    image = Image.fromarray(grey)
+    if image.size != tuple(size):
+        # Box first: it is fast, and what follows still has twice the pixels.
+        image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
+    pixels = standardised(np.asarray(image))
+    height, width = (side + 2 * _MARGIN for side in pixels.shape)
+    fitting = [s for s in SHAPES if s[0] >= height and s[1] >= width]
+    if fitting:
+        shape = min(fitting, key=math.prod)
+        (found,) = yield [_pad(pixels, shape, (_MARGIN, _MARGIN))]
+        found.box[:, :2] -= _MARGIN
+        found = without_doubles(found)
+    else:
+        found = yield from _in_tiles(pixels)
+    found.box[:] *= np.array([grey.shape[1] / size[0], grey.shape[0] / size[1]] * 2)
+    return found._replace(scale=np.full(len(found.score), scale))
+
+
+def _in_tiles(pixels: np.ndarray) -> Search:
+    """Finds digits in tiles that overlap, of a picture too large for one."""
+    height, width = pixels.shape
+    low = height + 2 * _MARGIN <= SHAPES[3][0]
+    shape = SHAPES[3] if low else SHAPES[-1]
+    corners, tiles = [], []
+    for top in _starts(height, shape[0]):
+        for left in _starts(width, shape[1]):
+            part = pixels[top : top + shape[0], left : left + shape[1]]
+            above, before = (
+                _MARGIN if side + 2 * _MARGIN <= most else 0
+                for side, most in zip(part.shape, shape, strict=True)
+            )
+            corners.append((left - before, top - above))
+            tiles.append(_pad(part, shape, (above, before)))
+    parts = []
+    for found, corner in zip((yield tiles), corners, strict=True):
+        found.box[:, :2] += corner
+        whole = _whole_ones(without_doubles(found), corner, shape, (width, height))
+        parts.append(whole)
+    return without_doubles(_join(parts))
+
+
+def _pad(
+    pixels: np.ndarray, shape: tuple[int, int], corner: tuple[int, int]
+) -> np.ndarray:
+    """Puts pixels on a tile of the median of their edges; `corner` is (top, left)."""
+    (height, width), (top, left) = pixels.shape, corner
+    edges = [pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]
+    tile = np.full(shape, np.median(np.concatenate(edges)), np.float32)
+    tile[top : top + height, left : left + width] = pixels
+    return tile
+
+
+def _likely(score: np.ndarray, box: np.ndarray, classes: np.ndarray) -> Found:
+    """Takes what may be digits from the points of a tile, [K, ...] each."""
+    which = score > _POSSIBLE
+    box, score, classes = (v[which].astype(np.float64) for v in (box, score, classes))
+    return Found(box, score, classes, fit=score, scale=np.ones(len(score)))
 
 
 def standardised(pixels: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ those of the digits that are read, and of what is left unread being no digits.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -78,40 +78,68 @@ class PageReader:
         self._passes = PagePasses(loaded)
         self._classify = classify
 
-    def read(self, grey: np.ndarray) -> PageReading:
-        """Reads all digits of a picture.
+    def read(self, greys: Sequence[np.ndarray]) -> list[PageReading | Exception]:
+        """Reads all digits of each of some pictures.
 
         Args:
-          grey: uint8 [H, W], dark on light or light on dark, from `to_grey`.
-        """
-        found = self._passes.find(grey)
-        images, seen = self._ask_again(grey, found)
-        probabilities = combine(found, seen)
-        is_read = found.score > READ
-        left = ~is_read & ~_inside(found, is_read)
-        order, lines = order_by_line(found.box[is_read])
-        digits = []
-        for i, line in zip(np.flatnonzero(is_read)[order], lines, strict=True):
-            x, y, width, height = map(float, found.box[i])
-            box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-            digits.append(PageDigit(box, int(line), images[i], probabilities[i]))
-        unread = np.prod(1 - probabilities[left].sum(1))
-        return PageReading(tuple(digits), float(unread))
+          greys: uint8 [H, W] each, dark on light or light on dark, from `to_grey`.
 
-    def _ask_again(
-        self, grey: np.ndarray, found: Found
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the image of each box, uint8 [N, 28, 28], and its classes [N, 10]."""
-        images = np.zeros((len(found.score), 28, 28), np.uint8)
-        inked = np.zeros(len(images), bool)
-        for i, box in enumerate(found.box):
-            cut = cut_digit(grey, box)
-            if cut is not None:
-                images[i], inked[i] = cut, True
-        seen = np.zeros((len(images), 10))
+        Returns:
+          What each says, or what went wrong with it.
+        """
+        found = self._passes.find(greys)
+        whole = [f for f in found if not isinstance(f, Exception)]
+        places = [
+            (grey, box)
+            for grey, f in zip(greys, found, strict=True)
+            if not isinstance(f, Exception)
+            for box in f.box
+        ]
+        cuts = [cut_digit(grey, box) for grey, box in places]
+        seen = self._ask_again(cuts)
+        ends = np.cumsum([len(f.score) for f in whole])[:-1]
+        images = np.split(_as_images(cuts), ends)
+        each = iter(zip(whole, images, np.split(seen, ends), strict=True))
+        return [
+            f if isinstance(f, Exception) else _to_reading(*next(each)) for f in found
+        ]
+
+    def _ask_again(self, cuts: Sequence[np.ndarray | None]) -> np.ndarray:
+        """Returns the classes of what was cut out, [N, 10]; without ink, zeros."""
+        seen = np.zeros((len(cuts), 10))
+        inked = np.array([cut is not None for cut in cuts], bool)
         if inked.any():
-            seen[inked] = self._classify(images[inked])
-        return images, seen
+            seen[inked] = self._classify(_as_images(cuts)[inked])
+        return seen
+
+
+def _as_images(cuts: Sequence[np.ndarray | None]) -> np.ndarray:
+    """Stacks what was cut out, uint8 [N, 28, 28]; without ink, an image is black."""
+    images = np.zeros((len(cuts), 28, 28), np.uint8)
+    for image, cut in zip(images, cuts, strict=True):
+        image[:] = 0 if cut is None else cut
+    return images
+
+
+def _to_reading(found: Found, images: np.ndarray, seen: np.ndarray) -> PageReading:
+    """Reads what is likely enough, and counts what is left.
+
+    Args:
+      found: N places.
+      images: what was cut out there, uint8 [N, 28, 28].
+      seen: what the digit net says of them, float64 [N, 10].
+    """
+    probabilities = combine(found, seen)
+    is_read = found.score > READ
+    left = ~is_read & ~_inside(found, is_read)
+    order, lines = order_by_line(found.box[is_read])
+    digits = []
+    for i, line in zip(np.flatnonzero(is_read)[order], lines, strict=True):
+        x, y, width, height = map(float, found.box[i])
+        box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        digits.append(PageDigit(box, int(line), images[i], probabilities[i]))
+    unread = np.prod(1 - probabilities[left].sum(1))
+    return PageReading(tuple(digits), float(unread))
 
 
 def combine(found: Found, seen: np.ndarray) -> np.ndarray:

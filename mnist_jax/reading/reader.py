@@ -1,14 +1,10 @@
 """Reads the digits in pictures; each with a confidence, or the reason why not."""
 
-import collections
 import dataclasses
-import itertools
 import math
-import os
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -19,9 +15,10 @@ from mnist_jax.errors import (
     ArgumentError,
     CheckpointError,
     ConfigError,
-    PictureError,
+    UserError,
     suggest,
 )
+from mnist_jax.reading.load_ahead import LoadedPage, load_batches, unforeseen
 from mnist_jax.reading.number_arrays import as_images
 from mnist_jax.reading.paths import Source
 from mnist_jax.reading.predictions import Box, Digit, Guess, Prediction
@@ -32,7 +29,7 @@ if TYPE_CHECKING:
 
     from mnist_jax.checkpoint.load import Loaded
     from mnist_jax.data import Dataset
-    from mnist_jax.reading.page_reader import PageReader
+    from mnist_jax.reading.page_reader import PageReader, PageReading
 
 Mode = Literal["auto", "digit", "number"]
 
@@ -40,8 +37,6 @@ _BATCH_SIZES = (8, 64, 1024)
 # On made pictures, the pretrained weights are less sure of 2.4 % of the digits, and of
 # 59 % of the pictures without a digit (checkpoints/pretrained/README.md).
 MIN_CONFIDENCE = 0.5
-_WORKERS = min(8, os.cpu_count() or 1)
-_AHEAD = 4 * _WORKERS  # at most so many pictures are in memory at once
 
 
 class Reader:
@@ -131,20 +126,9 @@ class Reader:
 
             self._page_net = self._page_net or load_page_net()
             self._page_reader = PageReader(self._page_net, self.classify)
-        pool = ThreadPoolExecutor(_WORKERS)
-        waiting: collections.deque[Future[list[Prediction]]] = collections.deque()
-        labels = labels or {}
-        try:
-            left = itertools.islice(sources, start, None)
-            for index, source in enumerate(left, start + 1):
-                label = labels.get(source.name)
-                waiting.append(pool.submit(self._read_source, index, source, label))
-                if len(waiting) == _AHEAD:
-                    yield from waiting.popleft().result()
-            while waiting:
-                yield from waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        batches = load_batches(sources, labels or {}, start, self._reads_pages)
+        for pages in batches:
+            yield from self._read_batch(pages)
 
     def read_samples(
         self, name: str, dataset: "Dataset", count: int, seed: int
@@ -175,69 +159,61 @@ class Reader:
             for i, row in zip(chosen, rows, strict=True)
         ]
 
-    def _read_source(
-        self, index: int, source: Source, label: str | None
-    ) -> list[Prediction]:
-        from mnist_jax.reading.files import read_stack
-
+    def _read_batch(self, pages: Sequence[LoadedPage]) -> Iterator[Prediction]:
+        """Reads pages, and the images of arrays; yields as `read_files` does."""
+        shown = [page for page in pages if page.picture is not None]
+        read = self._read_pages if self._page_reader else self._read_ones
         try:
-            stack = None if source.error else read_stack(source.place)
-        except PictureError as error:
-            return [Prediction(source.name, "error", (), str(error), label)]
-        if stack is None:
-            read = [
-                self._read_picture(index, source, label, picture, page)
-                for page, picture in enumerate(load_each_page(source))
-            ]
-            if len(read) > 1:
-                read = [dataclasses.replace(page, label=None) for page in read]
-            return read
-        rows, predictions = self.classify(stack), []
-        for page, (row, image) in enumerate(zip(rows, stack, strict=True)):
-            answer = self._answer(source.name, [self._digit(row, image)], label)
+            answers = iter(read(shown))
+        except UserError:
+            raise
+        except Exception as error:  # later batches are read nevertheless
+            answers = iter(
+                [self._failed(page, "error", unforeseen(error)) for page in shown]
+            )
+        for page in pages:
+            if page.stack is not None:
+                yield from self._read_stack(page, page.stack)
+            elif page.picture is None:
+                yield self._failed(page, "error", page.error)
+            else:
+                yield next(answers)
+
+    def _read_stack(self, page: LoadedPage, stack: np.ndarray) -> Iterator[Prediction]:
+        """Reads the images of an array as they are."""
+        rows = self.classify(stack)
+        for number, (row, image) in enumerate(zip(rows, stack, strict=True)):
+            digits = [self._digit(row, image)]
+            answer = self._answer(page.source.name, digits, page.label, number)
             if image.min() == image.max():
                 answer = dataclasses.replace(answer, status="blank", digits=())
-            predictions.append(dataclasses.replace(answer, page=page))
-        return predictions
+            yield answer
 
-    def _read_picture(
-        self,
-        index: int,
-        source: Source,
-        label: str | None,
-        picture: "Image.Image | PictureError",
-        page: int,
+    def _read_pages(self, pages: Sequence[LoadedPage]) -> list[Prediction]:
+        """Reads all digits of each page."""
+        assert self._page_reader is not None
+        greys = [page.grey for page in pages if page.grey is not None]
+        read = self._page_reader.read(greys)
+        return [self._name_digits(*each) for each in zip(pages, read, strict=True)]
+
+    def _name_digits(
+        self, page: LoadedPage, read: "PageReading | Exception"
     ) -> Prediction:
         from mnist_jax.reading.digit_cuts import side_by_side
-        from mnist_jax.reading.page_reader import shows_something, to_grey
-        from mnist_jax.reading.pictures import BlankError, stages
+        from mnist_jax.reading.page_reader import shows_something
 
-        def failed(status: str, error: str) -> Prediction:
-            return Prediction(source.name, status, (), error, label, page)
-
-        if isinstance(picture, PictureError):
-            return failed("error", str(picture))
-        scale = picture.info["full_size"][0] / picture.width
-        strip = [("picture", np.asarray(picture))] if self._stages_dir else []
-        try:
-            if self._page_reader is None:
-                strip = stages(picture) if self._stages_dir else strip
-                digits = self._read_one(picture, scale)
-                return self._answer(source.name, digits, label, page)
-            grey = to_grey(picture)
-            found = self._page_reader.read(grey)
-            if self._stages_dir:
-                cut = side_by_side([digit.image for digit in found.digits])
-                strip += [("grey", grey), ("28x28", cut)]
-        except BlankError:
-            return failed("blank", "")
-        except Exception as error:  # the other pictures are read nevertheless
-            reason = f"{type(error).__name__}: {error}"
-            return failed("error", f"cannot be read ({' '.join(reason.split())[:100]})")
-        finally:
-            self._draw_stages(strip, index, source, page)
-        if not found.digits:
-            return failed("no_digit" if shows_something(picture) else "blank", "")
+        assert page.picture is not None
+        assert page.grey is not None
+        if isinstance(read, Exception):
+            return self._failed(page, "error", unforeseen(read))
+        if self._stages_dir:
+            cut = side_by_side([digit.image for digit in read.digits])
+            shown = [("grey", page.grey), ("28x28", cut)]
+            self._draw_stages(page, [("picture", np.asarray(page.picture)), *shown])
+        if not read.digits:
+            is_blank = not shows_something(page.picture)
+            return self._failed(page, "blank" if is_blank else "no_digit")
+        scale = page.picture.info["full_size"][0] / page.picture.width
         digits = [
             self._digit(
                 digit.probabilities,
@@ -245,19 +221,49 @@ class Reader:
                 _scale(digit.box, scale),
                 digit.line,
             )
-            for digit in found.digits
+            for digit in read.digits
         ]
-        return self._answer(source.name, digits, label, page, found.certainty)
+        name, certainty = page.source.name, read.certainty
+        return self._answer(name, digits, page.label, page.page, certainty)
 
-    def _read_one(self, picture: "Image.Image", scale: float) -> list[Digit]:
-        """Takes all ink of a picture for one digit."""
+    def _read_ones(self, pages: Sequence[LoadedPage]) -> list[Prediction]:
+        """Takes all ink of each page for one digit."""
+        cuts = [self._cut_one(page) for page in pages]
+        images = [cut[0] for cut in cuts if isinstance(cut, tuple)]
+        rows = iter(self.classify(np.stack(images)) if images else ())
+        answers = []
+        for page, cut in zip(pages, cuts, strict=True):
+            if isinstance(cut, Prediction):
+                answers.append(cut)
+                continue
+            digits = [self._digit(next(rows), *cut)]
+            name = page.source.name
+            answers.append(self._answer(name, digits, page.label, page.page))
+        return answers
+
+    def _cut_one(self, page: LoadedPage) -> tuple[np.ndarray, Box] | Prediction:
+        """Returns all ink as an image [28, 28, 1] and its box, or why there is none."""
         from mnist_jax.reading import pictures
 
-        ink = pictures.main_digit(pictures.find_ink(picture))
-        image = pictures.to_mnist(ink)[..., None]
+        assert page.picture is not None
+        strip = [("picture", np.asarray(page.picture))] if self._stages_dir else []
+        try:
+            strip = pictures.stages(page.picture) if self._stages_dir else strip
+            ink = pictures.main_digit(pictures.find_ink(page.picture))
+            image = pictures.to_mnist(ink)[..., None]
+        except pictures.BlankError:
+            return self._failed(page, "blank")
+        except Exception as error:  # the other pictures are read nevertheless
+            return self._failed(page, "error", unforeseen(error))
+        finally:
+            self._draw_stages(page, strip)
         rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
         box = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-        return [self._digit(self.classify(image[None])[0], image, _scale(box, scale))]
+        scale = page.picture.info["full_size"][0] / page.picture.width
+        return image, _scale(box, scale)
+
+    def _failed(self, page: LoadedPage, status: str, error: str = "") -> Prediction:
+        return Prediction(page.source.name, status, (), error, page.label, page.page)
 
     def _digit(
         self,
@@ -288,21 +294,18 @@ class Reader:
         return answer if is_sure else dataclasses.replace(answer, status="unsure")
 
     def _draw_stages(
-        self,
-        shown: list[tuple[str, np.ndarray]],
-        index: int,
-        source: Source,
-        page: int,
+        self, page: LoadedPage, shown: Sequence[tuple[str, np.ndarray]]
     ) -> None:
         """Draws what the nets saw, if that is asked for."""
         if self._stages_dir is None:
             return
         from mnist_jax.reading import annotate, pictures
 
-        stem = re.sub(r"[^\w.-]", "_", Path(source.name).stem, flags=re.ASCII)[:80]
-        end = f"_{page}" if page else ""
-        path = self._stages_dir / f"{index:05d}_{stem}{end}.png"
-        annotate.save_picture(pictures.stages_strip(shown), path)
+        stem = Path(page.source.name).stem
+        stem = re.sub(r"[^\w.-]", "_", stem, flags=re.ASCII)[:80]
+        end = f"_{page.page}" if page.page else ""
+        path = self._stages_dir / f"{page.number:05d}_{stem}{end}.png"
+        annotate.save_picture(pictures.stages_strip(list(shown)), path)
 
 
 def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:
@@ -372,15 +375,6 @@ def load_picture(source: Source) -> "Image.Image":
     from mnist_jax.reading.files import read_picture
 
     return read_picture(source.place)
-
-
-def load_each_page(source: Source) -> "Iterator[Image.Image | PictureError]":
-    """Loads the pages of a source one by one; yields what `read_pages` does."""
-    from mnist_jax.reading.file_pages import read_pages
-
-    if source.error:
-        return iter([PictureError(source.error)])
-    return read_pages(source.place)
 
 
 def _scale(box: Sequence[float], scale: float) -> Box:

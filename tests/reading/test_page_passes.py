@@ -62,7 +62,7 @@ def page_with(shape, squares):
 
 
 def found_squares(passes, page):
-    found = passes.find(page)
+    (found,) = passes.find([page])
     assert (found.classes.argmax(1) == 3).all()
     return sorted(
         (x - w / 2, y - h / 2, (w + h) / 2) for x, y, w, h in found.box.tolist()
@@ -107,7 +107,7 @@ def test_strips_of_both_ways_are_read(passes):
     "shape", [(1, 1), (1, 300), (2, 9_000_000), (40, 60), (700, 900)]
 )
 def test_where_nothing_is_nothing_is_found(passes, shape):
-    assert len(passes.find(np.full(shape, 128, np.uint8)).score) == 0
+    assert len(passes.find([np.full(shape, 128, np.uint8)])[0].score) == 0
 
 
 def test_at_most_eight_shapes_are_compiled(passes):
@@ -119,7 +119,7 @@ def test_at_most_eight_shapes_are_compiled(passes):
     )
     try:
         for shape in ((28, 28), (60, 500), (500, 60), (300, 300), (900, 1400)):
-            passes.find(page_with(shape, [(5, 5, min(shape) // 3)]))
+            passes.find([page_with(shape, [(5, 5, min(shape) // 3)])])
     finally:
         passes._points = points
     assert seen <= {(1, *shape, 1) for shape in SHAPES}

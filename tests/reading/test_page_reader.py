@@ -22,7 +22,7 @@ def read_page():
     """Reads an RGB picture with the nets that come along."""
     digits = load_model(PRETRAINED)
     pages = PageReader(reader.load_page_net(), lambda x: reader.predict(digits, x))
-    return lambda picture: pages.read(to_grey(picture))
+    return lambda picture: pages.read([to_grey(picture)])[0]
 
 
 def as_lines(reading):
@@ -143,10 +143,10 @@ def test_what_may_be_a_digit_and_is_not_read_costs_certainty(monkeypatch):
         def __init__(self, score):
             self.score = score
 
-        def find(self, grey):
+        def find(self, greys):
             found = found_with([0.95, self.score], np.full((2, 10), 0.1))
             found.box[1, 0] = 150
-            return found
+            return [found]
 
     monkeypatch.setattr(page_reader, "PagePasses", OnePass)
     grey = np.full((100, 200), 255, np.uint8)
@@ -154,7 +154,7 @@ def test_what_may_be_a_digit_and_is_not_read_costs_certainty(monkeypatch):
     certainties = []
     for score in (0.11, 0.2, READ - 0.01):
         pages = PageReader(score, lambda images: np.full((len(images), 10), 0.1))
-        reading = pages.read(grey)
+        (reading,) = pages.read([grey])
         assert len(reading.digits) == 1
         certainties.append(reading.certainty)
     assert 1 > certainties[0] > certainties[1] > certainties[2] > 0

@@ -15,7 +15,7 @@ from PIL import Image
 from mnist_jax.analysis import splits
 from mnist_jax.checkpoint.load import load_model
 from mnist_jax.errors import ArgumentError, ConfigError, UserError
-from mnist_jax.reading import reader
+from mnist_jax.reading import load_ahead, page_passes, reader
 from mnist_jax.reading.page_reader import PageReader
 from mnist_jax.reading.paths import Source
 from mnist_jax.reading.predictions import Digit, Guess, Prediction
@@ -202,19 +202,39 @@ def test_files_that_fail_do_not_keep_others_from_it(loaded, picture, tmp_path):
 
 
 def test_what_breaks_on_a_picture_breaks_no_other(loaded, picture, monkeypatch):
-    read_page, calls = PageReader.read, []
+    at_scale, calls = page_passes._at_scale, []
 
-    def fail_once(self, grey):
-        calls.append(grey)
+    def fail_once(grey, scale):
+        calls.append(scale)
         if len(calls) == 1:
             raise RuntimeError("of no kind\nthat was thought of")
-        return read_page(self, grey)
+        return at_scale(grey, scale)
 
-    monkeypatch.setattr(reader, "_WORKERS", 1)
-    monkeypatch.setattr(PageReader, "read", fail_once)
+    monkeypatch.setattr(page_passes, "_at_scale", fail_once)
     bad, good = read(loaded, picture, picture)
     assert bad.error == "cannot be read (RuntimeError: of no kind that was thought of)"
     assert good.digits
+
+
+def test_what_breaks_in_a_batch_breaks_no_other_batch(loaded, picture, monkeypatch):
+    read_pages, calls = PageReader.read, []
+
+    def fail_once(self, greys):
+        calls.append(len(greys))
+        if len(calls) == 1:
+            raise RuntimeError("no memory")
+        return read_pages(self, greys)
+
+    monkeypatch.setattr(load_ahead, "BATCH", 2)
+    monkeypatch.setattr(PageReader, "read", fail_once)
+    missing = picture.parent / "none.png"
+    *bad, good = read(loaded, picture, missing, picture)
+    assert [row.error for row in bad] == [
+        "cannot be read (RuntimeError: no memory)",
+        "no such file",
+    ]
+    assert good.digits
+    assert calls == [1, 1]
 
 
 def test_a_source_may_be_content_or_an_error(loaded, picture):
@@ -230,9 +250,10 @@ def test_a_source_may_be_content_or_an_error(loaded, picture):
 
 
 def test_rows_keep_their_order_and_few_pictures_are_held(loaded, picture, monkeypatch):
-    monkeypatch.setattr(reader, "_AHEAD", 7)
+    monkeypatch.setattr(load_ahead, "_AHEAD", 4)
+    monkeypatch.setattr(load_ahead, "BATCH", 3)
     held, most, lock = 0, 0, threading.Lock()
-    load = reader.load_each_page
+    load = load_ahead.load_each_page
 
     def count(source):
         nonlocal held, most
@@ -241,7 +262,7 @@ def test_rows_keep_their_order_and_few_pictures_are_held(loaded, picture, monkey
             most = max(most, held)
         return load(source)
 
-    monkeypatch.setattr(reader, "load_each_page", count)
+    monkeypatch.setattr(load_ahead, "load_each_page", count)
     rows = []
     Image.open(picture).resize((40, 40)).save(picture)
     names = [f"{picture.parent}/./{'./' * i}digit.png" for i in range(60)]
