@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import unflatten_dict
 
@@ -23,7 +22,7 @@ from mnist_jax.checkpoint.read import (
 )
 from mnist_jax.config import ConfigDict
 from mnist_jax.errors import ArgumentError, CheckpointError, ConfigError
-from mnist_jax.models.create import Model
+from mnist_jax.models.create import Model, init_shapes
 from mnist_jax.models.ensemble import Ensemble
 from mnist_jax.parallel.jax_options import check_options
 from mnist_jax.run.stored_config import check_stored_config, config_from_dict
@@ -102,6 +101,7 @@ def load_model(
         net = task.create_model(config, metadata["dataset"]["num_classes"])
         member = task.predictor(net, config)
         num_seeds = config.get("num_seeds", 1)
+        expected = init_shapes(net, task.image_shape)
     except Exception as error:  # a stranger's checkpoint may hold anything
         kind = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "
         raise CheckpointError(
@@ -109,13 +109,12 @@ def load_model(
             f"{mnist_jax.__version__}: {kind}{reason(error)}"
         ) from error
 
-    def init() -> PyTree:
-        return net.init(jax.random.key(0), jnp.zeros((1, *task.image_shape)))
-
     model: Model = member
-    expected = jax.eval_shape(init)
     if num_seeds > 1:
-        expected = jax.eval_shape(jax.vmap(lambda _: init()), jnp.zeros(num_seeds))
+        expected = jax.tree.map(
+            lambda one: jax.ShapeDtypeStruct((num_seeds, *one.shape), one.dtype),
+            expected,
+        )
         model = Ensemble(member, task.has_logits)
     check_types(types(expected), types(variables), workdir)
     variables = jax.device_put(variables)

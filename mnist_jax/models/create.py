@@ -52,8 +52,7 @@ def create_model(
     _check_kwargs(name, cls, kwargs)
     try:
         model = cls(num_classes=num_classes, **kwargs)
-        init = functools.partial(_init_for_training, model, image_shape)
-        _check_parameters(jax.eval_shape(init))
+        _check_parameters(init_shapes(model, image_shape))
     except Exception as error:  # whatever a wrong argument makes linen or lax raise
         why = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(
@@ -103,6 +102,26 @@ def _check_parameters(variables: Any) -> None:
         raise ValueError(f"{jax.tree_util.keystr(empty[0])} would be empty")
     if (count := sum(leaf.size for _, leaf in leaves)) > _MAX_PARAMETERS:
         raise ValueError(f"{count:.0e} parameters are more than a memory holds")
+
+
+def init_shapes(model: nn.Module, image_shape: tuple[int, int, int]) -> Any:
+    """Returns what `model.init` returns, with shapes and dtypes in place of arrays.
+
+    To trace a large network takes a quarter of a second, so equal ones are traced once.
+
+    Args:
+      model: maps float32 [B, *image_shape] and `train` to outputs.
+      image_shape: height, width and channels of the images.
+    """
+    try:
+        return _traced(model, image_shape)
+    except TypeError:  # a field that has no hash; or what the model itself raises
+        return _traced.__wrapped__(model, image_shape)
+
+
+@functools.lru_cache(8)
+def _traced(model: nn.Module, image_shape: tuple[int, int, int]) -> Any:
+    return jax.eval_shape(functools.partial(_init_for_training, model, image_shape))
 
 
 def _init_for_training(model: nn.Module, image_shape: tuple[int, int, int]) -> Any:

@@ -10,6 +10,7 @@ from mnist_jax.datasets.geometry import IMAGE_SIDE, to_mnist
 _MARGIN = 0.15  # heights around a box
 _HEIGHT = 48  # pixels; a digit is cut at about this height
 _FAINT, _SOLID = 0.25, 0.85  # shares of full ink that become 0 and 1
+_FULL = 0.97  # share of pixels that are not darker than full ink
 _STROKE = 0.5  # share of full ink that makes a stroke
 
 
@@ -65,12 +66,16 @@ def _enlarge(grey: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 def _ink(pixels: np.ndarray) -> np.ndarray:
     """Tells ink from paper, whichever is darker: 0 for paper, 1 for ink."""
-    away = pixels - np.median(pixels)  # even a thick digit leaves more paper than that
+    sorted_pixels = np.sort(pixels, axis=None)
+    # Even a thick digit leaves more paper than that.
+    away = pixels - sorted_pixels[pixels.size // 2]
     # Ink is what differs most, and is the smaller part.
-    away *= np.sign((away**3).sum()) or 1.0
-    full = np.percentile(away, 97)
-    share = away / max(float(full), 1e-6)
-    return np.clip((share - _FAINT) / (_SOLID - _FAINT), 0, 1)
+    is_dark = (away * away * away).sum() < 0
+    place = round((1 - _FULL if is_dark else _FULL) * (pixels.size - 1))
+    full = sorted_pixels[place] - sorted_pixels[pixels.size // 2]
+    share = away / (min(full, -1e-6) if is_dark else max(full, 1e-6))
+    ink: np.ndarray = (share - _FAINT) / (_SOLID - _FAINT)
+    return ink.clip(0, 1)
 
 
 def _own(ink: np.ndarray, inner: np.ndarray) -> np.ndarray:

@@ -198,6 +198,8 @@ def to_grey(picture: Image.Image) -> np.ndarray:
     small = picture.copy()
     small.thumbnail((64, 64), Image.Resampling.BOX)
     colours = np.asarray(small, np.float64).reshape(-1, 3)
+    if (colours == colours[:, :1]).all():
+        return np.asarray(picture.convert("L"))
     spread = np.cov(colours.T) if len(colours) > 1 else np.zeros((3, 3))
     lightness = np.array([0.299, 0.587, 0.114])
     lightness /= np.linalg.norm(lightness)
