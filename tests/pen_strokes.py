@@ -13,7 +13,7 @@ _SHORTEST = 6  # pixels; shorter twigs of a skeleton are none of its strokes
 def strokes_of(image: np.ndarray) -> list[np.ndarray]:
     """Returns the strokes of an image, uint8 [28, 28], white on black.
 
-    Each is float [n, 2]: x and y as shares of the image's side, in the order of the pen.
+    Each is float [n, 2]: x and y as shares of the image's side, as the pen goes.
     """
     side = _FINER * image.shape[0]
     larger = Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC)

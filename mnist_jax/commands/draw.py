@@ -27,6 +27,7 @@ from mnist_jax.commands.shared_flags import (
     define_path_flag,
 )
 from mnist_jax.errors import ConfigError
+from mnist_jax.local_files import check_can_write
 from mnist_jax.run.config_files import PRETRAINED, PRETRAINED_PAGES
 
 if TYPE_CHECKING:
@@ -72,14 +73,14 @@ _DEVICE = define_device_flag(_FLAGS)
 def main(arguments: list[str]) -> None:
     """Serves the page until the process is ended."""
     refuse_arguments(arguments)
+    if folder := _CORRECTIONS.value:
+        check_can_write(folder, f"--corrections={folder}")
     from mnist_jax.web import corrections, guard, server
 
     listening = server.open_socket(_HOST.value, _PORT.value)
     with listening:
         reader = _load_reader(server.TOP_K)
-        kept = None
-        if _CORRECTIONS.value:
-            kept = corrections.Corrections(_CORRECTIONS.value, reader.class_names)
+        kept = corrections.Corrections(folder, reader.class_names) if folder else None
         app = server.make_app(reader, kept, _HOST.value)
         address = server.address_of(listening, _HOST.value)
         if not guard.is_loopback(_HOST.value):

@@ -31,7 +31,7 @@ def explain(answer: Prediction, class_names: Sequence[str]) -> str:
       class_names: of the reader.
     """
     if answer.status == "error":
-        return f"This {answer.error}." if answer.error else "This cannot be read."
+        return f"It could not be read: {answer.error}."
     if answer.status == "blank":
         return "There is no ink that stands out from the paper."
     if not answer.digits:

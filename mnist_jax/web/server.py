@@ -42,7 +42,7 @@ TOP_K = 10  # guesses that the reader must give, for the sentence that explains
 _SHOWN = 3  # of them, in /explain
 _USUAL_PORT = 2828  # always the same, so that the browser knows the page again
 _INSIDE, _AT_ONCE = 8, 2  # requests that are let in, and those that are worked on
-_SECONDS = 60.0  # that a request waits for its answer
+_SECONDS = 120.0  # that a request waits for its answer; the first one may compile
 _CONNECTIONS = 64
 _SOURCE = "<body>"  # the name of a picture that was sent
 
