@@ -3,6 +3,7 @@ import re
 import signal
 import socket
 import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -65,6 +66,17 @@ def test_it_reads_what_predict_reads(fork_server, start, trained_workdir):
     expected = json.loads(done.output)
     expected["answers"][0]["source"] = "<body>"
     assert told == expected
+
+
+def test_it_listens_on_this_machine_alone(start):
+    port = wait_for_address(start())
+    listening = [
+        line.split()[1]
+        for table in ("tcp", "tcp6")
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+        if line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A"
+    ]
+    assert listening == [f"0100007F:{port:04X}"]
 
 
 def test_corrections_are_kept_where_the_flag_says(start, tmp_path):
