@@ -50,7 +50,7 @@ def explain(answer: Prediction, class_names: Sequence[str]) -> str:
         return f"Each of the {count} looks like one digit, and like nothing else."
     if weakest.status != "ok":
         return doubt
-    if answer.certainty < weakest.confidence:
+    if count == 1 or answer.certainty < weakest.confidence:
         return (
             "Something else there may be a digit as well, and was left out "
             f"({percent(1 - answer.certainty)})."

@@ -48,12 +48,11 @@ async function ask(path, blob) {
   }
 }
 
-// What the answer panel shows of one page. `original` returns the picture's bytes, in
-// which boxes are `scale` times as large.
-async function readPages(blob, original = () => blob, scale = 1) {
-  const withPages = mode() === "pictures" ? "?pages=1" : "";
+// Returns what the answer panel shows, of each page. `original` returns the picture to
+// cut a corrected digit out of, in which boxes are `scale` times as large.
+async function readPages(blob, path = "explain", original = () => blob, scale = 1) {
   try {
-    const { answers, explanations } = await ask(`explain${withPages}`, blob);
+    const { answers, explanations } = await ask(path, blob);
     return answers.map((answer, i) => ({ ...explanations[i], ...answer, original, scale }));
   } catch (error) {
     return [failed(error)];
@@ -121,7 +120,8 @@ function describe(page, digit, index) {
     }),
     make("div", {}, ...guesses),
   );
-  if (settings.keeps_corrections) row.append(correctionsOf(page, digit, index));
+  const isStill = mode() !== "camera" || isHeld(); // else the next frame takes its place
+  if (settings.keeps_corrections && isStill) row.append(correctionsOf(page, digit, index));
   return row;
 }
 
@@ -209,7 +209,7 @@ function setMode(name) {
   show(EMPTY);
   hint(HINTS[name]);
   if (name === "draw") drawingChanged();
-  if (name === "pictures") select(selected);
+  if (name === "pictures") select(selected ?? entries[0]);
 }
 
 for (const input of document.querySelectorAll("[name=mode]")) {
@@ -286,7 +286,9 @@ async function readDrawing() {
       const wide = Math.round(paper.clientWidth * devicePixelRatio);
       const original = () => toBlob(onWhite(wide));
       size = [sent.width, sent.height];
-      [page] = await readPages(await toBlob(sent), original, wide / sent.width);
+      [page] = await readPages(
+        await toBlob(sent), "explain", original, wide / sent.width,
+      );
     }
     if (mode() !== "draw") break;
     show(page, size);
@@ -376,7 +378,7 @@ function addEntry(name, after) {
 
 async function readFile(file, entry) {
   if (!entries.includes(entry)) return; // it was removed meanwhile
-  const pages = await readPages(file);
+  const pages = await readPages(file, "explain?pages=1");
   if (!entries.includes(entry)) return;
   let last = entry;
   pages.forEach((page, i) => {
@@ -384,7 +386,7 @@ async function readFile(file, entry) {
     last.page = page;
     fill(last);
   });
-  if (!selected || selected === entry) select(entry);
+  if (mode() === "pictures" && (selected ?? entry) === entry) select(entry);
 }
 
 function fill(entry) {
@@ -406,9 +408,8 @@ function fill(entry) {
 
 function select(entry) {
   selected = entry;
-  for (const { item, ...other } of entries) {
-    const is = other.name === entry?.name && item === entry?.item;
-    item.firstChild.setAttribute("aria-current", is);
+  for (const other of entries) {
+    other.item.firstChild.setAttribute("aria-current", other === entry);
   }
   const page = entry?.page;
   const source = page && (page.picture ?? page.seen?.[0]);
@@ -496,6 +497,8 @@ async function readCamera(stream) {
     if (isHeld()) {
       tell(page);
       URL.revokeObjectURL(picture.src);
+      picture.onload = null;
+      picture.className = "";
       picture.src = URL.createObjectURL(blob);
       picture.alt = "The camera's picture that is held";
       [picture.hidden, video.hidden] = [false, true];
