@@ -559,8 +559,11 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => setT
 
 find("curl").textContent = `curl --data-binary @my_digit.png ${location.origin}/read`;
 if (!settings.keeps_corrections) {
-  find("note").textContent = "Is an answer wrong? Start draw.py with " +
-    "--corrections=my_digits, and a click keeps each digit as what it is.";
+  find("note").append(
+    "Is an answer wrong? Start draw.py with ",
+    make("code", {}, "--corrections=my_digits"),
+    ", and a click keeps each digit as what it is.",
+  );
   find("note").hidden = false;
 }
 setTheme(kept.get());

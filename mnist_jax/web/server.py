@@ -62,56 +62,69 @@ def make_app(reader: Reader, corrections: Corrections | None, host: str) -> Star
       corrections: where corrected digits are kept; None keeps none.
       host: that it will be served on: see `OwnSiteOnly`.
     """
-    slots = Slots(_INSIDE, _AT_ONCE, _SECONDS)
+    desk = _Desk(reader, corrections)
+    routes = [Route(path, _file_route(*file)) for path, file in _FILES.items()]
+    routes += [
+        Route("/settings", desk.settings),
+        Route("/read", desk.read, methods=["POST"]),
+        Route("/explain", desk.explain, methods=["POST"]),
+        Route("/correct", desk.correct, methods=["POST"]),
+    ]
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(OwnSiteOnly, host=host)],
+        exception_handlers={HTTPException: _say_error, UserError: _say_error},
+    )
 
-    def read(content: bytes) -> list[Prediction]:
-        return list(reader.read_files([Source(_SOURCE, content)]))
 
-    def to_record(answer: Prediction, guesses: int) -> answers.Record:
-        record = answers.to_record(answer, reader.class_names)
-        for digit in record["digits"]:
-            digit["top_k"] = digit["top_k"][:guesses]
-        return record
+class _Desk:
+    """Answers the requests that are about pictures."""
 
-    async def settings(request: Request) -> Response:
+    def __init__(self, reader: Reader, corrections: Corrections | None) -> None:
+        self._reader, self._corrections = reader, corrections
+        self._slots = Slots(_INSIDE, _AT_ONCE, _SECONDS)
+
+    async def settings(self, request: Request) -> Response:
         return JSONResponse(
             {
-                "class_names": reader.class_names,
-                "keeps_corrections": corrections is not None,
+                "class_names": self._reader.class_names,
+                "keeps_corrections": self._corrections is not None,
                 "max_bytes": MAX_BODY,
             }
         )
 
-    async def post_read(request: Request) -> Response:
-        read_answers = await slots.run(request, read)
-        records = [to_record(answer, 1) for answer in read_answers]
-        return Response(answers.to_json(records) + "\n", media_type="application/json")
+    async def read(self, request: Request) -> Response:
+        def work(content: bytes) -> str:
+            return answers.to_json(self._records(self._read(content), guesses=1))
 
-    async def post_explain(request: Request) -> Response:
+        text = await self._slots.run(request, work)
+        return Response(f"{text}\n", media_type="application/json")
+
+    async def explain(self, request: Request) -> Response:
         with_pages = request.query_params.get("pages") == "1"
 
         def work(content: bytes) -> dict[str, Any]:
-            read_answers = read(content)
+            read = self._read(content)
             pages = show_pages(content if with_pages else b"")
             explained = [
                 {
-                    "why": explain(answer, reader.class_names),
+                    "why": explain(answer, self._reader.class_names),
                     "seen": show_digits(answer),
                     **page,
                 }
-                for answer, page in zip(read_answers, pages, strict=False)
+                for answer, page in zip(read, pages, strict=False)
             ]
-            records = [to_record(answer, _SHOWN) for answer in read_answers]
             return {
                 "version": answers.VERSION,
-                "answers": records,
+                "answers": self._records(read, guesses=_SHOWN),
                 "score": None,
                 "explanations": explained,
             }
 
-        return JSONResponse(await slots.run(request, work))
+        return JSONResponse(await self._slots.run(request, work))
 
-    async def post_correct(request: Request) -> Response:
+    async def correct(self, request: Request) -> Response:
+        corrections = self._corrections
         if corrections is None:
             raise HTTPException(404, "start draw.py with --corrections=FOLDER")
         label, box, page = _read_correction(request)
@@ -119,20 +132,16 @@ def make_app(reader: Reader, corrections: Corrections | None, host: str) -> Star
         def work(content: bytes) -> str:
             return str(corrections.keep(content, label, box, page))
 
-        return JSONResponse({"kept": await slots.run(request, work)})
+        return JSONResponse({"kept": await self._slots.run(request, work)})
 
-    routes = [Route(path, _file_route(*file)) for path, file in _FILES.items()]
-    routes += [
-        Route("/settings", settings),
-        Route("/read", post_read, methods=["POST"]),
-        Route("/explain", post_explain, methods=["POST"]),
-        Route("/correct", post_correct, methods=["POST"]),
-    ]
-    return Starlette(
-        routes=routes,
-        middleware=[Middleware(OwnSiteOnly, host=host)],
-        exception_handlers={HTTPException: _say_error, UserError: _say_error},
-    )
+    def _read(self, content: bytes) -> list[Prediction]:
+        return list(self._reader.read_files([Source(_SOURCE, content)]))
+
+    def _records(self, read: list[Prediction], guesses: int) -> list[answers.Record]:
+        records = [answers.to_record(a, self._reader.class_names) for a in read]
+        for digit in [digit for record in records for digit in record["digits"]]:
+            digit["top_k"] = digit["top_k"][:guesses]
+        return records
 
 
 def warm_up(reader: Reader) -> None:
