@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("benchmark", "evaluate", "export", "predict", "sweep", "train")
+COMMANDS = ("benchmark", "draw", "evaluate", "export", "predict", "sweep", "train")
 
 _RUNNABLE = (
     *(f"mnist_jax.commands.{name}" for name in COMMANDS),

@@ -12,7 +12,7 @@ COMMANDS = sorted(path.stem for path in (CONFIGS.parent / "scripts").glob("*.py"
 # The flags that are texts and no paths.
 TEXTS = {
     *("config.*", "coordinator_address", "dataset", "split"),
-    *("compare", "only", "shard", "sweep"),
+    *("compare", "host", "only", "shard", "sweep"),
     *("baseline", "config", "configs"),  # config files, which `find_config` reads
 }
 

@@ -411,6 +411,22 @@ SWEEP = """
 --baseline=7 --sweep.batch_size=8,16 | baseline
 """
 
+DRAW = """
+--port=-1 | port=-1
+--port=70000 | port=70000
+--port=http | port=http
+--host= | --host is empty
+--host=192.0.2.1 | --host=192.0.2.1 cannot be listened on
+--host=192.0.2.1 --port=9 | --port=9 on 192.0.2.1 cannot be taken
+--corrections= | --corrections is empty
+--corrections=good.png | cannot write --corrections=good.png: Not a directory
+--corrections=s3://bucket/x | --corrections=s3://bucket/x is a URL
+--workdir=nowhere | no folder 'nowhere'; train first
+--page_workdir=run | the run in 'run' is of no page net
+--checkpoint=worst | checkpoint
+--no_browser=perhaps | no_browser
+"""
+
 PREDICT = """
 nowhere.png | no such file
 files/zzz* | as a pattern it matches none
@@ -600,6 +616,7 @@ OFFLINE = [
 START = {  # what makes each script come to its end, were it not for the bad flag
     "train.py": (SMOKE, NEW),
     "evaluate.py": (RUN,),
+    "draw.py": (RUN, "--no_browser"),
     "predict.py": (RUN,),
     "export.py": (RUN, "--output=out"),
     "benchmark.py": ("--only=model",),
@@ -630,6 +647,7 @@ def all_cases() -> Iterator[Case]:
     yield from read_table("benchmark.py", BENCHMARK)
     yield from read_table("sweep.py", SWEEP, SMOKE, NEW)
     yield from read_table("predict.py", PREDICT, RUN)
+    yield from read_table("draw.py", DRAW, RUN, "--no_browser")
     for name, (_, message) in RUNS.items():
         argument = f"--workdir=runs/{name}"
         yield Case("predict.py", [argument, "good.png"], message)

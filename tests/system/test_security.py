@@ -60,6 +60,32 @@ CLAIMS = {
     "up to 64 million pixels": [
         "test_files.py::test_bombs_are_refused_from_the_header"
     ],
+    "`draw.py` listens on 127.0.0.1 alone": [
+        "test_draw.py::test_it_listens_on_this_machine_alone"
+    ],
+    "opens it to others; then a warning says so": [
+        "test_draw.py::test_it_says_loudly_that_others_can_use_it"
+    ],
+    "It answers only to its own names": [
+        "test_guard.py::test_only_this_server_s_own_names_are_served"
+    ],
+    "and to no page of another site": [
+        "test_guard.py::test_pages_of_other_sites_are_turned_away",
+        "test_server.py::test_other_sites_are_turned_away",
+    ],
+    "Its page loads nothing from elsewhere": [
+        "test_server.py::test_the_page_has_no_address_of_elsewhere_and_no_code_in_it",
+        "test_guard.py::test_what_is_turned_away_has_the_same_headers",
+    ],
+    "the number of requests at once are bounded": [
+        "test_guard.py::test_a_body_is_bounded_in_size_and_time",
+        "test_guard.py::test_too_many_at_once_are_sent_away",
+        "test_guard.py::test_what_takes_too_long_keeps_its_place_until_it_ends",
+        "test_server.py::test_too_large_a_body_is_refused_by_its_length",
+    ],
+    "Nothing is stored without `--corrections`": [
+        "test_server.py::test_nothing_is_kept_unasked"
+    ],
     "Training opens no network connection but to download": [
         "test_security.py::test_training_opens_no_listening_socket"
     ],

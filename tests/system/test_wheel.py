@@ -120,3 +120,8 @@ def test_it_trains_evaluates_and_reads_pictures(installed, run, tmp_path):
     schema = installed / "mnist_jax" / "reading" / "answers.schema.json"
     jsonschema.validate(json.loads(told), json.loads(schema.read_text()))
     assert not (installed / "mnist_jax" / "pretrained" / "stages.png").exists()
+
+
+def test_the_page_to_draw_on_comes_along(installed):
+    for name in ("page.html", "page.css", "page.js"):
+        assert (installed / "mnist_jax" / "web" / name).stat().st_size > 1000
