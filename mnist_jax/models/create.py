@@ -104,7 +104,7 @@ def _check_parameters(variables: Any) -> None:
         raise ValueError(f"{count:.0e} parameters are more than a memory holds")
 
 
-def init_shapes(model: nn.Module, image_shape: tuple[int, int, int]) -> Any:
+def init_shapes(model: nn.Module, image_shape: tuple[int, ...]) -> Any:
     """Returns what `model.init` returns, with shapes and dtypes in place of arrays.
 
     To trace a large network takes a quarter of a second, so equal ones are traced once.
@@ -120,10 +120,10 @@ def init_shapes(model: nn.Module, image_shape: tuple[int, int, int]) -> Any:
 
 
 @functools.lru_cache(8)
-def _traced(model: nn.Module, image_shape: tuple[int, int, int]) -> Any:
+def _traced(model: nn.Module, image_shape: tuple[int, ...]) -> Any:
     return jax.eval_shape(functools.partial(_init_for_training, model, image_shape))
 
 
-def _init_for_training(model: nn.Module, image_shape: tuple[int, int, int]) -> Any:
+def _init_for_training(model: nn.Module, image_shape: tuple[int, ...]) -> Any:
     rngs = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
     return model.init(rngs, jnp.zeros((1, *image_shape)), train=True)
