@@ -45,6 +45,11 @@ class Loaded(NamedTuple):
     step: int
     task: Task = DIGITS
 
+    def __repr__(self) -> str:
+        """Returns what it is; the weights would fill screens."""
+        about = f"step={self.step}, trained_on={self.metadata['dataset']['name']!r}"
+        return f"Loaded(model={self.config.model.name!r}, {about})"
+
     @property
     def temperature(self) -> float:
         """Divisor of logits that makes confidences honest: see `fit_temperature`."""
@@ -55,6 +60,15 @@ def load_model(
     workdir: str | Path, which: str = "latest", *, trust_code: bool = False
 ) -> Loaded:
     """Loads what evaluation and prediction need; creates and changes no file.
+
+    >>> import numpy as np
+    >>> from mnist_jax.run.config_files import PRETRAINED
+    >>> loaded = load_model(PRETRAINED)
+    >>> images = np.zeros((2, 28, 28, 1), np.float32)  # 0 to 1, white ink on black
+    >>> loaded.model.apply(loaded.variables, images).shape  # logits
+    (2, 10)
+
+    `reading.reader.predict(loaded, images)` returns calibrated probabilities.
 
     Args:
       workdir: folder of a run.

@@ -5,7 +5,6 @@ import dataclasses
 import itertools
 import math
 import os
-import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -126,11 +125,7 @@ class Reader:
           UserError: the stages of a picture cannot be written.
           CheckpointError: the page net that comes along cannot be loaded.
         """
-        if self._reads_pages and not self._page_reader:
-            from mnist_jax.reading.page_reader import PageReader
-
-            self._page_net = self._page_net or load_page_net()
-            self._page_reader = PageReader(self._page_net, self.classify)
+        self._open_page_reader()
         pool = ThreadPoolExecutor(_WORKERS)
         waiting: collections.deque[Future[list[Prediction]]] = collections.deque()
         labels = labels or {}
@@ -145,6 +140,29 @@ class Reader:
                 yield from waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def read_page(
+        self, name: str, picture: "Image.Image | PictureError", page: int = 0
+    ) -> Prediction:
+        """Reads a picture that is decoded already.
+
+        Args:
+          name: of its source.
+          picture: from `files.read_picture`, `files.from_image` or `load_each_page`.
+          page: its number in its file.
+
+        Raises:
+          CheckpointError: the page net that comes along cannot be loaded.
+        """
+        self._open_page_reader()
+        return self._read_picture(0, Source(name), None, picture, page)
+
+    def _open_page_reader(self) -> None:
+        if self._reads_pages and not self._page_reader:
+            from mnist_jax.reading.page_reader import PageReader
+
+            self._page_net = self._page_net or load_page_net()
+            self._page_reader = PageReader(self._page_net, self.classify)
 
     def read_samples(
         self, name: str, dataset: "Dataset", count: int, seed: int
@@ -210,7 +228,7 @@ class Reader:
     ) -> Prediction:
         from mnist_jax.reading.digit_cuts import side_by_side
         from mnist_jax.reading.page_reader import shows_something, to_grey
-        from mnist_jax.reading.pictures import BlankError, stages
+        from mnist_jax.reading.pictures import BlankError, save_stages, stages
 
         def failed(status: str, error: str) -> Prediction:
             return Prediction(source.name, status, (), error, label, page)
@@ -235,7 +253,8 @@ class Reader:
             reason = f"{type(error).__name__}: {error}"
             return failed("error", f"cannot be read ({' '.join(reason.split())[:100]})")
         finally:
-            self._draw_stages(strip, index, source, page)
+            if self._stages_dir:
+                save_stages(strip, self._stages_dir, index, source.name, page)
         if not found.digits:
             return failed("no_digit" if shows_something(picture) else "blank", "")
         digits = [
@@ -286,23 +305,6 @@ class Reader:
         )
         is_sure = (answer.confidence or 0) >= self._min_confidence
         return answer if is_sure else dataclasses.replace(answer, status="unsure")
-
-    def _draw_stages(
-        self,
-        shown: list[tuple[str, np.ndarray]],
-        index: int,
-        source: Source,
-        page: int,
-    ) -> None:
-        """Draws what the nets saw, if that is asked for."""
-        if self._stages_dir is None:
-            return
-        from mnist_jax.reading import annotate, pictures
-
-        stem = re.sub(r"[^\w.-]", "_", Path(source.name).stem, flags=re.ASCII)[:80]
-        end = f"_{page}" if page else ""
-        path = self._stages_dir / f"{index:05d}_{stem}{end}.png"
-        annotate.save_picture(pictures.stages_strip(shown), path)
 
 
 def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:
