@@ -47,7 +47,7 @@ def train_and_evaluate(
     """Trains as the config says, saves into `workdir`, and evaluates once on test.
 
     >>> train_and_evaluate(mnist_jax.load_config("smoke"), "runs/smoke")["count"]
-    400.0
+    400
 
     Args:
       config: see `configs/default.py`.
