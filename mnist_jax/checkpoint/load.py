@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,10 +66,8 @@ def load_model(
     >>> from mnist_jax.run.config_files import PRETRAINED
     >>> loaded = load_model(PRETRAINED)
     >>> images = np.zeros((2, 28, 28, 1), np.float32)  # 0 to 1, white ink on black
-    >>> loaded.model.apply(loaded.variables, images).shape  # logits
+    >>> loaded.model.apply(loaded.variables, images).shape  # see also `reader.predict`
     (2, 10)
-
-    `reading.reader.predict(loaded, images)` returns calibrated probabilities.
 
     Args:
       workdir: folder of a run.
@@ -123,17 +122,22 @@ def load_model(
             f"{mnist_jax.__version__}: {kind}{reason(error)}"
         ) from error
 
-    def init() -> PyTree:
-        return net.init(jax.random.key(0), jnp.zeros((1, *task.image_shape)))
-
-    model: Model = member
-    expected = jax.eval_shape(init)
-    if num_seeds > 1:
-        expected = jax.eval_shape(jax.vmap(lambda _: init()), jnp.zeros(num_seeds))
-        model = Ensemble(member, task.has_logits)
+    model: Model = Ensemble(member, task.has_logits) if num_seeds > 1 else member
+    expected = _expected_variables(net, task, num_seeds)
     check_types(types(expected), types(variables), workdir)
     variables = jax.device_put(variables)
     return Loaded(config, model, variables, metadata, metadata["step"], task)
+
+
+def _expected_variables(net: nn.Module, task: Task, num_seeds: int) -> PyTree:
+    """Returns shapes and dtypes of the variables of a run's model."""
+
+    def init() -> PyTree:
+        return net.init(jax.random.key(0), jnp.zeros((1, *task.image_shape)))
+
+    if num_seeds > 1:
+        return jax.eval_shape(jax.vmap(lambda _: init()), jnp.zeros(num_seeds))
+    return jax.eval_shape(init)
 
 
 def load_classifier(

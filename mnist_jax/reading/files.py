@@ -78,7 +78,7 @@ def read_picture(source: str | os.PathLike[str] | bytes) -> Image.Image:
         return decode_page(open_picture(file, size), file, size)
 
 
-def from_image(image: Image.Image) -> Image.Image:
+def from_pillow(image: Image.Image) -> Image.Image:
     """Takes a picture that Pillow has opened or made; leaves it as it is.
 
     Args:

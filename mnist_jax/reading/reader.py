@@ -148,7 +148,7 @@ class Reader:
 
         Args:
           name: of its source.
-          picture: from `files.read_picture`, `files.from_image` or `load_each_page`.
+          picture: from `files.read_picture`, `files.from_pillow` or `load_each_page`.
           page: its number in its file.
 
         Raises:

@@ -279,7 +279,7 @@ def _of_stack(answer: Prediction) -> Reading:
 
 def _from_image(image: Image.Image) -> Image.Image | PictureError:
     try:
-        return files.from_image(image)
+        return files.from_pillow(image)
     except PictureError as error:
         return error
 

@@ -65,7 +65,7 @@ def test_a_picture_that_lies_on_its_side_is_turned():
     exif[0x0112] = 6  # it is to be turned clockwise
     for form in ("JPEG", "TIFF", "PNG"):
         opened = Image.open(io.BytesIO(encode(turned, form, exif=exif)))
-        upright = files.from_image(opened)
+        upright = files.from_pillow(opened)
         assert upright.size == upright.info["full_size"] == (160, 120)
         difference = np.asarray(upright, int) - np.asarray(draw_one("RGB"), int)
         assert np.abs(difference).mean() < 3
@@ -73,7 +73,7 @@ def test_a_picture_that_lies_on_its_side_is_turned():
 
 def test_pictures_of_pillow_may_be_too_large_or_damaged(reader, monkeypatch):
     with pytest.raises(PictureError, match="has no pixels"):
-        files.from_image(Image.new("L", (0, 3)))
+        files.from_pillow(Image.new("L", (0, 3)))
     damaged = Image.open(io.BytesIO(encode(draw_one())[:200]))
     assert reader.read(damaged).status == "error"
     monkeypatch.setattr(files, "MAX_PIXELS", 100)

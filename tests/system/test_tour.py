@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 TOUR = Path(__file__).resolve().parents[2] / "docs" / "tour.ipynb"
-SCREEN = 40, 900, 900  # lines of text; pixels across and down
+SCREEN = 40, 1100, 900  # lines of text; pixels across and down
 
 EXECUTE = """
 import sys, nbformat
@@ -62,8 +62,9 @@ def test_it_runs_and_warns_of_nothing(executed):
     assert [cell["execution_count"] for cell in executed] == [
         number + 1 for number in range(len(executed))
     ]
-    told = [o for o in outputs_of(executed) if o.get("name") == "stderr"]
-    assert not told, text_of(told[0])
+    told = [text_of(o) for o in outputs_of(executed) if o.get("name") == "stderr"]
+    told = [text for text in told if "Very slow compile" not in text]  # XLA's, if busy
+    assert not told, told[0]
 
 
 def test_it_shows_what_it_says(executed):
@@ -72,7 +73,7 @@ def test_it_shows_what_it_says(executed):
     assert first > 0.9
     assert len(re.findall(r"% of held-out images right \(sd .+, n = 4\)", told)) == 2
     read = re.search(r"<picture>: (\d+) \(", told)[1]
-    assert len(read) == 5
+    assert read == "27430"
     assert float(re.search(r"largest difference .+ ([\d.e-]+)$", told, re.M)[1]) < 0.01
 
 
