@@ -71,7 +71,7 @@ def test_it_shows_what_it_says(executed):
     told = "\n".join(map(text_of, outputs_of(executed)))
     first = float(re.search(r"'accuracy': ([\d.]+)", told)[1])
     assert first > 0.9
-    assert len(re.findall(r"% of held-out images right \(sd .+, n = 4\)", told)) == 2
+    assert len(re.findall(r"% of held-out images right \(sd .+, n = 8\)", told)) == 2
     read = re.search(r"<picture>: (\d+) \(", told)[1]
     assert read == "27430"
     assert float(re.search(r"largest difference .+ ([\d.e-]+)$", told, re.M)[1]) < 0.01

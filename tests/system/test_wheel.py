@@ -84,7 +84,7 @@ def run(installed, tmp_path):
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
         )
         assert (done.returncode, done.stderr) == (0, ""), done
         return done.stdout
