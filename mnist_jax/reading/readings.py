@@ -164,7 +164,6 @@ class PictureReader(Reader):
     def read_pages(self, picture: Picture) -> Iterator[Reading]:
         """Reads the pages of a TIFF or an animation, or the images of an array.
 
-        >>> import numpy as np
         >>> from mnist_jax import load_dataset, load_reader
         >>> images, labels = load_dataset("digits", "test[:3]")
         >>> [reading.text for reading in load_reader().read_pages(images)]
