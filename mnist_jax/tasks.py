@@ -5,7 +5,6 @@
 `config.task = "my_package.task:TASK"`.
 """
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -128,8 +127,8 @@ def _configured_loss(outputs: Any, batch: Batch, config: ConfigDict) -> jax.Arra
     return _find_loss(config.get("loss", "cross_entropy"))(outputs, batch, config)
 
 
-@functools.cache
 def _find_loss(name: str) -> Loss:
+    # Not kept: in a notebook, a name may mean another function each time.
     loss: Loss = lookup(name, LOSSES, "config.loss")
     return loss
 

@@ -19,7 +19,6 @@ from mnist_jax.optimizer import create_optimizer
 from mnist_jax.parallel.seeds import over_seeds, unstack
 from mnist_jax.parallel.shards import agreed, check_same
 from mnist_jax.run import compile_ahead, finite_checks, inference
-from mnist_jax.run.compile_ahead import Program
 from mnist_jax.run.console import SILENT, Console
 from mnist_jax.run.metric_writer import MetricWriter, named_scalars
 from mnist_jax.run.signals import StopFlag, catch_signals
@@ -47,6 +46,9 @@ def train_and_evaluate(
 ) -> dict[str, float]:
     """Trains as the config says, saves into `workdir`, and evaluates once on test.
 
+    >>> train_and_evaluate(mnist_jax.load_config("smoke"), "runs/smoke")["count"]
+    400
+
     Args:
       config: see `configs/default.py`.
       workdir: folder for `config.json`, `metrics.jsonl`, events and checkpoints.
@@ -60,9 +62,8 @@ def train_and_evaluate(
       console: prints the run's progress; by default nothing is printed.
 
     Returns:
-      Mean metrics on test, or on validation where `read_test` is False: for digits
-      `loss` (nats), `accuracy` (0 to 1), `correct` and `count`; see `over_seeds`.
-      Empty where test images are trained on: see `Splits.no_test_figure`.
+      Mean metrics on test, or on validation if not `read_test`: for digits `accuracy`
+      (0 to 1), `correct`, `count`, `loss` (nats); {} if `Splits.no_test_figure`.
 
     Raises:
       ConfigError, DataError, CheckpointError: before training, and nothing is lost.
@@ -89,7 +90,7 @@ class Run(NamedTuple):
     splits: Splits
     console: Console
     folder: Path
-    program: Program
+    program: compile_ahead.Program
     checkpointer: Checkpointer
     writer: MetricWriter
     stop: StopFlag
@@ -101,7 +102,7 @@ def _run(
     splits: Splits,
     console: Console,
     folder: Path,
-    program: Program,
+    program: compile_ahead.Program,
     read_test: bool,
 ) -> dict[str, float]:
     """Does the run in its folder, which holds no other run."""
@@ -158,10 +159,10 @@ def _load_data(
 def _begin(
     config: ConfigDict,
     splits: Splits,
-    program: Program,
+    program: compile_ahead.Program,
     checkpointer: Checkpointer,
     data: Dataset | OpenStream,
-) -> tuple[TrainState, Totals, Program]:
+) -> tuple[TrainState, Totals, compile_ahead.Program]:
     """Creates or restores the state, and compiles the program if steps are left to do.
 
     Returns the state, the sums of its unfinished epoch ({} for none), and the program.
@@ -222,7 +223,7 @@ def _train_epochs(
 
 
 def train_epoch(
-    program: Program,
+    program: compile_ahead.Program,
     state: TrainState,
     data: Dataset | OpenStream,
     totals: Totals,

@@ -16,6 +16,7 @@ from mnist_jax.analysis.corruptions import PAPER_SEVERITY, SEVERITIES
 from mnist_jax.analysis.page_scores import SHARES, SURE_OF_NONE, PageEvaluation
 from mnist_jax.checkpoint.atomic import atomic_file
 from mnist_jax.local_files import writing
+from mnist_jax.run.command_lines import command_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -137,7 +138,7 @@ def to_html(results: Results) -> str:
         "<h2>To do it again</h2>",
         f"<p>This page:</p><pre>{_text(r.command)}</pre>",
         "<p>The run: save this as <code>again.py</code>, and</p>",
-        "<pre>python scripts/train.py --config=again.py --workdir=checkpoints/again"
+        f"<pre>{command_line('train')} --config=again.py --workdir=checkpoints/again"
         "</pre>",
         f"<pre>{_text(_config_file(config))}</pre>",
     ]

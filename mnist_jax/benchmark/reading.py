@@ -73,7 +73,7 @@ Read = Callable[[Sequence[str]], list[Answer]]  # from the paths of the files
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadingScore:
     """How a reader did on one kind of picture.
 
     Attributes:
@@ -95,7 +95,7 @@ class Reading:
 
 def measure_reading(
     readers: Mapping[str, Read], repeats: int
-) -> Iterator[tuple[str, dict[str, Reading]]]:
+) -> Iterator[tuple[str, dict[str, ReadingScore]]]:
     """Yields each of `KINDS` and how each reader did, as soon as that is measured.
 
     Args:
@@ -156,7 +156,7 @@ def _enlarge(page: Page, times: int) -> Page:
 
 def _take_turns(
     readers: Mapping[str, Read], pages: Sequence[Page], paths: Sequence[str]
-) -> dict[str, Reading]:
+) -> dict[str, ReadingScore]:
     scores = {
         name: score_texts_and_digits(pages, read(paths))
         for name, read in readers.items()
@@ -171,13 +171,13 @@ def _take_turns(
             rates[name].append(len(part) / (time.perf_counter() - started))
             costs[name].append(1e3 * (time.process_time() - used) / len(part))
     spreads = {name: (Spread.of(rates[name]), Spread.of(costs[name])) for name in rates}
-    return {n: Reading(*spreads[n], len(paths), *scores[n]) for n in readers}
+    return {n: ReadingScore(*spreads[n], len(paths), *scores[n]) for n in readers}
 
 
 def score_texts_and_digits(
     pages: Sequence[Page], answers: Sequence[Answer]
 ) -> tuple[float, float | None]:
-    """Returns `share_right` and `digits_f1` of a `Reading`."""
+    """Returns `share_right` and `digits_f1` of a `ReadingScore`."""
     texts_right = digits_right = digits_read = wanted = 0
     for page, answer in zip(pages, answers, strict=True):
         text = "".join(str(int(digit)) for digit in page.digits[:, 4])

@@ -44,6 +44,11 @@ class Loaded(NamedTuple):
     step: int
     task: Task = DIGITS
 
+    def __repr__(self) -> str:
+        """Returns what it is; the weights would fill screens."""
+        about = f"step={self.step}, trained_on={self.metadata['dataset']['name']!r}"
+        return f"Loaded(model={self.config.model.name!r}, {about})"
+
     @property
     def temperature(self) -> float:
         """Divisor of logits that makes confidences honest: see `fit_temperature`."""
@@ -54,6 +59,13 @@ def load_model(
     workdir: str | Path, which: str = "latest", *, trust_code: bool = False
 ) -> Loaded:
     """Loads what evaluation and prediction need; creates and changes no file.
+
+    >>> import numpy as np
+    >>> from mnist_jax.run.config_files import PRETRAINED
+    >>> loaded = load_model(PRETRAINED)
+    >>> images = np.zeros((2, 28, 28, 1), np.float32)  # 0 to 1, white ink on black
+    >>> loaded.model.apply(loaded.variables, images).shape  # see also `reader.predict`
+    (2, 10)
 
     Args:
       workdir: folder of a run.
@@ -101,7 +113,7 @@ def load_model(
         net = task.create_model(config, metadata["dataset"]["num_classes"])
         member = task.predictor(net, config)
         num_seeds = config.get("num_seeds", 1)
-        expected = init_shapes(net, task.image_shape)
+        expected = _over_seeds(init_shapes(net, task.image_shape), num_seeds)
     except Exception as error:  # a stranger's checkpoint may hold anything
         kind = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "
         raise CheckpointError(
@@ -109,16 +121,19 @@ def load_model(
             f"{mnist_jax.__version__}: {kind}{reason(error)}"
         ) from error
 
-    model: Model = member
-    if num_seeds > 1:
-        expected = jax.tree.map(
-            lambda one: jax.ShapeDtypeStruct((num_seeds, *one.shape), one.dtype),
-            expected,
-        )
-        model = Ensemble(member, task.has_logits)
+    model: Model = Ensemble(member, task.has_logits) if num_seeds > 1 else member
     check_types(types(expected), types(variables), workdir)
     variables = jax.device_put(variables)
     return Loaded(config, model, variables, metadata, metadata["step"], task)
+
+
+def _over_seeds(shapes: PyTree, num_seeds: int) -> PyTree:
+    """Returns the shapes of the variables of all seeds of a run."""
+    if num_seeds == 1:
+        return shapes
+    return jax.tree.map(
+        lambda one: jax.ShapeDtypeStruct((num_seeds, *one.shape), one.dtype), shapes
+    )
 
 
 def load_classifier(

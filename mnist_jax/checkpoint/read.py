@@ -20,6 +20,7 @@ import mnist_jax
 from mnist_jax.checkpoint.format import FORMAT_VERSION, Metadata, digest, seal
 from mnist_jax.errors import CheckpointError
 from mnist_jax.local_files import is_locked, local_path
+from mnist_jax.run.command_lines import command_line
 
 # Steps are deleted in two parts: a rename into this folder, which is atomic, and later
 # the removal of its content.
@@ -56,7 +57,7 @@ def select_steps(workdir: str | Path, step: int | None) -> list[int]:
     shown = repr(str(workdir))
     if not Path(local_path(workdir)).is_dir():
         raise CheckpointError(
-            f"no folder {shown}; train first: python scripts/train.py "
+            f"no folder {shown}; train first: {command_line('train')} "
             f"--workdir={workdir}"
         )
     steps = saved_steps(checkpoints_folder(workdir))

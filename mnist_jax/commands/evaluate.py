@@ -37,6 +37,7 @@ from mnist_jax.commands.shared_flags import (
 )
 from mnist_jax.errors import ConfigError
 from mnist_jax.local_files import check_can_write
+from mnist_jax.run.command_lines import command_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -322,7 +323,7 @@ def _write_files(
             members=found.members,
             robustness=found.robustness,
             figures=figures,
-            command=shlex.join(["python", "scripts/evaluate.py", *sys.argv[1:]]),
+            command=f"{command_line('evaluate')} {shlex.join(sys.argv[1:])}".strip(),
         )
         results_page.write_page(results, page)
         written.append(f"report       {page}")

@@ -4,12 +4,14 @@ import importlib.metadata
 import math
 import platform
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 
 from absl import flags
 
 import mnist_jax
 from mnist_jax.errors import ConfigError, UserError, did_you_mean, nearest
+from mnist_jax.run.command_lines import command_line
 from mnist_jax.run.config_files import (
     FIELD_NAMES,
     check_field_names,
@@ -17,6 +19,8 @@ from mnist_jax.run.config_files import (
     find_config,
     load_config,
 )
+
+_WIDTH = 80  # of --help
 
 
 def parse_flags(command_flags: flags.FlagValues, argv: Sequence[str]) -> list[str]:
@@ -77,11 +81,24 @@ def asked_text(
         described = command_flags.get_help(include_special_flags=False)
         lines = described.strip("\n").splitlines()[1:]  # the first is a module's name
         lines.append("  --version: Print the versions of mnist_jax, JAX and Python.")
-        return "\n".join([(doc or "").strip(), "", "Flags:", *lines])
+        return "\n".join([_show_doc(doc or ""), "", "Flags:", *lines])
     if asked & {"--version", "-version"}:
         jax, python = importlib.metadata.version("jax"), platform.python_version()
         return f"mnist_jax {mnist_jax.__version__}, jax {jax}, Python {python}"
     return ""
+
+
+def _show_doc(doc: str) -> str:
+    """Returns a command's docstring as help: 80 columns wide, and with its own name.
+
+    What is indented stays as it is, but for the way in which commands are called.
+    """
+    doc = re.sub(r"python scripts/(\w+)\.py", lambda m: command_line(m[1]), doc)
+    shown = [
+        part if "\n " in f"\n{part}" else textwrap.fill(part, _WIDTH)
+        for part in doc.strip().split("\n\n")
+    ]
+    return "\n\n".join(shown)
 
 
 def refuse_arguments(arguments: list[str]) -> None:

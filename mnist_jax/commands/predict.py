@@ -35,6 +35,7 @@ from mnist_jax.commands.shared_flags import (
 from mnist_jax.errors import ConfigError, DataError
 from mnist_jax.local_files import is_stdout, is_stream, make_folder, writing
 from mnist_jax.reading.reader import MIN_CONFIDENCE
+from mnist_jax.run.command_lines import command_line
 from mnist_jax.run.config_files import PRETRAINED, PRETRAINED_PAGES
 
 if TYPE_CHECKING:
@@ -265,7 +266,7 @@ def _read_samples(reader: "Reader", loaded: "Loaded") -> "list[Prediction]":
     except (ConfigError, DataError) as error:
         reason = textwrap.shorten(str(error), 120, placeholder=" ...")
         raise DataError(
-            "name a picture, as in: python scripts/predict.py my_digit.png (without "
+            f"name a picture, as in: {command_line('predict')} my_digit.png (without "
             f"one, test images are read, and these cannot be: {reason})"
         ) from error
     return reader.read_samples(
@@ -371,13 +372,13 @@ def _write_answers(
 
 
 def _draw(source: "Source", pages: "Sequence[Prediction]") -> None:
-    from mnist_jax.reading import annotate, reader
+    from mnist_jax.reading import annotate, files
 
     if len(pages) > 1:
         _warn(f"--draw shows the first of the {len(pages):,} pages of {source.name!r}")
     if pages[0].status == "error":
         return
-    drawn = annotate.draw_answers(reader.load_picture(source), pages[0].digits)
+    drawn = annotate.draw_answers(files.read_picture(source.place), pages[0].digits)
     annotate.save_picture(drawn, _DRAW.value)
 
 

@@ -71,7 +71,7 @@ def define_config_flag(
     )
     flag = command_flags["config"]
     flag.default = str(CONFIGS / default)
-    flag.default_as_str = repr(flag.default)
+    flag.default_as_str = repr(f"configs/{default}")  # a name that is found anywhere
     return holder
 
 

@@ -1,8 +1,8 @@
-"""Trains configs with several seeds each, and compares them on held-out images.
+r"""Trains configs with several seeds each, and compares them on held-out images.
 
   python scripts/sweep.py --num_seeds=10 --sweep.learning_rate=1e-3,3e-3
-  python scripts/sweep.py --num_seeds=10 --configs=configs/fast.py,my_config.py \
-    --config.validation=5000
+  python scripts/sweep.py --configs=configs/fast.py,my_config.py \
+    --num_seeds=10 --config.validation=5000
 
 Several --sweep.FIELD=VALUE,VALUE flags make the product of their values, with each of
 --configs if there are any. --config.FIELD=VALUE goes for all. The same command again

@@ -13,6 +13,13 @@ class Dataset(NamedTuple):
     images: np.ndarray  # uint8 [N, 28, 28, 1]
     labels: np.ndarray  # int32 [N]; -1 for a made image that shows no digit
 
+    def __repr__(self) -> str:
+        """Returns dtypes and shapes; the numbers would fill screens."""
+        shown = (
+            f"{name}={a.dtype}{list(a.shape)}" for name, a in self._asdict().items()
+        )
+        return f"Dataset({', '.join(shown)})"
+
     @property
     def num_examples(self) -> int:
         """N, the examples of an epoch."""

@@ -17,28 +17,41 @@ from mnist_jax.datasets.archives import explain_failure
 from mnist_jax.datasets.arrays import Dataset
 from mnist_jax.datasets.cache_folder import cache_dir
 from mnist_jax.datasets.decode import decode
-from mnist_jax.datasets.sources import DIGITS, DatasetSource
+from mnist_jax.datasets.sources import DIGITS, DatasetSource, resolve_dataset
 from mnist_jax.datasets.split_expressions import parse_split
 from mnist_jax.errors import DataError
 
 _CACHE_VERSION = 2  # raise it when the same files would give other arrays
 
 
-def load_dataset(source: DatasetSource, split: str) -> Dataset:
+def load_dataset(
+    source: DatasetSource | str,
+    split: str = "train",
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+) -> Dataset:
     """Loads a split as arrays, from the cache if its files have not changed.
 
+    >>> digits = load_dataset("digits", "test")  # needs no network
+    >>> digits
+    Dataset(images=uint8[400, 28, 28, 1], labels=int32[400])
+
     Args:
-      source: from `resolve_dataset`.
+      source: a name, such as "mnist", as for `resolve_dataset`; or what that returns.
       split: any split expression of tfds, as "train", "train[:50000]" or
         "train[:10%]+test" (https://www.tensorflow.org/datasets/splits).
+
+      data_dir: where to look for a name; as for `resolve_dataset`.
 
     Returns:
       images uint8 [N, 28, 28, 1], labels int32 [N].
 
     Raises:
-      ConfigError: a split that is not there.
-      DataError: a split with no images, or data that is damaged.
+      ConfigError: a split or a data set that is not there.
+      DataError: a split with no images, or data that is damaged or cannot be had.
     """
+    if isinstance(source, str):
+        source = resolve_dataset(source, data_dir=data_dir)
     slices = parse_split(source, split)
     whole = {name: _load_whole(source, name) for name, _, _ in slices}
     images = [whole[name].images[start:stop] for name, start, stop in slices]

@@ -7,10 +7,11 @@ at several scales, `digit_cuts` cuts what it finds into 28x28 images for the dig
 and `lines` puts digits in order. `pictures` is for one digit or letter that fills a
 picture. `answers` is the form of answers for programs, `answer_files` writes them,
 `answer_text` is for people, and `annotate` draws on the picture. `labels` finds right
-answers, and `score` counts what agrees with them. `page_task` is the task that page
-nets learn, with `page_loss` and `page_points`.
+answers, and `score` counts what agrees with them. `readings` is `reader` for Python and
+notebooks: it takes pictures in any form, and shows what it read. `page_task` is the
+task that page nets learn, with `page_loss` and `page_points`.
 
-Others may use the public names of `reader`, `predictions`, `page_reader`, `paths`,
-`files`, `file_pages`, `answers`, `answer_files`, `answer_text`, `annotate`, `labels`,
-`score` and `pictures`.
+Others may use the public names of `reader`, `readings`, `predictions`, `page_reader`,
+`paths`, `files`, `file_pages`, `answers`, `answer_files`, `answer_text`, `annotate`,
+`labels`, `score` and `pictures`.
 """

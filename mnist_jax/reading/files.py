@@ -78,6 +78,26 @@ def read_picture(source: str | os.PathLike[str] | bytes) -> Image.Image:
         return decode_page(open_picture(file, size), file, size)
 
 
+def from_pillow(image: Image.Image) -> Image.Image:
+    """Takes a picture that Pillow has opened or made; leaves it as it is.
+
+    Args:
+      image: of any mode; of several frames, that where it stands is taken.
+
+    Returns:
+      As `read_picture`.
+
+    Raises:
+      PictureError: it is too large, or cannot be decoded.
+    """
+    with reasons():
+        if image.width * image.height > MAX_PIXELS:
+            raise PictureError(_TOO_LARGE)
+        if not image.width * image.height:
+            raise PictureError("has no pixels")
+        return _decode(image.copy())
+
+
 def read_stack(source: str | os.PathLike[str] | bytes) -> np.ndarray | None:
     """Reads the images of a NumPy array (.npy) that holds several.
 

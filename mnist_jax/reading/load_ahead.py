@@ -111,7 +111,7 @@ def _load(page: LoadedPage, for_page_net: bool) -> Iterator[LoadedPage]:
     if stack is not None:
         return iter([page._replace(stack=stack)])
     pages = (
-        _prepare(page._replace(page=place), picture, for_page_net)
+        prepare_page(page._replace(page=place), picture, for_page_net)
         for place, picture in enumerate(load_each_page(page.source))
     )
     first = list(itertools.islice(pages, 2))
@@ -121,9 +121,10 @@ def _load(page: LoadedPage, for_page_net: bool) -> Iterator[LoadedPage]:
     return (each._replace(label=None) for each in itertools.chain(first, pages))
 
 
-def _prepare(
+def prepare_page(
     page: LoadedPage, picture: "Image.Image | PictureError", for_page_net: bool
 ) -> LoadedPage:
+    """Puts a picture, or why there is none, into the record of its page."""
     from mnist_jax.reading.page_reader import to_grey
 
     if isinstance(picture, PictureError):

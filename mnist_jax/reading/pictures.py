@@ -8,6 +8,9 @@
 `prepare` does the last three. No stage knows digits: letters come out as well.
 """
 
+import re
+from pathlib import Path
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from scipy import ndimage
@@ -116,6 +119,28 @@ def stages_strip(shown: list[tuple[str, np.ndarray]]) -> Image.Image:
         image = Image.fromarray(levels).convert("RGB")
         strip.paste(ImageOps.pad(image, (side, side), how, "#e4e4e4"), (left, top))
     return strip
+
+
+def save_stages(
+    shown: list[tuple[str, np.ndarray]], folder: Path, index: int, name: str, page: int
+) -> None:
+    """Writes the strip of a page into a folder.
+
+    Args:
+      shown: for `stages_strip`.
+      folder: is there.
+      index: number of the source, and with its `name` that of the file.
+      name: of the source.
+      page: number of the page in its source, from 0.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    from mnist_jax.reading.annotate import save_picture
+
+    stem = re.sub(r"[^\w.-]", "_", Path(name).stem, flags=re.ASCII)[:80]
+    end = f"_{page}" if page else ""
+    save_picture(stages_strip(shown), folder / f"{index:05d}_{stem}{end}.png")
 
 
 def _maps(picture: Image.Image) -> dict[str, np.ndarray]:

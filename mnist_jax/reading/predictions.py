@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -84,3 +85,14 @@ class Prediction:
     def is_right(self) -> bool:
         """Whether the text is that of the label, if line breaks are ignored."""
         return self.label is not None and self.label == self.text.replace("\n", "")
+
+
+def scale_box(box: Sequence[float], scale: float) -> Box:
+    """Converts pixels of a reduced picture to pixels of the file."""
+    left, top, right, bottom = box
+    return (
+        math.floor(left * scale),
+        math.floor(top * scale),
+        math.ceil(right * scale),
+        math.ceil(bottom * scale),
+    )

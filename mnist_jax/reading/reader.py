@@ -1,8 +1,6 @@
 """Reads the digits in pictures; each with a confidence, or the reason why not."""
 
 import dataclasses
-import math
-import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,13 +13,19 @@ from mnist_jax.errors import (
     ArgumentError,
     CheckpointError,
     ConfigError,
+    PictureError,
     UserError,
     suggest,
 )
-from mnist_jax.reading.load_ahead import LoadedPage, load_batches, unforeseen
+from mnist_jax.reading.load_ahead import (
+    LoadedPage,
+    load_batches,
+    prepare_page,
+    unforeseen,
+)
 from mnist_jax.reading.number_arrays import as_images
 from mnist_jax.reading.paths import Source
-from mnist_jax.reading.predictions import Box, Digit, Guess, Prediction
+from mnist_jax.reading.predictions import Box, Digit, Guess, Prediction, scale_box
 from mnist_jax.run.config_files import PRETRAINED_PAGES
 
 if TYPE_CHECKING:
@@ -121,14 +125,35 @@ class Reader:
           UserError: the stages of a picture cannot be written.
           CheckpointError: the page net that comes along cannot be loaded.
         """
+        self._open_page_reader()
+        batches = load_batches(sources, labels or {}, start, self._reads_pages)
+        for pages in batches:
+            yield from self._read_batch(pages)
+
+    def read_page(
+        self, name: str, picture: "Image.Image | PictureError", page: int = 0
+    ) -> Prediction:
+        """Reads a picture that is decoded already.
+
+        Args:
+          name: of its source.
+          picture: from `files.read_picture`, `files.from_pillow` or `load_each_page`.
+          page: its number in its file.
+
+        Raises:
+          CheckpointError: the page net that comes along cannot be loaded.
+        """
+        self._open_page_reader()
+        loaded = LoadedPage(Source(name), 0, page=page)
+        (answer,) = self._read_batch([prepare_page(loaded, picture, self._reads_pages)])
+        return answer
+
+    def _open_page_reader(self) -> None:
         if self._reads_pages and not self._page_reader:
             from mnist_jax.reading.page_reader import PageReader
 
             self._page_net = self._page_net or load_page_net()
             self._page_reader = PageReader(self._page_net, self.classify)
-        batches = load_batches(sources, labels or {}, start, self._reads_pages)
-        for pages in batches:
-            yield from self._read_batch(pages)
 
     def read_samples(
         self, name: str, dataset: "Dataset", count: int, seed: int
@@ -201,6 +226,7 @@ class Reader:
     ) -> Prediction:
         from mnist_jax.reading.digit_cuts import side_by_side
         from mnist_jax.reading.page_reader import shows_something
+        from mnist_jax.reading.pictures import save_stages
 
         assert page.picture is not None
         assert page.grey is not None
@@ -209,7 +235,10 @@ class Reader:
         if self._stages_dir:
             cut = side_by_side([digit.image for digit in read.digits])
             shown = [("grey", page.grey), ("28x28", cut)]
-            self._draw_stages(page, [("picture", np.asarray(page.picture)), *shown])
+            shown = [("picture", np.asarray(page.picture)), *shown]
+            save_stages(
+                shown, self._stages_dir, page.number, page.source.name, page.page
+            )
         if not read.digits:
             is_blank = not shows_something(page.picture)
             return self._failed(page, "blank" if is_blank else "no_digit")
@@ -218,7 +247,7 @@ class Reader:
             self._digit(
                 digit.probabilities,
                 digit.image[..., None],
-                _scale(digit.box, scale),
+                scale_box(digit.box, scale),
                 digit.line,
             )
             for digit in read.digits
@@ -256,11 +285,15 @@ class Reader:
         except Exception as error:  # the other pictures are read nevertheless
             return self._failed(page, "error", unforeseen(error))
         finally:
-            self._draw_stages(page, strip)
+            if self._stages_dir:
+                name = page.source.name
+                pictures.save_stages(
+                    strip, self._stages_dir, page.number, name, page.page
+                )
         rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
         box = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
         scale = page.picture.info["full_size"][0] / page.picture.width
-        return image, _scale(box, scale)
+        return image, scale_box(box, scale)
 
     def _failed(self, page: LoadedPage, status: str, error: str = "") -> Prediction:
         return Prediction(page.source.name, status, (), error, page.label, page.page)
@@ -292,20 +325,6 @@ class Reader:
         )
         is_sure = (answer.confidence or 0) >= self._min_confidence
         return answer if is_sure else dataclasses.replace(answer, status="unsure")
-
-    def _draw_stages(
-        self, page: LoadedPage, shown: Sequence[tuple[str, np.ndarray]]
-    ) -> None:
-        """Draws what the nets saw, if that is asked for."""
-        if self._stages_dir is None:
-            return
-        from mnist_jax.reading import annotate, pictures
-
-        stem = Path(page.source.name).stem
-        stem = re.sub(r"[^\w.-]", "_", stem, flags=re.ASCII)[:80]
-        end = f"_{page.page}" if page.page else ""
-        path = self._stages_dir / f"{page.number:05d}_{stem}{end}.png"
-        annotate.save_picture(pictures.stages_strip(list(shown)), path)
 
 
 def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:
@@ -366,21 +385,3 @@ def load_page_net(
             f"{loaded.config.get('task', 'digits')!r}): see configs/page_reader.py"
         )
     return loaded
-
-
-def load_picture(source: Source) -> "Image.Image":
-    """Loads the picture of a source; returns and raises what `read_picture` does."""
-    from mnist_jax.reading.files import read_picture
-
-    return read_picture(source.place)
-
-
-def _scale(box: Sequence[float], scale: float) -> Box:
-    """Converts pixels of a reduced picture to pixels of the file."""
-    left, top, right, bottom = box
-    return (
-        math.floor(left * scale),
-        math.floor(top * scale),
-        math.ceil(right * scale),
-        math.ceil(bottom * scale),
-    )

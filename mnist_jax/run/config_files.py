@@ -50,6 +50,11 @@ def find_config(path: str | Path) -> Path:
 def load_config(path: str | Path) -> ConfigDict:
     """Runs `get_config()` of a Python config file and returns its locked config.
 
+    >>> config = load_config("smoke")
+    >>> config.batch_size
+    64
+    >>> config.num_epochs = 20  # fields can be set; a field that is not there cannot
+
     Args:
       path: see `find_config`.
 

@@ -21,6 +21,7 @@ from mnist_jax.data import Splits
 from mnist_jax.datasets.sources import DatasetSource
 from mnist_jax.parallel import devices
 from mnist_jax.parallel.shards import is_primary
+from mnist_jax.run.command_lines import command_line
 from mnist_jax.tasks import Task
 
 _WIDTH = 80
@@ -154,7 +155,8 @@ class Console:
         self._print("saved", str(workdir))
         if script := self._task.next_script:
             shown = shlex.quote(str(workdir))
-            command = f"python scripts/{script} --workdir={shown}{self._next_flags}"
+            next_command = command_line(script.removesuffix(".py"))
+            command = f"{next_command} --workdir={shown}{self._next_flags}"
             if splits.no_test_figure:  # there are no test images to show
                 command += " docs/sample.png"
             self._print("next", command)

@@ -150,4 +150,16 @@ def test_help_is_for_people():
     assert done.stderr == ""
     for word in ("python scripts/train.py", "--config", "--workdir", "--[no]resume"):
         assert word in done.stdout
-    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_shows_examples_first_and_fits_a_terminal(fork_server, name):
+    done = fork_server.run(f"{name}.py", "--help")
+    summary, gap, example, *rest = done.output.splitlines()
+    assert summary.endswith(".")
+    assert not gap
+    assert example.startswith(f"  python scripts/{name}.py")
+    assert "Flags:" in rest
+    too_long = [line for line in done.output.splitlines() if len(line) > 80]
+    assert not too_long
+    assert str(CONFIGS) not in done.output  # paths of this machine tell nothing

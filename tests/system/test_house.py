@@ -28,7 +28,7 @@ LEVELS = (
     ("train",),
     ("reading", "simulation"),
     ("analysis", "benchmark", "web"),
-    ("commands",),
+    ("commands", "__main__"),
 )
 
 CORE = (

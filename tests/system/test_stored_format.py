@@ -1,7 +1,8 @@
 """Checkpoints of every released version load for ever: tests/checkpoints/VERSION.
 
 Each is a run of a tiny net that was stopped in mid-epoch, and `expected.json`: what it
-said of three images, and what the run came to when it went on. With each release:
+said of three images of noise and (from 0.2.0 on) of three digits, and what the run came
+to when it went on. With each release:
 
   python tests/system/test_stored_format.py
 """
@@ -24,6 +25,7 @@ import mnist_jax
 from mnist_jax import data, train
 from mnist_jax.checkpoint.load import load_model
 from mnist_jax.checkpoint.save import Checkpointer
+from mnist_jax.datasets import offline_digits
 from mnist_jax.errors import Interrupted
 from mnist_jax.run.compile_ahead import create_program
 from mnist_jax.run.config_files import load_config
@@ -34,10 +36,14 @@ from mnist_jax.tasks import DIGITS
 IMAGES = np.arange(3 * 784).reshape(3, 28, 28, 1) * 37 % 251 / np.float32(251)
 
 
-def probabilities(workdir) -> np.ndarray:
+def probabilities(workdir, images=IMAGES) -> np.ndarray:
     loaded = load_model(workdir)
-    logits = loaded.model.apply(loaded.variables, IMAGES)
+    logits = loaded.model.apply(loaded.variables, images)
     return np.asarray(jax.nn.softmax(logits / loaded.temperature))
+
+
+def digits() -> np.ndarray:
+    return offline_digits.load_digits()[0][:3] / np.float32(255)
 
 
 def finish(workdir) -> dict[str, float]:
@@ -71,6 +77,9 @@ def test_a_run_of_every_released_version_loads_and_goes_on(version, tmp_path, ca
     workdir = Path(shutil.copytree(stored / "run", tmp_path / "run"))
     found = probabilities(workdir)
     np.testing.assert_allclose(found, expected["probabilities"], rtol=1e-4, atol=1e-6)
+    if of_digits := expected.get("of_digits"):
+        found = probabilities(workdir, digits())
+        np.testing.assert_allclose(found, of_digits, rtol=1e-4, atol=1e-6)
     for name, value in finish(workdir).items():
         assert value == pytest.approx(expected[name], rel=1e-3), name
     assert capsys.readouterr().err == ""
@@ -111,7 +120,11 @@ def store(folder: Path) -> None:
     shutil.rmtree(workdir / "tensorboard")
     for note in workdir.rglob("commit_success.txt"):  # Orbax's, with the path
         note.write_text("Checkpoint commit was successful\n")
-    expected = {"probabilities": probabilities(workdir).tolist(), **finish(workdir)}
+    expected = {
+        "probabilities": probabilities(workdir).tolist(),
+        "of_digits": probabilities(workdir, digits()).tolist(),
+        **finish(workdir),
+    }
     (folder / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
 
 
