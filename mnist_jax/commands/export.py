@@ -101,7 +101,7 @@ def _write(loaded: "Loaded", output: Path) -> list[Path]:
         difference = model_files.write_stablehlo(portable, output)
     count = sum(len(images) for images in portable.examples)
     print(
-        f"checked  {runtime} on {count} images of real digits: largest difference "
+        f"checked  {runtime} on {count} real digits: largest difference "
         f"{difference:.1e}"
     )
     return files

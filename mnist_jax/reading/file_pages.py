@@ -42,11 +42,12 @@ def read_pages(
     Yields:
       For each page of a PDF or a TIFF, and each frame of an animation (AVIF, GIF, PNG,
       WebP), in order, what `files.read_picture` returns, or the error that it would
-      raise. All other files have one page. Thumbnails, and the previews that some
-      cameras put into a JPEG, are no pages. Behind a damaged page of a TIFF the others are read. Frames
-      behind a damaged one are errors, because they are painted on it. Where a file has
-      more than `MAX_PAGES` pages, or far more pixels than bytes, the last one is an
-      error that says so, and what follows is not read.
+      raise. All other files have one page. Thumbnails, the previews that some cameras
+      put into a JPEG, and what phones put beside a HEIC photo, are no pages. Behind a
+      damaged page of a TIFF or a PDF the others are read. Frames behind a damaged one
+      are errors, because they are painted on it. Where a file has more than `MAX_PAGES`
+      pages, or far more pixels than bytes, the last one is an error that says so, and
+      what follows is not read.
 
     Raises:
       ArgumentError: the source is neither a path nor bytes.

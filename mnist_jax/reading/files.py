@@ -27,7 +27,8 @@ from mnist_jax.reading.reduction import MAX_SIDE, levels_to_8_bits, reduce_pictu
 from mnist_jax.reading.unwrap import content_of, unwrap
 
 # None of these formats runs scripts or programs, or refers to other files.
-FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP", "AVIF")
+_KINDS = ", ".join((*FORMATS, "HEIC", "PDF"))
 SUFFIXES = frozenset(
     {".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".jfif"}
     | {".jpe", ".jpeg", ".jpg", ".npy", ".npz", ".pbm", ".pdf", ".pfm", ".pgm"}
@@ -148,8 +149,7 @@ def reasons() -> Iterator[None]:
         except Image.DecompressionBombError as error:
             raise PictureError(_TOO_LARGE) from error
         except UnidentifiedImageError as error:
-            formats = ", ".join(sorted({*FORMATS, "HEIC", "PDF"}))
-            raise PictureError(f"not one of {formats} and .npy") from error
+            raise PictureError(f"not a {_KINDS} or .npy picture") from error
         except MemoryError as error:
             raise PictureError("too large for this machine's memory") from error
         except Exception as error:  # decoders raise anything on damaged bytes

@@ -18,7 +18,7 @@ from mnist_jax.reading.reduction import MAX_SIDE, MIN_SIDE
 
 DOTS = 200  # pixels an inch: the full size of a page
 SECONDS = 20  # of the processor, that a page may take
-_MEMORY = 2**30  # bytes that the process may have
+MEMORY = 2**30  # bytes that the process may have
 _WORKER = Path(__file__).with_name("pdf_worker.py")
 _MAX_LINE = 2000
 _MAGIC_WITHIN = 1024  # bytes; some writers put something in front of it
@@ -46,7 +46,7 @@ def draw_pages(file: IO[bytes]) -> Iterator[Image.Image | PictureError]:
     Raises:
       PictureError: PDFium is missing, or the file is damaged or has a password.
     """
-    if importlib.util.find_spec("pypdfium2") is None:
+    if not importlib.util.find_spec("pypdfium2"):
         raise PictureError("is a PDF: pip install pypdfium2, and it can be read")
     with contextlib.ExitStack() as stack:
         try:
@@ -55,7 +55,7 @@ def draw_pages(file: IO[bytes]) -> Iterator[Image.Image | PictureError]:
             content, file = file, stack.enter_context(tempfile.TemporaryFile())
             shutil.copyfileobj(content, file)
             file.seek(0)
-        numbers = (DOTS, MAX_SIDE, MIN_SIDE, SECONDS, _MEMORY)
+        numbers = (DOTS, MAX_SIDE, MIN_SIDE, SECONDS, MEMORY)
         worker = stack.enter_context(
             # -P: the folder of the worker has modules of common names.
             subprocess.Popen(
