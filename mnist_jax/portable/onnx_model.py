@@ -78,7 +78,9 @@ def _run(graph: Graph, closed: Any, inputs: Sequence[Value]) -> list[Value]:
     values: dict[Any, Value] = {}
 
     def read(atom: Any) -> Value:
-        return np.asarray(atom.val) if hasattr(atom, "val") else values[atom]
+        if hasattr(atom, "val"):  # a number of the function's own
+            return np.asarray(atom.val, atom.aval.dtype)
+        return values[atom]
 
     constants = [np.asarray(constant) for constant in getattr(closed, "consts", ())]
     values.update(zip(jaxpr.constvars, constants, strict=True))

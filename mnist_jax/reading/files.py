@@ -22,13 +22,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from mnist_jax.errors import ArgumentError, PictureError, UserError
 from mnist_jax.reading import number_arrays
 from mnist_jax.reading.pdf_pages import draw_pages, is_pdf
-from mnist_jax.reading.phone_photos import open_heic
+from mnist_jax.reading.phone_photos import open_photo
 from mnist_jax.reading.reduction import MAX_SIDE, levels_to_8_bits, reduce_picture
 from mnist_jax.reading.unwrap import content_of, unwrap
 
 # None of these formats runs scripts or programs, or refers to other files.
-FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP", "AVIF")
-_KINDS = ", ".join((*FORMATS, "HEIC", "PDF"))
+FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_KINDS = ", ".join((*FORMATS, "AVIF", "HEIC", "PDF"))
 SUFFIXES = frozenset(
     {".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".jfif"}
     | {".jpe", ".jpeg", ".jpg", ".npy", ".npz", ".pbm", ".pdf", ".pfm", ".pgm"}
@@ -66,7 +66,7 @@ def read_picture(source: str | os.PathLike[str] | bytes) -> Image.Image:
 
     Args:
       source: the path of a regular file, or the content of a file. It is in one of
-        `FORMATS`, HEIC or PDF, of which the first page or frame is read
+        `FORMATS`, AVIF, HEIC or PDF, of which the first page or frame is read
         (`file_pages.read_pages` reads them all); or it is a NumPy array (.npy, or .npz
         with one) [H, W] or [H, W, C] with 1, 3 or 4 channels, or of 784 numbers.
         Numbers are scaled so that the largest becomes 255. Each of these may be a data
@@ -239,8 +239,8 @@ def open_picture(file: IO[bytes], size: int) -> Image.Image:
         raise PictureError("is empty")
     if size > MAX_BYTES:
         raise PictureError(f"is larger than {MAX_BYTES // 2**20} MiB")
-    if heic := open_heic(file):
-        return heic
+    if photo := open_photo(file):
+        return photo
     if is_array(file):
         with _one_at_a_time if size > _SMALL else contextlib.nullcontext():
             return _read_array(file, size)

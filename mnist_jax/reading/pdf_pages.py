@@ -3,10 +3,7 @@
 import contextlib
 import importlib.util
 import json
-import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -48,6 +45,10 @@ def draw_pages(file: IO[bytes]) -> Iterator[Image.Image | PictureError]:
     """
     if not importlib.util.find_spec("pypdfium2"):
         raise PictureError("is a PDF: pip install pypdfium2, and it can be read")
+    import shutil  # only now, as most pictures need none of these
+    import subprocess
+    import tempfile
+
     with contextlib.ExitStack() as stack:
         try:
             file.fileno()

@@ -28,6 +28,7 @@ def main(dots: float, side: int, least: int, seconds: int, memory: int) -> None:
     """
     _limit(resource.RLIMIT_AS, memory)
     _limit(resource.RLIMIT_CPU, seconds + 1)
+    _limit(resource.RLIMIT_CORE, 0)  # which would be written when it is ended
     import pypdfium2
 
     try:
@@ -45,7 +46,8 @@ def main(dots: float, side: int, least: int, seconds: int, memory: int) -> None:
             page = document[number]
             size = page.get_size()
             full = [max(1, round(points * dots / _INCH)) for points in size]
-            scale = dots / _INCH * reduction(full[0], full[1], side, least)
+            # PDFium rounds sizes up; a little less gives those that are meant.
+            scale = dots / _INCH * reduction(full[0], full[1], side, least) * (1 - 1e-7)
             bitmap = page.render(
                 scale=scale,
                 rev_byteorder=True,

@@ -3,7 +3,7 @@
 import re
 from typing import IO
 
-from PIL import Image, features
+from PIL import Image, UnidentifiedImageError, features
 
 from mnist_jax.errors import PictureError
 
@@ -11,18 +11,17 @@ _HEIC = re.compile(rb".{4}ftyp(hei[cxms]|hev[cx]|mif1|msf1)", re.DOTALL)
 _AVIF = re.compile(rb".{4}ftyp(avi[fs]|mif1.{4,60}avif)", re.DOTALL)
 
 
-def open_heic(file: IO[bytes]) -> Image.Image | None:
-    """Opens the main picture of a HEIC file; phones put its depth and more beside it.
+def open_photo(file: IO[bytes]) -> Image.Image | None:
+    """Opens an AVIF, or the main picture of a HEIC; phones put its depth beside it.
 
     Args:
       file: at its start, where it is left if it is something else.
 
     Returns:
-      The picture, of which only the header is read; None if the file is no HEIC.
+      The picture, of which only the header is read; None if the file is neither.
 
     Raises:
-      PictureError: what reads it is not installed, or it is an AVIF that this Pillow
-        cannot read.
+      PictureError: its header is damaged, or what reads it is not installed.
     """
     start = file.read(80)
     file.seek(0)
@@ -31,7 +30,10 @@ def open_heic(file: IO[bytes]) -> Image.Image | None:
             raise PictureError(
                 "is an AVIF, which this Pillow cannot read: save as JPEG"
             )
-        return None
+        try:
+            return Image.open(file, formats=("AVIF",))
+        except UnidentifiedImageError as error:
+            raise PictureError("damaged (its header cannot be read)") from error
     if not _HEIC.match(start):
         return None
     try:

@@ -8,7 +8,6 @@ import base64
 import binascii
 import io
 import re
-import zipfile
 from typing import IO
 
 from mnist_jax.errors import PictureError
@@ -27,11 +26,12 @@ _START = 2 * _LEAST
 
 def content_of(text: str) -> bytes | None:
     """Returns a data URL or base64 text as bytes; None for all else, such as a path."""
-    start = text[:_START].lstrip(_AROUND.decode("utf-8")).encode("ascii", "replace")
+    around = _AROUND.decode("utf-8")
+    start = text[:_START].lstrip(around).encode("ascii", "replace")
     is_content = start[:5].lower() == b"data:" or (
         len(text) >= _LEAST and _is_base64(start)
     )
-    return text.encode("ascii", "replace") if is_content else None
+    return text.strip(around).encode("ascii", "replace") if is_content else None
 
 
 def unwrap(file: IO[bytes], size: int, most: int) -> tuple[IO[bytes], int]:
@@ -90,6 +90,8 @@ def _decode(text: bytes) -> bytes:
 
 def _read_npz(file: IO[bytes], most: int) -> bytes:
     """Returns the .npy file in a .npz file of one array."""
+    import zipfile  # only now, as most pictures do not need it
+
     try:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()

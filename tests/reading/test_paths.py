@@ -80,6 +80,7 @@ def left_out(*arguments, **options):
 
 def test_all_pictures_that_are_read_are_found(tmp_path):
     suffixes = {".apng", ".jfif", ".pfm", ".pjpeg", ".webp"}
+    suffixes |= {".avif", ".heic", ".heif", ".hif", ".npz", ".pdf"}
     for suffix in suffixes:
         (tmp_path / f"a{suffix.upper()}").touch()
     found = {os.path.splitext(name)[1].lower() for name in names(str(tmp_path))}

@@ -368,6 +368,10 @@ EXPORT = """
 --workdir=run --output=- | --output=- is no folder
 --workdir=run --output=gs://bucket/small | --output=gs://bucket/small is a URL
 --workdir=nowhere --output=out | no folder 'nowhere'; train first
+--workdir=run --format=pb --output=out | --format
+--workdir=run --format=onnx --output=runs | --output=runs is a folder: name a file
+--workdir=run --format=stablehlo --output=good.png/x | cannot write --output=good.png/x: Not a directory
+--workdir=nowhere --format=onnx --output=out | no folder 'nowhere'; train first
 --workdir=files --output=out | holds no run
 --workdir=runs/flipped --output=out | no intact checkpoint
 --workdir=runs/newer --output=out | upgrade mnist_jax
@@ -511,6 +515,10 @@ PICTURES: dict[str, tuple[bytes, str]] = {  # a file's content, and the message
     "page.pdf": (b"%PDF-1.7\n", "PDFium cannot open it"),
     "photo.heic": (b"\0\0\0\x18ftypheic\0\0\0\0", "damaged"),
     "zip.png": (b"PK\3\4" + bytes(60), "cannot be unpacked"),
+    "url.txt": (b"data:image/png,7", "without base64"),
+    "cut.txt": (b"data:image/png;base64,iVBORw0KGgo", "not a BMP"),
+    "bytes.pdf": (b"%PDF-1.7\n" + bytes(999), "PDFium cannot open it"),
+    "photo.avif": (b"\0\0\0\x18ftypavif\0\0\0\0", "damaged"),
     "objects.npy": (array(np.array([{}], object)), "not numbers"),
     "words.npy": (array(np.array(["a"])), "not numbers"),
     "batch.npy": (array(np.zeros((5, 20, 30))), "not that of one picture"),
