@@ -100,9 +100,12 @@ def _add(graph: Graph, equation: Any, inputs: list[Value]) -> Sequence[Value]:
         return _unroll(graph, equation, inputs)
     constants = [_constant_of(value) for value in inputs]
     if _is_known(equation, constants):
-        results = equation.primitive.bind(*constants, **equation.params)
-        several = results if equation.primitive.multiple_results else [results]
+        found = equation.primitive.bind(*constants, **equation.params)
+        several = found if equation.primitive.multiple_results else [found]
         return [np.asarray(result) for result in several]
+    results = [var.aval for var in equation.outvars]
+    if all(0 in aval.shape for aval in results):  # nothing, which nothing can use
+        return [graph.tensor("", aval.shape, aval.dtype) for aval in results]
     if name not in OPERATORS:
         raise Unsupported(f"the operation {name}")
     if name in ("dynamic_slice", "gather"):  # whose places must be known

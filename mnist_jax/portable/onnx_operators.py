@@ -119,7 +119,8 @@ def _broadcast(graph: Graph, equation: Any, x: Value, *_: Value) -> Result:
 
 
 def _reshape(graph: Graph, equation: Any, x: Value, *_: Value) -> str:
-    if equation.params.get("dimensions") is not None:
+    is_reshape = equation.primitive.name == "reshape"
+    if is_reshape and equation.params["dimensions"] is not None:
         raise Unsupported("reshape in another order of axes")
     return graph.reshape(x, equation.outvars[0].aval.shape)
 
@@ -166,10 +167,12 @@ def _window(
         place = places.get(axis, 0)
         if str(size) == str(whole):
             firsts.append(0)
-        elif place is not None and is_static((size, whole)):
+        elif place is None:
+            raise Unsupported("a slice whose place is computed")
+        elif is_static((size, whole)):
             firsts.append(min(max(place, 0), whole - size))
         else:
-            raise Unsupported("a slice whose place is computed")
+            firsts.append(place)
     limits = [first + size for first, size in zip(firsts, sizes, strict=True)]
     return _cut(graph, equation, x, firsts, limits, (1,) * len(firsts))
 
@@ -242,8 +245,12 @@ def _pad(graph: Graph, equation: Any, x: Value, fill: Value) -> str:
     return graph.add("Pad", x, graph.shape(ends), fill)
 
 
-def _concatenate(graph: Graph, equation: Any, *parts: Value) -> str:
-    return graph.add("Concat", *parts, axis=equation.params["dimension"])
+def _concatenate(graph: Graph, equation: Any, *parts: Value) -> Result:
+    axis = equation.params["dimension"]
+    given = zip(parts, equation.invars, strict=True)
+    # Padding joins arrays of no rows too, which are never made.
+    there = [part for part, var in given if str(var.aval.shape[axis]) != "0"]
+    return there[0] if len(there) == 1 else graph.add("Concat", *there, axis=axis)
 
 
 def _stack(graph: Graph, equation: Any, *parts: Value) -> str:

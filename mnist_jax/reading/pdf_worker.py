@@ -46,8 +46,9 @@ def main(dots: float, side: int, least: int, seconds: int, memory: int) -> None:
             page = document[number]
             size = page.get_size()
             full = [max(1, round(points * dots / _INCH)) for points in size]
+            longer = round(reduction(full[0], full[1], side, least) * max(full))
             # PDFium rounds sizes up; a little less gives those that are meant.
-            scale = dots / _INCH * reduction(full[0], full[1], side, least) * (1 - 1e-7)
+            scale = longer / max(size) * (1 - 1e-7)
             bitmap = page.render(
                 scale=scale,
                 rev_byteorder=True,
