@@ -18,14 +18,14 @@ SECONDS = 20  # of the processor, that a page may take
 MEMORY = 2**30  # bytes that the process may have
 _WORKER = Path(__file__).with_name("pdf_worker.py")
 _MAX_LINE = 2000
-_MAGIC_WITHIN = 1024  # bytes; some writers put something in front of it
+_IN_FRONT = b"\xef\xbb\xbf \t\r\n\0"  # what some writers put before a PDF
 
 
 def is_pdf(file: IO[bytes]) -> bool:
     """Whether a file is a PDF; leaves it at its start."""
-    start = file.read(_MAGIC_WITHIN)
+    start = file.read(64).lstrip(_IN_FRONT)
     file.seek(0)
-    return b"%PDF-" in start
+    return start.startswith(b"%PDF-")
 
 
 def draw_pages(file: IO[bytes]) -> Iterator[Image.Image | PictureError]:

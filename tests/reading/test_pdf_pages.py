@@ -5,6 +5,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 from mnist_jax.errors import PictureError
 from mnist_jax.reading import file_pages, pdf_pages
@@ -149,6 +150,18 @@ def test_damaged_files(content, reason):
     assert reason in str(error)
     with pytest.raises(PictureError, match=reason):
         read_picture(content)
+
+
+def test_only_what_begins_so_is_a_pdf():
+    content = scan(1)
+    (page,) = read_pages(b"\r\n" + content)
+    assert page.size == (600, 800)
+    file = io.BytesIO()
+    about = PngInfo()
+    about.add_text("made from", "%PDF-1.7")
+    draw(0).save(file, "PNG", pnginfo=about)
+    assert b"%PDF-" in file.getvalue()[:200]
+    assert read_picture(file.getvalue()).size == (300, 400)
 
 
 def test_a_password():
