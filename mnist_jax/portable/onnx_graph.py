@@ -28,7 +28,7 @@ class Tensor(NamedTuple):
     dtype: np.dtype
 
 
-class Spread(NamedTuple):
+class Broadcast(NamedTuple):
     """A value that stands for the larger one that it is broadcast to.
 
     Elementwise operations of ONNX broadcast by themselves, so that it is often never
@@ -44,7 +44,7 @@ class Spread(NamedTuple):
         return self.value.dtype
 
 
-Value = np.ndarray | Tensor | Spread
+Value = np.ndarray | Tensor | Broadcast
 
 
 def is_static(shape: Sequence[Any]) -> bool:
@@ -97,7 +97,7 @@ class Graph:
         """Returns the name of a value, which is made if it is not there yet."""
         if isinstance(value, Tensor):
             return value.name
-        if isinstance(value, Spread):
+        if isinstance(value, Broadcast):
             return self.add("Expand", value.value, self.shape(value.shape))
         value = np.asarray(value)
         key = (value.dtype.str, value.shape, value.tobytes())
@@ -114,7 +114,7 @@ class Graph:
 
     def compact(self, value: Value) -> "np.ndarray | Tensor":
         """Returns what elementwise operations broadcast by themselves."""
-        return value.value if isinstance(value, Spread) else value
+        return value.value if isinstance(value, Broadcast) else value
 
     def integers(self, *numbers: int) -> str:
         """Returns the name of a constant int64 [N]."""

@@ -18,8 +18,8 @@ import numpy as np
 import onnx
 
 from mnist_jax.portable.onnx_graph import (
+    Broadcast,
     Graph,
-    Spread,
     Tensor,
     Unsupported,
     Value,
@@ -123,7 +123,7 @@ def _add(graph: Graph, equation: Any, inputs: list[Value]) -> Sequence[Value]:
 
 def _constant_of(value: Value) -> np.ndarray | None:
     """Returns the array that a value stands for, if it depends on no input."""
-    if isinstance(value, Spread) and is_static(value.shape):
+    if isinstance(value, Broadcast) and is_static(value.shape):
         inner = value.value
         known = isinstance(inner, np.ndarray)
         return np.broadcast_to(inner, value.shape) if known else None
@@ -179,7 +179,7 @@ def _count_alike(outside: Sequence[Any], inside: Sequence[Any]) -> int:
 def _take(graph: Graph, sequence: Value, step: int) -> Value:
     if isinstance(sequence, np.ndarray):
         return sequence[step]
-    if isinstance(sequence, Spread):
+    if isinstance(sequence, Broadcast):
         sequence = graph.tensor(graph.name_of(sequence), sequence.shape, sequence.dtype)
     name = graph.add("Gather", sequence, np.asarray(step, np.int64), axis=0)
     return graph.tensor(name, sequence.shape[1:], sequence.dtype)
