@@ -58,7 +58,7 @@ def to_onnx(
     Raises:
       Unsupported: it uses an operation that is not in `OPERATORS`.
     """
-    closed = jax.make_jaxpr(function)(*inputs.values())
+    closed: Any = jax.make_jaxpr(function)(*inputs.values())
     names = list(jax.eval_shape(function, *inputs.values()))
     graph = Graph({name: (x.shape, x.dtype) for name, x in inputs.items()})
     found = _run(graph, closed, list(graph.inputs.values()))
@@ -123,10 +123,11 @@ def _add(graph: Graph, equation: Any, inputs: list[Value]) -> Sequence[Value]:
 
 def _constant_of(value: Value) -> np.ndarray | None:
     """Returns the array that a value stands for, if it depends on no input."""
-    if isinstance(value, Broadcast) and is_static(value.shape):
-        inner = value.value
-        known = isinstance(inner, np.ndarray)
-        return np.broadcast_to(inner, value.shape) if known else None
+    if isinstance(value, Broadcast):
+        inner, shape = value.value, value.shape
+        if isinstance(inner, np.ndarray) and is_static(shape):
+            return np.broadcast_to(inner, shape)
+        return None
     return value if isinstance(value, np.ndarray) else None
 
 

@@ -18,7 +18,7 @@ from mnist_jax.portable.onnx_graph import (
     is_static,
 )
 
-Result = str | Value | list[str]
+Result = str | Value | list[Any]
 Operator = Callable[..., Result]
 
 
@@ -80,7 +80,7 @@ def _window(
     x: Value,
     places: Mapping[int, int | None],
     sizes: Sequence[Any],
-) -> Result:
+) -> str | Value:
     """Cuts a window of some sizes out, whose first places are given by axis."""
     given = equation.invars[0].aval.shape
     firsts: list[int] = []
@@ -138,7 +138,7 @@ def _cut(
     starts: Sequence[Any],
     limits: Sequence[Any],
     strides: Sequence[int],
-) -> Result:
+) -> str | Value:
     given = equation.invars[0].aval.shape
     cuts = list(zip(starts, limits, strides, given, strict=True))
     axes = [

@@ -44,7 +44,7 @@ def _chain(graph: Graph, operators: Sequence[str], *inputs: Value) -> str:
 
 
 def _same(graph: Graph, equation: Any, *inputs: Value) -> Result:
-    return list(inputs) if equation.primitive.multiple_results else inputs[0]  # type: ignore[return-value]
+    return list(inputs) if equation.primitive.multiple_results else inputs[0]
 
 
 def _logical(operator: str) -> Operator:

@@ -4,7 +4,7 @@ import contextlib
 import importlib.util
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,7 +28,9 @@ def is_pdf(file: IO[bytes]) -> bool:
     return start.startswith(b"%PDF-")
 
 
-def draw_pages(file: IO[bytes]) -> Iterator[Image.Image | PictureError]:
+def draw_pages(
+    file: IO[bytes],
+) -> Generator[Image.Image | PictureError, None, None]:
     """Draws the pages of a PDF, one at a time.
 
     Args:
