@@ -7,7 +7,7 @@
 
 Names files, folders, quoted patterns, or - for the content of a file on stdin; after
 --, also those that begin with -. Each picture is "ok", "unsure", "blank" or "error";
-so is each page of a TIFF and each frame of an animation.
+so is each page of a PDF or a TIFF and each frame of an animation.
 Answers as JSON lines or CSV are written while pictures are read; after a kill, --resume
 goes on with the --output.
 Pictures in folders named 0 to 9, or in a table labels.csv of files and labels, are

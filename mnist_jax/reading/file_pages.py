@@ -1,4 +1,4 @@
-"""Reads a file page by page: those of a TIFF, or the frames of an animation.
+"""Reads a file page by page: those of a PDF or TIFF, or the frames of an animation.
 
 One page is in memory at a time. A small file may claim millions of pages, or pages of
 millions of pixels, so that only so much of a file is read, and an error says so.
@@ -12,7 +12,14 @@ from typing import IO
 from PIL import Image
 
 from mnist_jax.errors import PictureError
-from mnist_jax.reading.files import decode_page, open_picture, opened, reasons
+from mnist_jax.reading.files import (
+    MAX_BYTES,
+    decode_page,
+    open_picture,
+    opened,
+    reasons,
+)
+from mnist_jax.reading.pdf_pages import draw_pages, is_pdf
 
 MAX_PAGES = 1000
 # A blank page of a fax has up to 14,000 pixels a byte, and a written one 300.
@@ -33,13 +40,14 @@ def read_pages(
       source: as for `files.read_picture`.
 
     Yields:
-      For each page of a TIFF and each frame of an animation (GIF, PNG, WebP), in order,
-      what `files.read_picture` returns, or the error that it would raise. All other
-      files have one page. Thumbnails, and the previews that some cameras put into a
-      JPEG, are no pages. Behind a damaged page of a TIFF the others are read. Frames
-      behind a damaged one are errors, because they are painted on it. Where a file has
-      more than `MAX_PAGES` pages, or far more pixels than bytes, the last one is an
-      error that says so, and what follows is not read.
+      For each page of a PDF or a TIFF, and each frame of an animation (AVIF, GIF, PNG,
+      WebP), in order, what `files.read_picture` returns, or the error that it would
+      raise. All other files have one page. Thumbnails, the previews that some cameras
+      put into a JPEG, and what phones put beside a HEIC photo, are no pages. Behind a
+      damaged page of a TIFF or a PDF the others are read. Frames behind a damaged one
+      are errors, because they are painted on it. Where a file has more than `MAX_PAGES`
+      pages, or far more pixels than bytes, the last one is an error that says so, and
+      what follows is not read.
 
     Raises:
       ArgumentError: the source is neither a path nor bytes.
@@ -48,11 +56,54 @@ def read_pages(
         try:
             with reasons():
                 file, size = stack.enter_context(opened(source))
-                image = open_picture(file, size)
+                image = None
+                if not (0 < size <= MAX_BYTES and is_pdf(file)):
+                    image = open_picture(file, size)
         except PictureError as error:
             yield error
             return
-        yield from _walk(image, file, size)
+        if image is None:
+            yield from _walk_pdf(file, size)
+        else:
+            yield from _walk(image, file, size)
+
+
+def _walk_pdf(file: IO[bytes], size: int) -> Iterator[Image.Image | PictureError]:
+    count = pixels = 0
+    with contextlib.closing(draw_pages(file)) as pages:
+        while True:
+            try:
+                with reasons():
+                    page = next(pages, None)
+            except PictureError as error:
+                yield error
+                return
+            if page is None:
+                break
+            if not isinstance(page, PictureError):
+                pixels += page.width * page.height
+            if count == MAX_PAGES or (count and pixels > _most_pixels(size)):
+                yield _too_many(pixels, size)
+                return
+            yield page
+            count += 1
+    if not count:
+        yield PictureError("is a PDF without a page")
+
+
+def _most_pixels(size: int) -> int:
+    """Pixels that all pages of a file of `size` bytes may have."""
+    return _MAX_PIXELS + _MAX_PIXELS_A_BYTE * size
+
+
+def _too_many(pixels: int, size: int) -> PictureError:
+    """What stands in place of a page behind the last that is read."""
+    reason = (
+        "its pages have too many pixels for so small a file"
+        if pixels > _most_pixels(size)
+        else f"a file may have {MAX_PAGES:,} pages"
+    )
+    return PictureError(f"not read, and nor is what follows: {reason}")
 
 
 def _walk(
@@ -60,7 +111,6 @@ def _walk(
 ) -> Iterator[Image.Image | PictureError]:
     count = pixels = 0
     painted_on = False  # whether a frame before this one could not be read
-    most = _MAX_PIXELS + _MAX_PIXELS_A_BYTE * size
     page: Image.Image | PictureError
     for place in range(_MAX_DIRECTORIES):
         try:
@@ -70,7 +120,7 @@ def _walk(
                 if place and _is_no_page(image):
                     continue
                 pixels += image.width * image.height
-                if count == MAX_PAGES or (count and pixels > most):
+                if count == MAX_PAGES or (count and pixels > _most_pixels(size)):
                     break
                 if painted_on:
                     raise PictureError("is painted on a frame that cannot be read")
@@ -85,17 +135,12 @@ def _walk(
                 image.tile = []  # type: ignore[attr-defined]  # not decoded again
             elif image.tell() != place:  # what leads to the next page is damaged
                 return
-    reason = (
-        "its pages have too many pixels for so small a file"
-        if pixels > most
-        else f"a file may have {MAX_PAGES:,} pages"
-    )
-    yield PictureError(f"not read, and nor is what follows: {reason}")
+    yield _too_many(pixels, size)
 
 
 def _go_to(image: Image.Image, file: IO[bytes], place: int, after_damage: bool) -> bool:
     """Goes on to the next page or frame; returns whether there is one."""
-    if image.format not in ("GIF", "PNG", "TIFF", "WEBP"):
+    if image.format not in ("AVIF", "GIF", "PNG", "TIFF", "WEBP"):
         return False
     if image.format == "TIFF":
         _check_directory(image, file)

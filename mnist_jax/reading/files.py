@@ -21,26 +21,31 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mnist_jax.errors import ArgumentError, PictureError, UserError
 from mnist_jax.reading import number_arrays
+from mnist_jax.reading.pdf_pages import draw_pages, is_pdf
+from mnist_jax.reading.phone_photos import open_photo
 from mnist_jax.reading.reduction import MAX_SIDE, levels_to_8_bits, reduce_picture
+from mnist_jax.reading.unwrap import content_of, unwrap
 
 # None of these formats runs scripts or programs, or refers to other files.
 FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_KINDS = ", ".join((*FORMATS, "AVIF", "HEIC", "PDF"))
 SUFFIXES = frozenset(
-    {".apng", ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".npy", ".pbm"}
-    | {".pfm", ".pgm", ".pjpeg", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+    {".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".jfif"}
+    | {".jpe", ".jpeg", ".jpg", ".npy", ".npz", ".pbm", ".pdf", ".pfm", ".pgm"}
+    | {".pjpeg", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 )
 MAX_BYTES = 2**28  # of a file: room for 64 million pixels of four bytes
 MAX_PIXELS = 64_000_000  # room for a photo of 48 megapixels
 
 _TOO_LARGE = f"has more than {MAX_PIXELS // 10**6} million pixels"
-# The decoder of WebP holds five copies of a picture, so that this takes as much memory.
-_MAX_WEBP_PIXELS = 24_000_000
+# These decoders hold some copies of a picture, so that as many pixels take as much
+# memory. A phone's HEIC may have 48 million.
+_MOST_OF_A_FORMAT = {"AVIF": 24_000_000, "HEIF": 49_000_000, "WEBP": 24_000_000}
 # Pillow's decoders of these are in Python: a second or more for each million bytes.
 _SLOW_DECODERS, _MAX_SLOW_BYTES = ("ppm_plain", "bmp_rle"), 3_000_000
 _MAX_SCANS = 100  # usually a progressive JPEG has ten; each decodes all pixels
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 _ORIENTATION = 0x0112  # a tag of EXIF
-_HEIC = re.compile(rb".{4}ftyp(hei[cxms]|hev[cx]|mif1|msf1)", re.DOTALL)
 
 # What is wrong with a file, by what Pillow says of it.
 _MEANINGS = {
@@ -61,10 +66,11 @@ def read_picture(source: str | os.PathLike[str] | bytes) -> Image.Image:
 
     Args:
       source: the path of a regular file, or the content of a file. It is in one of
-        `FORMATS`, of which the first page or frame is read (`file_pages.read_pages`
-        reads them all); or it is a NumPy array (.npy) [H, W] or [H, W, C] with 1, 3 or
-        4 channels, or of 784 numbers. Numbers are scaled so that the largest becomes
-        255.
+        `FORMATS`, AVIF, HEIC or PDF, of which the first page or frame is read
+        (`file_pages.read_pages` reads them all); or it is a NumPy array (.npy, or .npz
+        with one) [H, W] or [H, W, C] with 1, 3 or 4 channels, or of 784 numbers.
+        Numbers are scaled so that the largest becomes 255. Each of these may be a data
+        URL or base64 text, in a file, as bytes or as a string.
 
     Returns:
       An upright RGB picture without transparency, of `reduction.reduced_size`. Its
@@ -75,6 +81,12 @@ def read_picture(source: str | os.PathLike[str] | bytes) -> Image.Image:
       ArgumentError: the source is neither a path nor bytes.
     """
     with reasons(), opened(source) as (file, size):
+        if 0 < size <= MAX_BYTES and is_pdf(file):
+            with contextlib.closing(draw_pages(file)) as pages:
+                page = next(pages, PictureError("is a PDF without a page"))
+            if isinstance(page, PictureError):
+                raise page
+            return page
         return decode_page(open_picture(file, size), file, size)
 
 
@@ -133,11 +145,14 @@ def opened(
     if not isinstance(source, str | bytes | os.PathLike):
         kind = type(source).__name__
         raise ArgumentError(f"a picture's source is a path or bytes: got a {kind}")
+    if isinstance(source, str):
+        content = content_of(source)
+        source = source if content is None else content
     if isinstance(source, bytes):
-        yield io.BytesIO(source), len(source)
+        yield unwrap(io.BytesIO(source), len(source), MAX_BYTES)
     else:
         with open_regular_file(source) as file:
-            yield file, os.fstat(file.fileno()).st_size
+            yield unwrap(file, os.fstat(file.fileno()).st_size, MAX_BYTES)
 
 
 @contextlib.contextmanager
@@ -154,8 +169,7 @@ def reasons() -> Iterator[None]:
         except Image.DecompressionBombError as error:
             raise PictureError(_TOO_LARGE) from error
         except UnidentifiedImageError as error:
-            formats = ", ".join(FORMATS)
-            raise PictureError(f"not a {formats} or .npy picture") from error
+            raise PictureError(f"not a {_KINDS} or .npy picture") from error
         except MemoryError as error:
             raise PictureError("too large for this machine's memory") from error
         except Exception as error:  # decoders raise anything on damaged bytes
@@ -245,10 +259,8 @@ def open_picture(file: IO[bytes], size: int) -> Image.Image:
         raise PictureError("is empty")
     if size > MAX_BYTES:
         raise PictureError(f"is larger than {MAX_BYTES // 2**20} MiB")
-    start = file.read(12)
-    file.seek(0)
-    if _HEIC.match(start):
-        raise PictureError("is a HEIC photo, which cannot be read: save it as JPEG")
+    if photo := open_photo(file):
+        return photo
     if is_array(file):
         with _one_at_a_time if size > _SMALL else contextlib.nullcontext():
             return _read_array(file, size)
@@ -280,9 +292,11 @@ def decode_page(image: Image.Image, file: IO[bytes], size: int) -> Image.Image:
     pixels = image.width * image.height  # from the header; nothing is decoded yet
     if pixels > MAX_PIXELS:
         raise PictureError(_TOO_LARGE)
-    if image.format == "WEBP" and pixels > _MAX_WEBP_PIXELS:
-        most = _MAX_WEBP_PIXELS // 10**6
-        raise PictureError(f"is a WebP of over {most} million pixels: save it as JPEG")
+    most = _MOST_OF_A_FORMAT.get(image.format, MAX_PIXELS)
+    if pixels > most:
+        kind = {"HEIF": "HEIC", "WEBP": "WebP"}.get(image.format, image.format)
+        over = f"over {most // 10**6} million pixels"
+        raise PictureError(f"is a {kind} of {over}: save it as JPEG")
     _check_effort(image, file, size)
     with _one_at_a_time if pixels > _SMALL else contextlib.nullcontext():
         return _decode(image)

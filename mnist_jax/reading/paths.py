@@ -12,14 +12,15 @@ from typing import IO, NamedTuple
 from mnist_jax.errors import ConfigError, UserError
 from mnist_jax.local_files import is_url
 from mnist_jax.reading.files import MAX_BYTES, SUFFIXES
+from mnist_jax.reading.unwrap import content_of
 
 STDIN = "-"
 _MAX_LIST = 2**26  # bytes that a list of paths may have
 # Pictures and documents of formats that are not read. In a folder they are counted.
 UNREAD_SUFFIXES = frozenset(
-    {".ai", ".arw", ".avif", ".cr2", ".cr3", ".djvu", ".dng", ".emf", ".eps", ".exr"}
-    | {".heic", ".heif", ".hif", ".ico", ".j2k", ".jp2", ".jpx", ".jxl", ".nef", ".npz"}
-    | {".orf", ".pdf", ".ps", ".psd", ".qoi", ".raf", ".rw2", ".svg", ".tga", ".wmf"}
+    {".ai", ".arw", ".cr2", ".cr3", ".djvu", ".dng", ".emf", ".eps", ".exr"}
+    | {".ico", ".j2k", ".jp2", ".jpx", ".jxl", ".nef"}
+    | {".orf", ".ps", ".psd", ".qoi", ".raf", ".rw2", ".svg", ".tga", ".wmf"}
     | {".xcf"}
 )
 
@@ -163,6 +164,8 @@ _OURS = ("labels.csv",)  # which is read, or named in a warning of its own
 
 def _find(argument: str, recursive: bool, others: _Others) -> Sequence[Source]:
     if not os.path.lexists(argument):
+        if content := content_of(argument):
+            return [Source("<data URL>", content)]
         if is_url(argument):
             return [Source(argument, error="is a URL: download the picture first")]
         argument = os.path.expanduser(argument)  # a list's ~ has been in no shell

@@ -117,9 +117,9 @@ class Reader:
           start: how many of the sources are left out, because they were read before.
 
         Yields:
-          A prediction for each source, in order; of a TIFF or an animation, one for
-          each page or frame, as pages 0, 1 and so on. For an array (.npy) of N images,
-          which are read as they are, one for each, as pages 0 to N - 1.
+          A prediction for each source, in order; of a PDF, a TIFF or an animation, one
+          for each page or frame, as pages 0, 1 and so on. For an array (.npy) of N
+          images, which are read as they are, one for each, as pages 0 to N - 1.
 
         Raises:
           UserError: the stages of a picture cannot be written.

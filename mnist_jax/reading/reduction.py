@@ -12,7 +12,7 @@ from PIL import Image
 from mnist_jax.errors import PictureError
 
 MAX_SIDE = 2048  # pixels; larger pictures are reduced to this size
-_MIN_SIDE = 64  # pixels that the shorter side keeps, as digits may be as high as that
+MIN_SIDE = 64  # pixels that the shorter side keeps, as digits may be as high as that
 _BAND = 2**20  # pixels that are handled at a time
 
 
@@ -27,7 +27,7 @@ def reduced_size(size: tuple[int, int], side: int = MAX_SIDE) -> tuple[int, int]
       side: pixels of the longer side.
     """
     short, long = sorted(size)
-    readable = min(_MIN_SIDE / short, side / (short * long) ** 0.5)
+    readable = min(MIN_SIDE / short, side / (short * long) ** 0.5)
     scale = min(1.0, max(side / long, readable))
     width, height = (max(1, round(scale * pixels)) for pixels in size)
     return width, height

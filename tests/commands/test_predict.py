@@ -49,7 +49,7 @@ def folder(tmp_path_factory):
     blank.save(folder / "blank.png")
     (folder / "damaged.png").write_bytes(b"no picture")
     np.save(folder / "array.npy", 255 - np.asarray(draw().convert("L")))
-    for name in ("a.heic", "b.HEIC", "c.pdf"):
+    for name in ("a.svg", "b.SVG", "c.psd"):
         (folder / name).touch()
     (folder / "labels.csv").write_text(
         "file,label\nONE,1\n.\\blank.png,1\nmany.jfif,\nnone.png,7\n"
@@ -116,7 +116,7 @@ def test_what_is_left_out_is_counted_on_stderr(fork_server, folder, form):
     assert moves[1] in ("ok", "unsure")
     lines = [line for line in done.errors.splitlines() if line.startswith("warning: ")]
     others, labels, failed = lines
-    assert "not read: 3 files of other formats (2 .heic, 1 .pdf: " in others
+    assert "not read: 3 files of other formats (1 .psd, 2 .svg: " in others
     assert "1 row has no usable label: row 4 of" in labels
     assert "1 label matches no picture: 'none.png'" in labels
     assert "6 pictures have no label" in labels

@@ -80,6 +80,7 @@ def left_out(*arguments, **options):
 
 def test_all_pictures_that_are_read_are_found(tmp_path):
     suffixes = {".apng", ".jfif", ".pfm", ".pjpeg", ".webp"}
+    suffixes |= {".avif", ".heic", ".heif", ".hif", ".npz", ".pdf"}
     for suffix in suffixes:
         (tmp_path / f"a{suffix.upper()}").touch()
     found = {os.path.splitext(name)[1].lower() for name in names(str(tmp_path))}
@@ -92,29 +93,29 @@ def test_what_a_folder_holds_besides_is_counted(folder):
     assert left_out(".", recursive=True) == other
     (folder / "labels.csv").touch()  # is read, or named in a warning of its own
     assert left_out(".", recursive=True) == other
-    for name in ("a.heic", "b.HEIC", "c.pdf", "in/d.avif", ".e.pdf"):
+    for name in ("a.svg", "b.SVG", "c.psd", "in/d.jxl", ".e.psd"):
         (folder / name).touch()
     (folder / "link").symlink_to("in")
     assert left_out(".") == (
-        "3 files of other formats (2 .heic, 1 .pdf: save as PNG or JPEG) and "
+        "3 files of other formats (1 .psd, 2 .svg: save as PNG or JPEG) and "
         f"{other} and 2 folders (read with --recursive)"
     )
     assert left_out(".", "in", recursive=True) == (
-        "5 files of other formats (2 .avif, 2 .heic, 1 .pdf: save as PNG or JPEG) and "
+        "5 files of other formats (2 .jxl, 1 .psd, 2 .svg: save as PNG or JPEG) and "
         f"{other} and 1 link to folders (name the folders)"
     )
     assert "2 folders" in left_out("*")
-    assert left_out("a.heic", "10.png") == ""  # what is named is read, or is an error
+    assert left_out("a.svg", "10.png") == ""  # what is named is read, or is an error
 
 
 def test_a_folder_of_other_formats_alone_says_so(folder):
     (folder / "photos" / "sub").mkdir(parents=True)
-    for name in ("a.heic", "b.heic", "c.pdf", "d.txt"):
+    for name in ("a.svg", "b.svg", "c.psd", "d.txt"):
         (folder / "photos" / name).touch()
     told = error("photos", recursive=True)
     assert told == (
         "is a folder with no picture in it, but 3 files of other formats "
-        "(2 .heic, 1 .pdf: save as PNG or JPEG) and 1 file without a picture's suffix "
+        "(1 .psd, 2 .svg: save as PNG or JPEG) and 1 file without a picture's suffix "
         "(name them to read them)"
     )
     assert "and 1 folder (read with --recursive)" in error("photos")

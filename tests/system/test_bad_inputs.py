@@ -368,6 +368,10 @@ EXPORT = """
 --workdir=run --output=- | --output=- is no folder
 --workdir=run --output=gs://bucket/small | --output=gs://bucket/small is a URL
 --workdir=nowhere --output=out | no folder 'nowhere'; train first
+--workdir=run --format=pb --output=out | --format
+--workdir=run --format=onnx --output=runs | --output=runs is a folder: name a file
+--workdir=run --format=stablehlo --output=good.png/x | cannot write --output=good.png/x: Not a directory
+--workdir=nowhere --format=onnx --output=out | no folder 'nowhere'; train first
 --workdir=files --output=out | holds no run
 --workdir=runs/flipped --output=out | no intact checkpoint
 --workdir=runs/newer --output=out | upgrade mnist_jax
@@ -524,9 +528,13 @@ PICTURES: dict[str, tuple[bytes, str]] = {  # a file's content, and the message
     "crc.png": (encode("PNG").replace(b"IHDR", b"IHDX"), "not a BMP"),
     "bomb.gif": (b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\2\2D\1\0;", "more than 64 million"),
     "page.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a BMP"),
-    "page.pdf": (b"%PDF-1.7\n", "not a BMP"),
-    "photo.heic": (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
-    "zip.png": (b"PK\3\4" + bytes(60), "not a BMP"),
+    "page.pdf": (b"%PDF-1.7\n", "PDFium cannot open it"),
+    "photo.heic": (b"\0\0\0\x18ftypheic\0\0\0\0", "damaged"),
+    "zip.png": (b"PK\3\4" + bytes(60), "cannot be unpacked"),
+    "url.txt": (b"data:image/png,7", "without base64"),
+    "cut.txt": (b"data:image/png;base64,iVBORw0KGgo", "not a BMP"),
+    "bytes.pdf": (b"%PDF-1.7\n" + bytes(999), "PDFium cannot open it"),
+    "photo.avif": (b"\0\0\0\x18ftypavif\0\0\0\0", "damaged"),
     "objects.npy": (array(np.array([{}], object)), "not numbers"),
     "words.npy": (array(np.array(["a"])), "not numbers"),
     "batch.npy": (array(np.zeros((5, 20, 30))), "not that of one picture"),

@@ -27,7 +27,7 @@ LEVELS = (
     ("run", "parallel", "checkpoint", "evaluate"),
     ("train",),
     ("reading", "simulation"),
-    ("analysis", "benchmark", "web"),
+    ("analysis", "benchmark", "portable", "web"),
     ("commands", "__main__"),
 )
 
