@@ -30,6 +30,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.styled_digits = 0
     config.negatives = 0
 
+    config.init_from = ""  # folder of a run whose weights training starts from
+
     config.num_epochs = 5
     config.batch_size = 32
     config.eval_batch_size = 1000
@@ -50,7 +52,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer.kwargs = ml_collections.ConfigDict()
     config.optimizer.learning_rate = 2e-3
     config.optimizer.schedule = "one_cycle"  # constant, cosine, linear, one_cycle
-    config.optimizer.warmup_epochs = 1.0
+    config.optimizer.warmup_epochs = 1.0  # a quarter of a run that is too short
     config.optimizer.weight_decay = 0.0
     config.optimizer.clip_norm = 0.0  # largest norm of the gradient; 0 for no limit
 

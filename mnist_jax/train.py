@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from mnist_jax.checkpoint.save import Checkpointer
+from mnist_jax.checkpoint.start import load_start
 from mnist_jax.config import ConfigDict
 from mnist_jax.data import Dataset, Splits
 from mnist_jax.datasets.stream import OpenStream
@@ -76,7 +77,9 @@ def train_and_evaluate(
     console.begin(task, config, dry_run=dry_run)
     config, splits = _load_data(config, task, data_dir, manual_dir, dry_run)
     console.data(splits)
-    program = compile_ahead.create_program_for(splits, config, task)  # or an error
+    start = load_start(config, workdir, task, splits.source, resume=resume)
+    console.start_from(start.description)
+    program = compile_ahead.create_program_for(splits, config, task, start)
     with open_run(workdir, overwrite=overwrite, dry_run=dry_run) as folder:
         return _run(task, config, splits, console, folder, program, read_test)
 
@@ -151,7 +154,6 @@ def _load_data(
     if dry_run:
         splits = splits.first(3 * config.batch_size)
         config = ConfigDict({**config.to_dict(), "num_epochs": 1})
-        config.optimizer.warmup_epochs = 0.0
     return config, splits
 
 
@@ -251,33 +253,19 @@ def train_epoch(
         state, metrics = program.train_steps(state, arrays, indices, program.rng)
         pending.append(metrics)
         if len(pending) > 1:  # fetch one call late, so that the device stays busy
-            totals = add_metrics(totals, pending.pop(0), step, state)
+            totals = finite_checks.add_metrics(totals, pending.pop(0), step, state)
         step += num_steps
         steps_done(num_steps)
         if agreed(stop.signum):
             break
     for metrics in pending:
-        totals = add_metrics(totals, metrics, step, state)
+        totals = finite_checks.add_metrics(totals, metrics, step, state)
     return state, totals
 
 
 def steps_done_by(state: TrainState) -> int:
     """Returns the number of steps that a state has done, the same for all seeds."""
     return int(np.max(state.step))
-
-
-def add_metrics(
-    totals: Totals, metrics: Metrics, end: int, state: TrainState
-) -> Totals:
-    """Adds the sums of one call of `train_steps`, which ended at step `end`.
-
-    Raises:
-      UserError: the state or the loss became infinite or NaN; says which and when.
-    """
-    finite_checks.check_steps(metrics, end, state)
-    sums = {k: m for k, m in metrics.items() if k not in ("finite", "finite_state")}
-    # Adds in 64 bits, because a float32 cannot hold the sums of many batches exactly.
-    return {k: totals.get(k, 0) + np.asarray(sums[k], np.float64) for k in sums}
 
 
 def _measure(run: Run, state: TrainState, split: Dataset) -> Results:

@@ -61,6 +61,11 @@ class Console:
         if splits.no_test_figure:
             self._print("WARNING", self._no_test_figure(splits))
 
+    def start_from(self, weights: str) -> None:
+        """Prints which weights a run starts from, if they are another run's."""
+        if weights:
+            self._print("start", f"from {weights}")
+
     def model(self, name: str, params: Any, num_seeds: int = 1) -> None:
         """Prints the size of the model, and starts the clock of compilation."""
         count = sum(p.size for p in jax.tree.leaves(params)) // num_seeds

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from mnist_jax.checkpoint.atomic import replace_text
-from mnist_jax.checkpoint.read import DELETED
+from mnist_jax.checkpoint.read import DELETED, select_steps
 from mnist_jax.config import ConfigDict, flatten_config
 from mnist_jax.datasets.sources import DatasetSource
 from mnist_jax.errors import CheckpointError, ConfigError, UserError
@@ -59,6 +59,21 @@ def check_run(
         )
     if resume:
         check_resumable(workdir, config)
+    if config.init_from and not (resume and has_run(workdir)):
+        _check_start(workdir, config.init_from)
+
+
+def _check_start(workdir: Path, init_from: str) -> None:
+    """Raises a `ConfigError` if a run cannot start from the weights of another."""
+    try:
+        select_steps(init_from, None)
+    except CheckpointError as error:
+        raise ConfigError(f"config.init_from: {error}") from error
+    if Path(local_path(init_from)).resolve() == workdir.resolve():
+        raise ConfigError(
+            f"config.init_from = {init_from!r} is the folder of this run itself: name "
+            "another --workdir"
+        )
 
 
 @contextmanager
