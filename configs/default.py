@@ -19,7 +19,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.num_shards = 1  # parts of a batch, which devices share; changes the result
 
     config.task = "digits"
-    config.dataset = "mnist"  # or fashion_mnist, kmnist, emnist/balanced, digits
+    # Or fashion_mnist, kmnist, emnist/balanced, digits; or folder, mnist+folder.
+    config.dataset = "mnist"
+    config.data_folder = ""  # for "folder": DIR or DIR,DIR with pictures DIR/CLASS/*
     config.train_split = "train"  # any split expression of tfds
     config.test_split = "test"
     config.validation = 5000  # images held out of train_split; 0 for none

@@ -52,6 +52,7 @@ FIELDS: dict[str, Field] = {
     "test_split": _NAME,
     "validation": _count_up_to(100_000_000),
     "offline_dataset": Field(str, lambda v: True, "a text"),
+    "data_folder": Field(str, lambda v: True, "a text", default=""),
     "init_from": Field(str, lambda v: True, "a text", default=""),
     "styled_digits": _count_up_to(1_000_000),
     "negatives": _count_up_to(1_000_000),

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from mnist_jax.checkpoint.save import Checkpointer
@@ -22,6 +21,7 @@ from mnist_jax.parallel.shards import agreed, check_same
 from mnist_jax.run import compile_ahead, finite_checks, inference
 from mnist_jax.run.compile_ahead import Program
 from mnist_jax.run.console import SILENT, Console
+from mnist_jax.run.longer_runs import explain_longer
 from mnist_jax.run.metric_writer import MetricWriter, named_scalars
 from mnist_jax.run.signals import StopFlag, catch_signals
 from mnist_jax.run.stored_config import resolve_config
@@ -115,13 +115,14 @@ def _run(
     ):
         shapes = compile_ahead.state_shapes(program)
         console.model(config.model.name, shapes.params, config.num_seeds)
-        state, totals, program = _begin(config, splits, program, checkpointer, data)
+        parts = (config, splits, program, checkpointer, data)
+        state, totals, program = _begin(*parts, console)
         step = steps_done_by(state)
         console.start(step, program.last_step, program.steps_per_epoch)
         with catch_signals() as stop, MetricWriter(folder, step) as writer:
             write_config(folder, config)
-            parts = (task, config, splits, console, folder)
-            run = Run(*parts, program, checkpointer, writer, stop)
+            fixed = (task, config, splits, console, folder)
+            run = Run(*fixed, program, checkpointer, writer, stop)
             state, validation = _train_epochs(run, data, state, totals)
             results = _finish(run, state, validation, read_test)
         if read_test:
@@ -163,6 +164,7 @@ def _begin(
     program: Program,
     checkpointer: Checkpointer,
     data: Dataset | OpenStream,
+    console: Console,
 ) -> tuple[TrainState, Totals, Program]:
     """Creates or restores the state, and compiles the program if steps are left to do.
 
@@ -176,6 +178,8 @@ def _begin(
     else:
         restored = checkpointer.restore(compile_ahead.state_shapes(program))
         check_same_run(restored.metadata, config, splits.source)
+        saved, step = restored.metadata["config"], restored.step
+        console.longer(explain_longer(saved, config, step, program.steps_per_epoch))
         state = program.placement.put(restored.state)
         if steps_done_by(state) < program.last_step:
             program = compile_ahead.compile_train_steps(program, state, data)
@@ -213,7 +217,9 @@ def _train_epochs(
         run.writer.write(step, scalars, {"images_per_second": rate})
         totals = {}
         if step == program.last_step:
-            _save(run, state, totals, validation, _fit_temperature(run, state))
+            parts = (run.program.model, state.variables, run.splits.validation)
+            temperature = inference.find_temperature(*parts, run.config, run.task)
+            _save(run, state, totals, validation, temperature)
         elif epoch % run.config.checkpoint_every_epochs == 0:
             _save(run, state, totals, validation)
     run.console.trained()
@@ -277,18 +283,6 @@ def _measure(run: Run, state: TrainState, split: Dataset) -> Results:
     when = f"is infinite or NaN at step {steps_done_by(state)}"
     finite_checks.check_losses([own["loss"] for own in results], when)
     return results
-
-
-def _fit_temperature(run: Run, state: TrainState) -> float | None:
-    """Fits the divisor of logits that makes confidences honest; None if it cannot."""
-    if run.splits.validation is None or run.task.fit_temperature is None:
-        return None
-    images, labels = run.splits.validation
-    variables, size = jax.device_get(state.variables), run.config.eval_batch_size
-    logits = inference.predict_logits(
-        run.program.model, variables, images, size, run.config.num_shards, run.task
-    )
-    return run.task.fit_temperature(logits, labels)
 
 
 def _save(

@@ -21,6 +21,7 @@ from mnist_jax.checkpoint.read import (
 from mnist_jax.config import ConfigDict, flatten_config
 from mnist_jax.datasets.sources import DatasetSource
 from mnist_jax.errors import CheckpointError, ConfigError
+from mnist_jax.run.config_files import find_start
 from mnist_jax.run.stored_config import config_from_dict
 from mnist_jax.tasks import Task
 
@@ -67,9 +68,9 @@ def load_start(
     Raises:
       ConfigError: there are no such weights, or they do not fit the config.
     """
-    folder = config.init_from
-    if not folder or (resume and saved_steps(checkpoints_folder(workdir))):
+    if not config.init_from or (resume and saved_steps(checkpoints_folder(workdir))):
         return NO_START
+    folder = find_start(config.init_from)
     try:
         metadata, leaves = read_weights(folder, select_steps(folder, None))
         leaves, taken = _choose_seeds(metadata, leaves, config.num_seeds)
@@ -80,10 +81,10 @@ def load_start(
         raise
     except Exception as error:  # a stranger's checkpoint may hold anything
         raise ConfigError(
-            f"config.init_from: the checkpoint in {folder!r} cannot be used: "
+            f"config.init_from: the checkpoint in {str(folder)!r} cannot be used: "
             f"{type(error).__name__}: {reason(error)}"
         ) from error
-    description = f"the weights of {folder}, step {metadata['step']:,}{taken}"
+    description = f"the weights of {config.init_from}, step {metadata['step']:,}{taken}"
     old = tuple(metadata["dataset"]["class_names"])
     if old != source.class_names:
         leaves = {path: leaf for path, leaf in leaves.items() if path not in head}
@@ -142,7 +143,7 @@ def _check_fit(
         types(_shapes(config, task, count)) for count in (classes, classes + 1)
     )
     try:
-        check_types(expected, types(leaves), config.init_from)
+        check_types(expected, types(leaves), find_start(config.init_from))
     except CheckpointError as error:
         why = f"{differences}: give the same model" if differences else error
         raise ConfigError(f"config.init_from: {why}") from error

@@ -1,0 +1,122 @@
+"""Compares a run with the one whose weights it started from: `config.init_from`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from mnist_jax.calibration import log_softmax
+from mnist_jax.config import ConfigDict
+from mnist_jax.data import Dataset
+from mnist_jax.datasets.cache import load_dataset
+from mnist_jax.datasets.sources import resolve_dataset
+
+if TYPE_CHECKING:
+    from mnist_jax.checkpoint.load import Loaded
+
+
+class Change(NamedTuple):
+    """What became of a reader's answers on some images.
+
+    Attributes:
+      name: of the images, such as "own_test".
+      count: their number, N.
+      accuracy: before and after, 0 to 1.
+      loss: before and after, nats, of calibrated probabilities.
+    """
+
+    name: str
+    count: int
+    accuracy: tuple[float, float]
+    loss: tuple[float, float]
+
+
+def compare_with_start(
+    config: ConfigDict,
+    workdir: str | Path,
+    *,
+    data_dir: str | None = None,
+    manual_dir: str | None = None,
+) -> list[Change]:
+    """Reads pictures of the person and of the data set beside them, before and after.
+
+    The answers are those of all seeds together, as `predict.py --read=digit` gives.
+    None of the images was trained on.
+
+    Args:
+      config: of the run, which has ended.
+      workdir: its folder.
+      data_dir: as the run had it.
+      manual_dir: as the run had it.
+
+    Returns:
+      A row for the test images of each data set; none if the run did not start from
+      other weights, has no folder of pictures, or learned other classes.
+
+    Raises:
+      UserError: data or checkpoints cannot be read.
+    """
+    from mnist_jax.checkpoint.load import load_model
+    from mnist_jax.run.config_files import find_start
+
+    base, _, last = config.dataset.rpartition("+")
+    if not config.init_from or last != "folder" or config.task != "digits":
+        return []
+    old, new = load_model(find_start(config.init_from)), load_model(workdir)
+    names = [loaded.metadata["dataset"]["class_names"] for loaded in (old, new)]
+    if names[0] != names[1]:
+        return []
+    where = {"data_dir": data_dir, "manual_dir": manual_dir}
+    offline = {"offline_dataset": config.offline_dataset}
+    own = resolve_dataset(
+        config.dataset,
+        data_folder=config.data_folder,
+        validation=config.validation,
+        **where,
+        **offline,
+    )
+    splits = {"own_test" if base else "test": own}
+    parts = {split: load_dataset(source, split) for split, source in splits.items()}
+    if base:
+        others = resolve_dataset(base, **where, **offline)
+        parts[f"{others.name} test"] = load_dataset(others, "test")
+    return compare_models(old, new, parts)
+
+
+def compare_models(
+    old: "Loaded", new: "Loaded", parts: dict[str, Dataset]
+) -> list[Change]:
+    """Compares two models of the same classes on images by name."""
+    images = np.concatenate([part.images for part in parts.values()])
+    ends = np.cumsum([len(part.labels) for part in parts.values()])[:-1]
+    answers = [np.split(_log_probabilities(each, images), ends) for each in (old, new)]
+    changes = []
+    for (name, part), *both in zip(parts.items(), *answers, strict=True):
+        right = [float(np.mean(each.argmax(1) == part.labels)) for each in both]
+        rows = np.arange(len(part.labels))
+        losses = [-float(np.mean(each[rows, part.labels])) for each in both]
+        changes.append(
+            Change(name, len(rows), (right[0], right[1]), (losses[0], losses[1]))
+        )
+    return changes
+
+
+def describe_changes(changes: Sequence[Change]) -> str:
+    """Returns a table, a line for each row; "" without any."""
+    if not changes:
+        return ""
+    lines = [f"{'right':16}{'before':>9}{'after':>9}   loss before and after"]
+    for row in changes:
+        before, after = row.accuracy
+        lines.append(
+            f"{row.name:16}{before:9.2%}{after:9.2%}   "
+            f"{row.loss[0]:.4f}  {row.loss[1]:.4f}  of {row.count:,} images"
+        )
+    return "\n".join(lines)
+
+
+def _log_probabilities(loaded: "Loaded", images: np.ndarray) -> np.ndarray:
+    from mnist_jax.run.inference import predict_loaded
+
+    return log_softmax(predict_loaded(loaded, images) / loaded.temperature)
