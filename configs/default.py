@@ -64,6 +64,10 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.test_time_shift = 1  # pixels by which 4 more views are moved; 0 for none
 
+    # How much a page net's opinion counts beside this net's on which digit it is, where
+    # predict.py reads pages; 0 to 1.
+    config.page_weight = 1.0
+
     config.augment = ml_collections.ConfigDict()  # 0 turns an augmentation off
     config.augment.shift = 1.5  # pixels
     config.augment.rotation = 8.0  # degrees

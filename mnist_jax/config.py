@@ -70,6 +70,7 @@ FIELDS: dict[str, Field] = {
     "label_smoothing": _FRACTION,
     "ema_decay": _FRACTION,
     "test_time_shift": Field(int, lambda v: 0 <= v <= 8, "a whole number, 0 to 8"),
+    "page_weight": Field(float, lambda v: 0 <= v <= 1, "from 0 to 1", default=1.0),
     "augment_with": Field(tuple, _are_pairs, "pairs of name and strength", default=()),
     "augment.shift": _up_to(28, " pixels"),
     "augment.rotation": _up_to(180, " degrees"),

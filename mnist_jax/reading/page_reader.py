@@ -72,11 +72,15 @@ class PageReader:
     Args:
       loaded: the page net, from `load.load_model`.
       classify: the digit net.
+      page_weight: of the page net's classes, 0 to 1; see `combine`.
     """
 
-    def __init__(self, loaded: "Loaded", classify: Classify) -> None:
+    def __init__(
+        self, loaded: "Loaded", classify: Classify, page_weight: float = 1.0
+    ) -> None:
         self._passes = PagePasses(loaded)
         self._classify = classify
+        self._page_weight = page_weight
 
     def read(self, grey: np.ndarray) -> PageReading:
         """Reads all digits of a picture.
@@ -86,7 +90,7 @@ class PageReader:
         """
         found = self._passes.find(grey)
         images, seen = self._ask_again(grey, found)
-        probabilities = combine(found, seen)
+        probabilities = combine(found, seen, self._page_weight)
         is_read = found.score > READ
         left = ~is_read & ~_inside(found, is_read)
         order, lines = order_by_line(found.box[is_read])
@@ -114,7 +118,7 @@ class PageReader:
         return images, seen
 
 
-def combine(found: Found, seen: np.ndarray) -> np.ndarray:
+def combine(found: Found, seen: np.ndarray, page_weight: float = 1.0) -> np.ndarray:
     """Returns the probability of each class, float64 [N, 10], from both nets.
 
     Rows sum to the probability that there is a digit.
@@ -122,9 +126,14 @@ def combine(found: Found, seen: np.ndarray) -> np.ndarray:
     Args:
       found: what the page net says.
       seen: what the digit net says of the same places, float64 [N, 10].
+      page_weight: exponent of the page net's probabilities of classes. Below 1, the
+        digit net decides more alone, which was adapted to a hand, say.
     """
     if not len(seen):
         return np.zeros((0, 10))
+    if page_weight != 1:
+        powers = found.classes**page_weight
+        found = found._replace(classes=powers / powers.sum(1, keepdims=True))
     log = np.log(found.classes + _FLOOR) + _SECOND * np.log(seen + _FLOOR)
     classes = np.exp(log - log.max(1, keepdims=True))
     classes /= classes.sum(1, keepdims=True)

@@ -130,7 +130,8 @@ class Reader:
             from mnist_jax.reading.page_reader import PageReader
 
             self._page_net = self._page_net or load_page_net()
-            self._page_reader = PageReader(self._page_net, self.classify)
+            weight = self._loaded.config.get("page_weight", 1.0)  # older ones lack it
+            self._page_reader = PageReader(self._page_net, self.classify, weight)
         pool = ThreadPoolExecutor(_WORKERS)
         waiting: collections.deque[Future[list[Prediction]]] = collections.deque()
         labels = labels or {}
