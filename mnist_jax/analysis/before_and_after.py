@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from mnist_jax.calibration import log_softmax
+from mnist_jax.analysis.classification import score_answers
+from mnist_jax.checkpoint.load import Loaded, load_model
 from mnist_jax.config import ConfigDict
 from mnist_jax.data import Dataset
 from mnist_jax.datasets.cache import load_dataset
 from mnist_jax.datasets.sources import resolve_dataset
-
-if TYPE_CHECKING:
-    from mnist_jax.checkpoint.load import Loaded
+from mnist_jax.run.config_files import find_start
+from mnist_jax.run.inference import predict_loaded
 
 
 class Change(NamedTuple):
@@ -57,9 +57,6 @@ def compare_with_start(
     Raises:
       UserError: data or checkpoints cannot be read.
     """
-    from mnist_jax.checkpoint.load import load_model
-    from mnist_jax.run.config_files import find_start
-
     base, _, last = config.dataset.rpartition("+")
     if not config.init_from or last != "folder" or config.task != "digits":
         return []
@@ -84,21 +81,19 @@ def compare_with_start(
     return compare_models(old, new, parts)
 
 
-def compare_models(
-    old: "Loaded", new: "Loaded", parts: dict[str, Dataset]
-) -> list[Change]:
+def compare_models(old: Loaded, new: Loaded, parts: dict[str, Dataset]) -> list[Change]:
     """Compares two models of the same classes on images by name."""
     images = np.concatenate([part.images for part in parts.values()])
     ends = np.cumsum([len(part.labels) for part in parts.values()])[:-1]
-    answers = [np.split(_log_probabilities(each, images), ends) for each in (old, new)]
+    names = new.metadata["dataset"]["class_names"]
+    logits = [predict_loaded(each, images) / each.temperature for each in (old, new)]
     changes = []
-    for (name, part), *both in zip(parts.items(), *answers, strict=True):
-        right = [float(np.mean(each.argmax(1) == part.labels)) for each in both]
-        rows = np.arange(len(part.labels))
-        losses = [-float(np.mean(each[rows, part.labels])) for each in both]
-        changes.append(
-            Change(name, len(rows), (right[0], right[1]), (losses[0], losses[1]))
-        )
+    for (name, part), *both in zip(
+        parts.items(), *(np.split(each, ends) for each in logits), strict=True
+    ):
+        before, after = (score_answers(each, part.labels, names) for each in both)
+        accuracy = before.accuracy, after.accuracy
+        changes.append(Change(name, after.count, accuracy, (before.nll, after.nll)))
     return changes
 
 
@@ -114,9 +109,3 @@ def describe_changes(changes: Sequence[Change]) -> str:
             f"{row.loss[0]:.4f}  {row.loss[1]:.4f}  of {row.count:,} images"
         )
     return "\n".join(lines)
-
-
-def _log_probabilities(loaded: "Loaded", images: np.ndarray) -> np.ndarray:
-    from mnist_jax.run.inference import predict_loaded
-
-    return log_softmax(predict_loaded(loaded, images) / loaded.temperature)
