@@ -7,7 +7,8 @@ at several scales, `digit_cuts` cuts what it finds into 28x28 images for the dig
 and `lines` puts digits in order. `pictures` is for one digit or letter that fills a
 picture. `answers` is the form of answers for programs, `answer_files` writes them,
 `answer_text` is for people, and `annotate` draws on the picture. `labels` finds right
-answers, and `score` counts what agrees with them. `page_task` is the task that page
+answers, and `score` counts what agrees with them. `picture_folders` makes a data set of
+folders of pictures. `page_task` is the task that page
 nets learn, with `page_loss` and `page_points`.
 
 Others may use the public names of `reader`, `predictions`, `page_reader`, `paths`,

@@ -1,17 +1,18 @@
 """Pictures of digits by one person, who always writes in the same unusual way.
 
 They are made to measure how well a reader adapts to a hand: `make_hand` draws what is
-fixed of a hand, and `write_digit` lets it write a digit once more.
+fixed of a hand, and `write_as` lets it write a digit once more.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from mnist_jax.drawing.glyphs import Polyline
 from mnist_jax.drawing.hand_styles import HAND_STYLES
 from mnist_jax.drawing.unseen_styles import UNSEEN_STYLES
 
@@ -21,7 +22,7 @@ _ODDNESS = 0.16  # how far a hand bends its own shapes; of the digit's size
 Shape = Callable[[np.random.Generator], np.ndarray]  # (y, x) of points, float [n, 2]
 
 
-class Hand(NamedTuple):
+class OddHand(NamedTuple):
     """What is the same each time that a person writes.
 
     Attributes:
@@ -42,7 +43,7 @@ class Hand(NamedTuple):
     pen: float
 
 
-def make_hand(seed: int) -> Hand:
+def make_hand(seed: int) -> OddHand:
     """Draws a hand that writes unlike MNIST: see `_ODDNESS`."""
     rng = np.random.default_rng([seed, 20])
     shapes: list[list[Shape]] = [[] for _ in range(10)]
@@ -53,7 +54,7 @@ def make_hand(seed: int) -> Hand:
             shapes[digit].append(style)
     bends = rng.normal(0, (2.2, 2.2, 0, 1), (10, 4, 4))
     bends[..., 2] = rng.uniform(0, 2 * np.pi, (10, 4))
-    return Hand(
+    return OddHand(
         tuple(own[rng.integers(len(own))] for own in shapes),
         bends,
         slant=rng.uniform(-0.45, 0.6),
@@ -63,7 +64,7 @@ def make_hand(seed: int) -> Hand:
     )
 
 
-def write_digit(rng: np.random.Generator, hand: Hand, digit: int) -> np.ndarray:
+def write_as(rng: np.random.Generator, hand: OddHand, digit: int) -> np.ndarray:
     """Lets a hand write a digit on white paper, a little differently each time.
 
     Args:
@@ -103,10 +104,10 @@ def write_pictures(folder: Path, seed: int, count: int, first: int = 0) -> None:
         rng = np.random.default_rng([seed, digit, number])
         path = folder / str(digit) / f"{number:05d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(write_digit(rng, hand, digit)).save(path)
+        Image.fromarray(write_as(rng, hand, digit)).save(path)
 
 
-def _points_of(lines: list) -> np.ndarray:
+def _points_of(lines: Sequence[Polyline]) -> np.ndarray:
     """Returns points (y, x), close to each other, on lines of corners (x, y)."""
     points = [
         start + (end - start) * np.linspace(0, 1, 12)[:, None]

@@ -175,7 +175,7 @@ def test_pictures_are_put_beside_another_data_set(folder):
     mixed = load_dataset(source, "mixed")
     alone = {image.tobytes() for image in load_dataset(source, "own_train").images}
     is_own = [image.tobytes() in alone for image in mixed.images]
-    assert sum(is_own) == 3200
+    assert sum(is_own) == 800
     counts = np.unique(mixed.images[is_own], axis=0, return_counts=True)[1]
     assert len(counts) == 21
     assert np.ptp(counts) <= 1
