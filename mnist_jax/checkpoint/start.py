@@ -162,10 +162,13 @@ def _shapes(config: ConfigDict, task: Task, num_classes: int) -> Any:
 
 
 def _differences(saved: ConfigDict, model: ConfigDict) -> str:
-    """Says which fields of the models of two runs differ; "" if none does."""
+    """Says which fields of the models of two runs differ; "" if none does.
+
+    A field that only one has is of another version, where its default did the same.
+    """
     old, new = flatten_config(saved), flatten_config(model)
     return ", ".join(
-        f"config.model.{name} is {new.get(name)!r} and was {old.get(name)!r} there"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
+        f"config.model.{name} is {new[name]!r} and was {old[name]!r} there"
+        for name in sorted(old.keys() & new.keys())
+        if old[name] != new[name]
     )
