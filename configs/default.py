@@ -19,7 +19,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.num_shards = 1  # parts of a batch, which devices share; changes the result
 
     config.task = "digits"
-    config.dataset = "mnist"  # or fashion_mnist, kmnist, emnist/balanced, digits
+    # Or fashion_mnist, kmnist, emnist/balanced, digits; or folder, mnist+folder.
+    config.dataset = "mnist"
+    config.data_folder = ""  # for "folder": DIR or DIR,DIR with pictures DIR/CLASS/*
     config.train_split = "train"  # any split expression of tfds
     config.test_split = "test"
     config.validation = 5000  # images held out of train_split; 0 for none
@@ -29,6 +31,8 @@ def get_config() -> ml_collections.ConfigDict:
     # MNIST, and images without a digit, of which the model learns to be unsure.
     config.styled_digits = 0
     config.negatives = 0
+
+    config.init_from = ""  # folder of a run whose weights training starts from
 
     config.num_epochs = 5
     config.batch_size = 32
@@ -50,7 +54,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer.kwargs = ml_collections.ConfigDict()
     config.optimizer.learning_rate = 2e-3
     config.optimizer.schedule = "one_cycle"  # constant, cosine, linear, one_cycle
-    config.optimizer.warmup_epochs = 1.0
+    config.optimizer.warmup_epochs = 1.0  # a quarter of a run that is too short
     config.optimizer.weight_decay = 0.0
     config.optimizer.clip_norm = 0.0  # largest norm of the gradient; 0 for no limit
 
@@ -59,6 +63,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.ema_decay = 0.998  # moving average of the weights; 0 for none
 
     config.test_time_shift = 1  # pixels by which 4 more views are moved; 0 for none
+
+    # How much a page net's opinion counts beside this net's on which digit it is, where
+    # predict.py reads pages; 0 to 1.
+    config.page_weight = 1.0
 
     config.augment = ml_collections.ConfigDict()  # 0 turns an augmentation off
     config.augment.shift = 1.5  # pixels

@@ -61,9 +61,14 @@ def load_splits(
       ConfigError: a split does not exist, more images would be held out than there are,
         or some would be both trained on and held out.
     """
-    folders = {"data_dir": data_dir, "manual_dir": manual_dir}
-    offline = config.offline_dataset
-    source = resolve_dataset(config.dataset, **folders, offline_dataset=offline)
+    source = resolve_dataset(
+        config.dataset,
+        data_dir=data_dir,
+        manual_dir=manual_dir,
+        offline_dataset=config.offline_dataset,
+        data_folder=config.get("data_folder", ""),  # older configs lack it
+        validation=config.validation,
+    )
     split = config.train_split
     train, test = (load_dataset(source, s) for s in (split, config.test_split))
     check_held_out(source, config)

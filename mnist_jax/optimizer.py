@@ -50,20 +50,19 @@ def create_schedule(config: ConfigDict, steps_per_epoch: int) -> optax.Schedule:
     """Builds the learning rate as a function of the step.
 
     It rises from near 0 to `optimizer.learning_rate` over `optimizer.warmup_epochs`,
-    then falls as `optimizer.schedule` says until the last step of `num_epochs`.
+    then falls as `optimizer.schedule` says until the last step of `num_epochs`. A
+    warm-up that leaves no step after it is cut to a quarter of all steps.
 
     Raises:
-      ConfigError: the schedule is unknown, or the warm-up leaves no step after it.
+      ConfigError: the schedule is unknown.
     """
     name = config.optimizer.schedule
     schedule = lookup(name, SCHEDULES, "config.optimizer.schedule")
     total = config.num_epochs * steps_per_epoch
-    warmup = round(config.optimizer.warmup_epochs * steps_per_epoch)
+    warmup_epochs = min(config.optimizer.warmup_epochs, config.num_epochs)
+    warmup = round(warmup_epochs * steps_per_epoch)
     if warmup + (total // 10 if name == "one_cycle" else 0) >= total:
-        raise ConfigError(
-            f"config.optimizer.warmup_epochs = {config.optimizer.warmup_epochs} leaves "
-            f"no step of num_epochs = {config.num_epochs} to train in"
-        )
+        warmup = total // 4
     found: optax.Schedule = schedule(config.optimizer.learning_rate, total, warmup)
     return found
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from mnist_jax.checkpoint.save import Checkpointer
+from mnist_jax.checkpoint.start import load_start
 from mnist_jax.config import ConfigDict
 from mnist_jax.data import Dataset, Splits
 from mnist_jax.datasets.stream import OpenStream
@@ -20,6 +20,7 @@ from mnist_jax.parallel.seeds import over_seeds, unstack
 from mnist_jax.parallel.shards import agreed, check_same
 from mnist_jax.run import compile_ahead, finite_checks, inference
 from mnist_jax.run.console import SILENT, Console
+from mnist_jax.run.longer_runs import explain_longer
 from mnist_jax.run.metric_writer import MetricWriter, named_scalars
 from mnist_jax.run.signals import StopFlag, catch_signals
 from mnist_jax.run.stored_config import resolve_config
@@ -77,7 +78,9 @@ def train_and_evaluate(
     console.begin(task, config, dry_run=dry_run)
     config, splits = _load_data(config, task, data_dir, manual_dir, dry_run)
     console.data(splits)
-    program = compile_ahead.create_program_for(splits, config, task)  # or an error
+    start = load_start(config, workdir, task, splits.source, resume=resume)
+    console.start_from(start.description)
+    program = compile_ahead.create_program_for(splits, config, task, start)
     with open_run(workdir, overwrite=overwrite, dry_run=dry_run) as folder:
         return _run(task, config, splits, console, folder, program, read_test)
 
@@ -113,13 +116,14 @@ def _run(
     ):
         shapes = compile_ahead.state_shapes(program)
         console.model(config.model.name, shapes.params, config.num_seeds)
-        state, totals, program = _begin(config, splits, program, checkpointer, data)
+        parts = (config, splits, program, checkpointer, data)
+        state, totals, program = _begin(*parts, console)
         step = steps_done_by(state)
         console.start(step, program.last_step, program.steps_per_epoch)
         with catch_signals() as stop, MetricWriter(folder, step) as writer:
             write_config(folder, config)
-            parts = (task, config, splits, console, folder)
-            run = Run(*parts, program, checkpointer, writer, stop)
+            fixed = (task, config, splits, console, folder)
+            run = Run(*fixed, program, checkpointer, writer, stop)
             state, validation = _train_epochs(run, data, state, totals)
             results = _finish(run, state, validation, read_test)
         if read_test:
@@ -152,7 +156,6 @@ def _load_data(
     if dry_run:
         splits = splits.first(3 * config.batch_size)
         config = ConfigDict({**config.to_dict(), "num_epochs": 1})
-        config.optimizer.warmup_epochs = 0.0
     return config, splits
 
 
@@ -162,6 +165,7 @@ def _begin(
     program: compile_ahead.Program,
     checkpointer: Checkpointer,
     data: Dataset | OpenStream,
+    console: Console,
 ) -> tuple[TrainState, Totals, compile_ahead.Program]:
     """Creates or restores the state, and compiles the program if steps are left to do.
 
@@ -175,6 +179,8 @@ def _begin(
     else:
         restored = checkpointer.restore(compile_ahead.state_shapes(program))
         check_same_run(restored.metadata, config, splits.source)
+        saved, step = restored.metadata["config"], restored.step
+        console.longer(explain_longer(saved, config, step, program.steps_per_epoch))
         state = program.placement.put(restored.state)
         if steps_done_by(state) < program.last_step:
             program = compile_ahead.compile_train_steps(program, state, data)
@@ -212,7 +218,11 @@ def _train_epochs(
         run.writer.write(step, scalars, {"images_per_second": rate})
         totals = {}
         if step == program.last_step:
-            _save(run, state, totals, validation, _fit_temperature(run, state))
+            net, held_out = run.program.model, run.splits.validation
+            temperature = inference.find_temperature(
+                net, state.variables, held_out, run.config, run.task
+            )
+            _save(run, state, totals, validation, temperature)
         elif epoch % run.config.checkpoint_every_epochs == 0:
             _save(run, state, totals, validation)
     run.console.trained()
@@ -252,33 +262,19 @@ def train_epoch(
         state, metrics = program.train_steps(state, arrays, indices, program.rng)
         pending.append(metrics)
         if len(pending) > 1:  # fetch one call late, so that the device stays busy
-            totals = add_metrics(totals, pending.pop(0), step, state)
+            totals = finite_checks.add_metrics(totals, pending.pop(0), step, state)
         step += num_steps
         steps_done(num_steps)
         if agreed(stop.signum):
             break
     for metrics in pending:
-        totals = add_metrics(totals, metrics, step, state)
+        totals = finite_checks.add_metrics(totals, metrics, step, state)
     return state, totals
 
 
 def steps_done_by(state: TrainState) -> int:
     """Returns the number of steps that a state has done, the same for all seeds."""
     return int(np.max(state.step))
-
-
-def add_metrics(
-    totals: Totals, metrics: Metrics, end: int, state: TrainState
-) -> Totals:
-    """Adds the sums of one call of `train_steps`, which ended at step `end`.
-
-    Raises:
-      UserError: the state or the loss became infinite or NaN; says which and when.
-    """
-    finite_checks.check_steps(metrics, end, state)
-    sums = {k: m for k, m in metrics.items() if k not in ("finite", "finite_state")}
-    # Adds in 64 bits, because a float32 cannot hold the sums of many batches exactly.
-    return {k: totals.get(k, 0) + np.asarray(sums[k], np.float64) for k in sums}
 
 
 def _measure(run: Run, state: TrainState, split: Dataset) -> Results:
@@ -290,18 +286,6 @@ def _measure(run: Run, state: TrainState, split: Dataset) -> Results:
     when = f"is infinite or NaN at step {steps_done_by(state)}"
     finite_checks.check_losses([own["loss"] for own in results], when)
     return results
-
-
-def _fit_temperature(run: Run, state: TrainState) -> float | None:
-    """Fits the divisor of logits that makes confidences honest; None if it cannot."""
-    if run.splits.validation is None or run.task.fit_temperature is None:
-        return None
-    images, labels = run.splits.validation
-    variables, size = jax.device_get(state.variables), run.config.eval_batch_size
-    logits = inference.predict_logits(
-        run.program.model, variables, images, size, run.config.num_shards, run.task
-    )
-    return run.task.fit_temperature(logits, labels)
 
 
 def _save(

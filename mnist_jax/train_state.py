@@ -2,6 +2,8 @@
 vmapped, donated, sharded and saved as it is.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import flax.linen as nn
@@ -9,6 +11,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 PyTree = Any
 
@@ -73,6 +76,7 @@ class TrainState:
 
 def create_train_state(
     rng: jax.Array,
+    initial: Mapping[str, jax.Array] = MappingProxyType({}),
     *,
     model: nn.Module,
     tx: optax.GradientTransformation,
@@ -82,8 +86,10 @@ def create_train_state(
     """Initialises the weights from the key `rng`, and the optimizer's state.
 
     The model's input is float32 [B, *image_shape]; `ema_decay` 0 keeps no average.
+    `initial` has weights to start from, by paths such as "params/Dense_0/kernel".
     """
-    variables = model.init(rng, jnp.zeros((1, *image_shape)))
+    new = flatten_dict(model.init(rng, jnp.zeros((1, *image_shape))), sep="/")
+    variables = unflatten_dict({**new, **initial}, sep="/")
     params = variables["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),

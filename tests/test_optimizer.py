@@ -6,6 +6,7 @@ import pytest
 
 from mnist_jax.errors import ConfigError
 from mnist_jax.optimizer import SCHEDULES, create_optimizer, create_schedule
+from mnist_jax.run.config_files import CONFIGS, load_config
 
 STEPS_PER_EPOCH = 10
 
@@ -95,6 +96,33 @@ def test_weight_decay_acts_on_kernels_only(config, name):
     np.testing.assert_array_equal(updates["bias"], 0.0)
 
 
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "linear", "one_cycle"])
+@pytest.mark.parametrize("warmup_epochs", [1.0, 3.0, 1e308])
+def test_a_warm_up_that_is_too_long_is_cut_to_a_quarter(
+    config, schedule, warmup_epochs
+):
+    config.num_epochs = 1
+    config.optimizer.schedule = schedule
+    config.optimizer.warmup_epochs = warmup_epochs
+    cut = create_schedule(config, STEPS_PER_EPOCH)
+    config.optimizer.warmup_epochs = 0.2  # 2 of 10 steps, as 10 // 4
+    quarter = create_schedule(config, STEPS_PER_EPOCH)
+    steps = range(STEPS_PER_EPOCH + 1)
+    assert [float(cut(step)) for step in steps] == [float(quarter(s)) for s in steps]
+    assert float(cut(2)) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("[!_]*.py")), ids=lambda f: f.stem)
+@pytest.mark.parametrize("steps_per_epoch", [1, 7, 900])
+def test_every_config_trains_for_one_epoch(file, steps_per_epoch):
+    config = load_config(file).unlock()
+    config.num_epochs = 1
+    schedule = create_schedule(config, steps_per_epoch)
+    rates = [float(schedule(step)) for step in range(steps_per_epoch)]
+    assert all(0 <= rate <= config.optimizer.learning_rate * 1.001 for rate in rates)
+    assert max(rates) > 0
+
+
 def test_adamw_decays_nothing_where_the_config_says_so(config):
     config.optimizer.name = "adamw"
     tx = create_optimizer(config, STEPS_PER_EPOCH)
@@ -122,7 +150,6 @@ def test_clip_norm_bounds_the_whole_gradient(config):
         ("name", "cosine_decay_schedule", "no optimizer of optax"),
         ("name", "lbfgs", "optax.lbfgs cannot be used so"),
         ("schedule", "cosin", "did you mean 'cosine'"),
-        ("warmup_epochs", 3.0, "leaves no step"),
         ("kwargs", {"b9": 1.0}, "unexpected keyword argument 'b9'"),
     ],
 )

@@ -2,6 +2,7 @@ import dataclasses
 import functools
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -346,16 +347,15 @@ def test_overwrite_with_a_bad_config_loses_nothing(tiny_config, trained_workdir)
     assert len(read_metrics(trained_workdir)) == 3
 
 
-@pytest.mark.parametrize("late", ["parallel", "schedule"])
+@pytest.mark.parametrize("late", ["parallel", "weights"])
 def test_what_is_refused_once_data_is_there_loses_nothing(
-    tiny_config, trained_workdir, late
+    tiny_config, trained_workdir, late, tmp_path
 ):
     if late == "parallel":
         tiny_config.num_seeds = tiny_config.num_shards = 2
-    else:  # of 10 steps an epoch the warm-up leaves none, of 1,000 it would
-        tiny_config.num_epochs = 1
-        tiny_config.optimizer.schedule = "cosine"
-        tiny_config.optimizer.warmup_epochs = 0.96
+    else:  # the weights to start from are those of another model
+        tiny_config.init_from = str(shutil.copytree(trained_workdir, tmp_path / "own"))
+        tiny_config.model.kwargs.dense = (9,)
     with pytest.raises(ConfigError):
         train.train_and_evaluate(tiny_config, trained_workdir, overwrite=True)
     assert len(read_metrics(trained_workdir)) == 3
@@ -425,7 +425,6 @@ def test_resume_and_overwrite_exclude_each_other(tiny_config, trained_workdir):
         ("model", "name", "cmn"),
         ("optimizer", "name", "adm"),
         ("optimizer", "schedule", "cosin"),
-        ("optimizer", "warmup_epochs", 99.0),
     ],
 )
 def test_names_are_checked_before_any_data_is_touched(
@@ -435,6 +434,51 @@ def test_names_are_checked_before_any_data_is_touched(
     tiny_config[group][name] = value
     with pytest.raises(ConfigError, match=str(value)):
         train.train_and_evaluate(tiny_config, tmp_path / "run", task)
+
+
+def lengthen(config, workdir, num_epochs, capsys):
+    """Resumes a run to make it longer; returns what is printed."""
+    config.num_epochs = num_epochs
+    train.train_and_evaluate(config, workdir, resume=True, console=Console())
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_a_longer_run_of_a_constant_rate_is_as_if_at_once(
+    tiny_config, tmp_path, capsys
+):
+    tiny_config.optimizer.schedule = "constant"
+    tiny_config.num_epochs = 3
+    train.train_and_evaluate(tiny_config, tmp_path / "at_once")
+    tiny_config.num_epochs = 2
+    train.train_and_evaluate(tiny_config, tmp_path / "longer")
+    told = lengthen(tiny_config, tmp_path / "longer", 3, capsys)
+    assert "longer 2 epochs become 3: this is the run that it would be" in told
+    assert "resume at step 20 of 30" in told
+    assert "read at the end, as it was if the shorter run had ended" in told
+    states = [
+        final_state(tmp_path / name, tiny_config) for name in ("at_once", "longer")
+    ]
+    assert states[0] == states[1]
+    records = [read_metrics(tmp_path / name) for name in ("at_once", "longer")]
+    assert records[0] == records[1]
+    assert json.loads((tmp_path / "longer/config.json").read_text())["num_epochs"] == 3
+
+
+def test_a_longer_run_says_what_becomes_of_the_rate(
+    tiny_config, trained_workdir, capsys
+):
+    told = lengthen(tiny_config, trained_workdir, 4, capsys)
+    assert "longer 2 epochs become 4: the learning rate (one_cycle) was " in told
+    assert "the result is not that of 4 epochs at once" in told
+    assert "longer" not in lengthen(tiny_config, trained_workdir, 4, capsys)
+
+
+def test_a_run_is_not_made_shorter(tiny_config, trained_workdir, capsys):
+    with pytest.raises(
+        ConfigError, match=r"num_epochs is 1, but .* has 2: give the sa"
+    ):
+        lengthen(tiny_config, trained_workdir, 1, capsys)
+    assert len(read_metrics(trained_workdir)) == 3
 
 
 def test_resume_refuses_other_data(tiny_config, trained_workdir):

@@ -55,7 +55,11 @@ def load_split(
         return _load_pages(loaded, dataset, split or "test", data_dir, manual_dir)
     trained_on = loaded.metadata["dataset"]
     source = resolve_dataset(
-        dataset or trained_on["name"], data_dir=data_dir, manual_dir=manual_dir
+        dataset or trained_on["name"],
+        data_dir=data_dir,
+        manual_dir=manual_dir,
+        data_folder=loaded.config.get("data_folder", ""),
+        validation=loaded.config.get("validation", 0),
     )
     if source.num_classes != trained_on["num_classes"]:
         raise DataError(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from mnist_jax.checkpoint.atomic import replace_text
 from mnist_jax.checkpoint.load import Loaded
 from mnist_jax.checkpoint.save import Checkpointer
+from mnist_jax.config import ConfigDict
 from mnist_jax.errors import ConfigError
 from mnist_jax.run.workdir import clear_run, has_run, write_config
 
@@ -49,6 +50,7 @@ def _write(loaded: Loaded, source: Path, workdir: Path) -> None:
     dataset = metadata["dataset"]
     description = dataset["description"].partition(" from ")[0]
     metadata["dataset"] = {**dataset, "description": description}
+    metadata["config"] = _without_paths(loaded.config).to_dict()
     with Checkpointer(workdir, max_to_keep=2) as checkpointer:
         metrics = loaded.metadata["metrics"]
         score = loaded.metadata.get("score", metrics.get("accuracy"))
@@ -57,7 +59,17 @@ def _write(loaded: Loaded, source: Path, workdir: Path) -> None:
     # Orbax writes the folder's path into this file, which is private as well.
     for note in (workdir / "checkpoints").rglob("commit_success.txt"):
         replace_text(note, "Checkpoint commit was successful\n")
-    write_config(workdir, loaded.config)
+    write_config(workdir, _without_paths(loaded.config))
     if (source / "metrics.jsonl").exists():
         text = (source / "metrics.jsonl").read_text("utf-8", "replace")
         replace_text(workdir / "metrics.jsonl", text)
+
+
+def _without_paths(config: ConfigDict) -> ConfigDict:
+    """Leaves of the folders of other weights and of pictures only their names."""
+    own = ConfigDict(config.to_dict())
+    for field in ("init_from", "data_folder"):
+        folders = own.get(field, "").split(",")
+        if field in own:
+            own[field] = ",".join(Path(folder.strip()).name for folder in folders)
+    return own.lock()

@@ -2,12 +2,10 @@
 
 import math
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from flax.traverse_util import unflatten_dict
 
 import mnist_jax
@@ -15,8 +13,8 @@ from mnist_jax.checkpoint.format import Metadata, types
 from mnist_jax.checkpoint.read import (
     check_types,
     checkpoints_folder,
-    read_intact,
     read_score,
+    read_weights,
     reason,
     select_steps,
 )
@@ -86,23 +84,8 @@ def load_model(
     steps = select_steps(workdir, None)
     if which == "best":
         steps = _best_first(workdir, steps)
-
-    def weights(metadata: Metadata) -> Iterable[str]:
-        groups = {path.split("/")[0] for path in metadata["leaves"]}
-        params = "ema_params/" if "ema_params" in groups else "params/"
-        return [p for p in metadata["leaves"] if p.startswith((params, "batch_stats/"))]
-
-    metadata, host, _ = read_intact(workdir, steps, weights)
-    # Exported weights are float16 to save space; models compute in float32.
-    host = {
-        path: array.astype(np.float32) if array.dtype == np.float16 else array
-        for path, array in host.items()
-    }
-    state = unflatten_dict(host, sep="/")
-    variables = {
-        "params": state.get("ema_params") or state.get("params", {}),
-        "batch_stats": state.get("batch_stats", {}),
-    }
+    metadata, host = read_weights(workdir, steps)
+    variables = {"params": {}, "batch_stats": {}} | unflatten_dict(host, sep="/")
     try:
         config = config_from_dict(metadata["config"])
         check_stored_config(config)

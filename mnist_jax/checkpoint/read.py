@@ -118,6 +118,34 @@ def read_intact(
     )
 
 
+def read_weights(
+    workdir: str | Path, steps: list[int]
+) -> tuple[Metadata, dict[str, np.ndarray]]:
+    """Reads what a model predicts with, as `read_intact` does.
+
+    Returns:
+      The metadata, and the leaves by paths that begin with "params/" or
+      "batch_stats/". The parameters are the averaged ones, if there are any.
+
+    Raises:
+      CheckpointError: see `read_intact`.
+    """
+
+    def choose(metadata: Metadata) -> Iterable[str]:
+        groups = {path.split("/")[0] for path in metadata["leaves"]}
+        params = "ema_params/" if "ema_params" in groups else "params/"
+        return [p for p in metadata["leaves"] if p.startswith((params, "batch_stats/"))]
+
+    metadata, host, _ = read_intact(workdir, steps, choose)
+    # Exported weights are float16 to save space; models compute in float32.
+    return metadata, {
+        path.removeprefix("ema_"): (
+            array.astype(np.float32) if array.dtype == np.float16 else array
+        )
+        for path, array in host.items()
+    }
+
+
 def read_score(step_dir: Path, damaged: float | None = None) -> float | None:
     """Returns a step's score, which is highest in the best step.
 

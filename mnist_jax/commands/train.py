@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> None:
     config = _CONFIG.value
     validate_config(config)
     from mnist_jax import train
-    from mnist_jax.parallel import devices
+    from mnist_jax.parallel import devices, shards
     from mnist_jax.run.console import Console
 
     given = {"resume": _RESUME, "overwrite": _OVERWRITE, "dry_run": _DRY_RUN}
@@ -74,9 +74,10 @@ def main(arguments: list[str]) -> None:
         num_processes=num_processes,
     )
     name = Path(config_flags.get_config_filename(_FLAGS["config"])).stem
+    workdir = _WORKDIR.value or Path("checkpoints") / name
     train.train_and_evaluate(
         config,
-        _WORKDIR.value or Path("checkpoints") / name,
+        workdir,
         data_dir=_DATA_DIR.value,
         manual_dir=_MANUAL_DIR.value,
         resume=_RESUME.value,
@@ -84,6 +85,17 @@ def main(arguments: list[str]) -> None:
         dry_run=_DRY_RUN.value,
         console=Console(),
     )
+    if config.get("init_from", "") and not _DRY_RUN.value and shards.is_primary():
+        from mnist_jax.analysis import before_and_after
+
+        changes = before_and_after.compare_with_start(
+            config,
+            workdir,
+            data_dir=_DATA_DIR.value,
+            manual_dir=_MANUAL_DIR.value,
+        )
+        if changes:
+            print("\n" + before_and_after.describe_changes(changes))
 
 
 def run() -> NoReturn:

@@ -15,11 +15,15 @@ from mnist_jax.datasets import archives, offline_digits, shard_files, tfds_build
 from mnist_jax.datasets.array_dataset import load_arrays
 from mnist_jax.datasets.arrays import Dataset
 from mnist_jax.datasets.cache_folder import cache_dir
-from mnist_jax.errors import ConfigError, DataError, suggest
+from mnist_jax.errors import ConfigError, DataError, lookup, suggest
 from mnist_jax.local_files import local_path
 
 DIGITS = "digits"  # the data set embedded with scikit-learn
 DEFAULT_DATA_DIR = "~/tensorflow_datasets"  # as in tfds
+
+# What comes from a higher level, by its name: "folder" alone, or behind another data
+# set, as in "mnist+folder". Each is a function like `picture_folders.load_folders`.
+LOADERS = {"folder": "mnist_jax.reading.picture_folders:load_folders"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +40,8 @@ class DatasetSource:
       shard_lengths: {split: the number of images in each of its shards}.
       fallback_for: the data set that could not be had, or "".
       fallback_reason: why not, in one line, or "".
-      arrays: {split: its images and labels}, of a user's own package.
+      left_out: the files that could not be used, each with the reason.
+      arrays: {split: its images and labels}, of a user's own package or folder.
     """
 
     name: str
@@ -47,6 +52,7 @@ class DatasetSource:
     shard_lengths: dict[str, tuple[int, ...]]
     fallback_for: str = ""
     fallback_reason: str = ""
+    left_out: tuple[str, ...] = ()
     arrays: Mapping[str, Dataset] = dataclasses.field(
         default_factory=dict, repr=False, compare=False
     )
@@ -80,23 +86,36 @@ def resolve_dataset(
     data_dir: str | os.PathLike[str] | None = None,
     manual_dir: str | os.PathLike[str] | None = None,
     offline_dataset: str = "",
+    data_folder: str = "",
+    validation: int = 0,
 ) -> DatasetSource:
     """Finds a data set, or prepares it from its archives, or downloads these first.
 
     Args:
       name: "mnist", "fashion_mnist", "kmnist", "emnist/balanced" (or another of
         EMNIST's), "digits", the name of any data set of 28x28 grey images that tfds has
-        prepared in `data_dir`, or "my_package.data:DATASET", an `ArrayDataset`.
+        prepared in `data_dir`, or "my_package.data:DATASET", an `ArrayDataset`; or
+        "folder", pictures in `data_folder`, or one of the others and these, as in
+        "mnist+folder".
       data_dir: tfds's folder; else $TFDS_DATA_DIR, else ~/tensorflow_datasets.
       manual_dir: a folder with the original archives; else
         DATA_DIR/downloads/manual/NAME, which is also where they are downloaded to.
       offline_dataset: what to use if `name` can neither be found nor downloaded.
         Data that is found and damaged is always an error.
+      data_folder: folders of pictures, for "folder", separated by commas.
+      validation: `config.validation`, for "mnist+folder" and the like.
 
     Raises:
       ConfigError: a name that is no data set.
       DataError: the data set cannot be found or downloaded, or is damaged.
     """
+    base, _, last = name.rpartition("+")
+    if last in LOADERS:
+        load = lookup(LOADERS[last], {}, "config.dataset")
+        where = {"data_dir": data_dir, "manual_dir": manual_dir}
+        offline = {"offline_dataset": offline_dataset}
+        found: DatasetSource = load(base, data_folder, validation, **where, **offline)
+        return found
     if ":" in name:
         return _arrays_source(name)
     if name == DIGITS:
@@ -105,7 +124,7 @@ def resolve_dataset(
     if source := _find_prepared(name, root):
         return source
     if name not in archives.DATASETS:
-        valid = suggest(name, [*archives.DATASETS, DIGITS])
+        valid = suggest(name, [*archives.DATASETS, DIGITS, *LOADERS])
         raise ConfigError(f"no data set {name!r} in {_short(root)}: {valid}")
     try:
         folder = _find_or_download_archives(name, root, manual_dir)

@@ -72,11 +72,11 @@ class Placement:
 
         return jax.jit(make, out_shardings=self.sharding, **jit_options)()
 
-    def jit_create(self, create: Callable[[jax.Array], PyTree]) -> Any:
-        """Jits `rng -> state`."""
+    def jit_create(self, create: Callable[[jax.Array, PyTree], PyTree]) -> Any:
+        """Jits `(rng, initial) -> state`."""
         if self.num_shards > 1:
             return jax.jit(create, out_shardings=self.sharding)
-        return jit_for_each_seed(create, (0,), self.num_seeds)
+        return jit_for_each_seed(create, (0, 0), self.num_seeds)
 
     def jit_order(self, order: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
         """Maps `(rng, epoch) -> indices` over the seeds."""

@@ -11,8 +11,8 @@ letter that fills a picture. `answers` is the form of answers for programs,
 `answer_files` writes them, `answer_text` is for people, and `annotate` draws on the
 picture. `labels` finds right answers, and `score` counts what agrees with them.
 `readings` is `reader` for Python and notebooks: it takes pictures in any form, and
-shows what it read. `page_task` is the task that page nets learn, with `page_loss` and
-`page_points`.
+shows what it read. `picture_folders` makes a data set of folders of pictures.
+`page_task` is the task that page nets learn, with `page_loss` and `page_points`.
 
 Others may use the public names of `reader`, `readings`, `predictions`, `page_reader`,
 `paths`, `files`, `file_pages`, `answers`, `answer_files`, `answer_text`, `annotate`,

@@ -72,11 +72,15 @@ class PageReader:
     Args:
       loaded: the page net, from `load.load_model`.
       classify: the digit net.
+      page_weight: of the page net's classes, 0 to 1; see `combine`.
     """
 
-    def __init__(self, loaded: "Loaded", classify: Classify) -> None:
+    def __init__(
+        self, loaded: "Loaded", classify: Classify, page_weight: float = 1.0
+    ) -> None:
         self._passes = PagePasses(loaded)
         self._classify = classify
+        self._page_weight = page_weight
 
     def read(self, greys: Sequence[np.ndarray]) -> list[PageReading | Exception]:
         """Reads all digits of each of some pictures.
@@ -101,7 +105,10 @@ class PageReader:
         images = np.split(_as_images(cuts), ends)
         each = iter(zip(whole, images, np.split(seen, ends), strict=True))
         return [
-            f if isinstance(f, Exception) else _to_reading(*next(each)) for f in found
+            f
+            if isinstance(f, Exception)
+            else _to_reading(*next(each), self._page_weight)
+            for f in found
         ]
 
     def _ask_again(self, cuts: Sequence[np.ndarray | None]) -> np.ndarray:
@@ -121,15 +128,18 @@ def _as_images(cuts: Sequence[np.ndarray | None]) -> np.ndarray:
     return images
 
 
-def _to_reading(found: Found, images: np.ndarray, seen: np.ndarray) -> PageReading:
+def _to_reading(
+    found: Found, images: np.ndarray, seen: np.ndarray, page_weight: float
+) -> PageReading:
     """Reads what is likely enough, and counts what is left.
 
     Args:
       found: N places.
       images: what was cut out there, uint8 [N, 28, 28].
       seen: what the digit net says of them, float64 [N, 10].
+      page_weight: see `combine`.
     """
-    probabilities = combine(found, seen)
+    probabilities = combine(found, seen, page_weight)
     is_read = found.score > READ
     left = ~is_read & ~_inside(found, is_read)
     order, lines = order_by_line(found.box[is_read])
@@ -142,7 +152,7 @@ def _to_reading(found: Found, images: np.ndarray, seen: np.ndarray) -> PageReadi
     return PageReading(tuple(digits), float(unread))
 
 
-def combine(found: Found, seen: np.ndarray) -> np.ndarray:
+def combine(found: Found, seen: np.ndarray, page_weight: float = 1.0) -> np.ndarray:
     """Returns the probability of each class, float64 [N, 10], from both nets.
 
     Rows sum to the probability that there is a digit.
@@ -150,9 +160,14 @@ def combine(found: Found, seen: np.ndarray) -> np.ndarray:
     Args:
       found: what the page net says.
       seen: what the digit net says of the same places, float64 [N, 10].
+      page_weight: exponent of the page net's probabilities of classes. Below 1, the
+        digit net decides more alone, which was adapted to a hand, say.
     """
     if not len(seen):
         return np.zeros((0, 10))
+    if page_weight != 1:
+        powers = found.classes**page_weight
+        found = found._replace(classes=powers / powers.sum(1, keepdims=True))
     log = np.log(found.classes + _FLOOR) + _SECOND * np.log(seen + _FLOOR)
     classes = np.exp(log - log.max(1, keepdims=True))
     classes /= classes.sum(1, keepdims=True)

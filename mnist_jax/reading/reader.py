@@ -153,7 +153,8 @@ class Reader:
             from mnist_jax.reading.page_reader import PageReader
 
             self._page_net = self._page_net or load_page_net()
-            self._page_reader = PageReader(self._page_net, self.classify)
+            weight = self._loaded.config.get("page_weight", 1.0)  # older ones lack it
+            self._page_reader = PageReader(self._page_net, self.classify, weight)
 
     def read_samples(
         self, name: str, dataset: "Dataset", count: int, seed: int

@@ -7,8 +7,9 @@ others.
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -17,6 +18,7 @@ import numpy as np
 import optax
 
 from mnist_jax import evaluate, ops
+from mnist_jax.checkpoint.start import NO_START, Start
 from mnist_jax.config import ConfigDict
 from mnist_jax.data import Dataset, Splits
 from mnist_jax.datasets.batches import epoch_indices, take_batch, take_examples
@@ -55,7 +57,7 @@ class Program(NamedTuple):
     train_steps: Any  # jitted, or compiled: (state, data, indices, rng) -> ...
     model: Model  # for prediction; an Ensemble if there are several seeds
     eval_step: Callable[..., Metrics]
-    create_state: functools.partial[TrainState]  # a jitted function and its argument
+    create_state: functools.partial[TrainState]  # a jitted function and its arguments
     indices: Callable[[int], np.ndarray]  # epoch -> int32 [(S,) steps_per_epoch, B]
     rng: jax.Array
     placement: Placement
@@ -116,6 +118,7 @@ def create_program(
     num_classes: int,
     task: Task = DIGITS,
     is_stream: bool = False,
+    initial: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> Program:
     """Builds model, optimizer and jitted functions; compiles nothing yet.
 
@@ -125,6 +128,8 @@ def create_program(
       num_classes: of the data set.
       task: what is learned.
       is_stream: whether the training data is a stream.
+      initial: weights to start from, by path, with an axis [S] if S > 1; others are
+        initialised.
 
     Raises:
       ConfigError: a name or an argument in the config cannot be used.
@@ -157,7 +162,9 @@ def create_program(
         train_steps=placement.jit_steps(watch_steps(steps)),
         model=predictor if config.num_seeds == 1 else together,
         eval_step=evaluate.make_eval_step(predictor, task, placement),
-        create_state=functools.partial(placement.jit_create(create), init_rng),
+        create_state=functools.partial(
+            placement.jit_create(create), init_rng, dict(initial)
+        ),
         indices=lambda epoch: np.asarray(order(order_rng, np.int32(epoch))),
         rng=step_rng,
         placement=placement,
@@ -182,11 +189,13 @@ def open_data(
         yield program.placement.put(train)
 
 
-def create_program_for(splits: Splits, config: ConfigDict, task: Task) -> Program:
+def create_program_for(
+    splits: Splits, config: ConfigDict, task: Task, start: Start = NO_START
+) -> Program:
     """Calls `create_program` for the training data of these splits."""
     train, num_classes = splits.train, splits.source.num_classes
-    is_stream = isinstance(train, Stream)
-    return create_program(config, train.num_examples, num_classes, task, is_stream)
+    sizes, is_stream = (train.num_examples, num_classes), isinstance(train, Stream)
+    return create_program(config, *sizes, task, is_stream, start.leaves)
 
 
 def make_train_step(

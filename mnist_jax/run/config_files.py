@@ -47,6 +47,22 @@ def find_config(path: str | Path) -> Path:
     raise ConfigError(f"no config file {str(path)!r}; configs/ has: {', '.join(known)}")
 
 
+def find_start(folder: str) -> Path:
+    """Returns the folder of the run that `config.init_from` names.
+
+    Args:
+      folder: of a run; or "pretrained" or "pretrained/page_reader", wherever the
+        weights that come along are installed.
+
+    Raises:
+      ConfigError: see `local_path`.
+    """
+    path = Path(local_path(folder, "config.init_from"))
+    if path.parts[:1] == ("pretrained",) and not path.is_dir():
+        return PRETRAINED.joinpath(*path.parts[1:])
+    return path
+
+
 def load_config(path: str | Path) -> ConfigDict:
     """Runs `get_config()` of a Python config file and returns its locked config.
 

@@ -9,7 +9,7 @@ import shlex
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from mnist_jax.run.command_lines import command_line
 from mnist_jax.tasks import Task
 
 _WIDTH = 80
+_MAX_FILES = 20  # that are named one by one
 
 
 class Console:
@@ -41,7 +42,7 @@ class Console:
         self._started = time.perf_counter()
         self._training_started = self._training_ended = self._started
         self._num_epochs = 0
-        self._had_ended = False
+        self._had_ended = self._is_longer = False
         self._compile_started = self._started
         # What the checkpoint will name is imported only if its user allows that.
         names = [config.model.name, config.dataset, config.offline_dataset]
@@ -58,9 +59,21 @@ class Console:
         }
         counts = [f"{p.num_examples:,} {name}" for name, p in parts.items() if p]
         self._print("", ", ".join(counts))
+        self._warn_of_files(splits.source.left_out)
         self._warn_of_fallback(splits.source)
         if splits.no_test_figure:
             self._print("WARNING", self._no_test_figure(splits))
+
+    def start_from(self, weights: str) -> None:
+        """Prints which weights a run starts from, if they are another run's."""
+        if weights:
+            self._print("start", f"from {weights}")
+
+    def longer(self, meaning: str) -> None:
+        """Prints what it means for a run to become longer, if it does."""
+        if meaning:
+            self._is_longer = True
+            self._print("longer", meaning)
 
     def model(self, name: str, params: Any, num_seeds: int = 1) -> None:
         """Prints the size of the model, and starts the clock of compilation."""
@@ -141,6 +154,8 @@ class Console:
             self._print("test", self._task.describe(test))
             # A run that was killed at its end may have read test before.
             once = "read once, at the end"
+            if self._is_longer:
+                once = "read at the end, as it was if the shorter run had ended"
             when = "training had ended before" if self._had_ended else once
             self._print("", f"{when}: make choices by validation, not by this")
         self._warn_of_fallback(splits.source)
@@ -178,6 +193,12 @@ class Console:
         # `tqdm.write` keeps the line above the progress bar.
         (tqdm.write if self._bar else print)(line, file=sys.stdout)
         sys.stdout.flush()
+
+    def _warn_of_files(self, left_out: Sequence[str]) -> None:
+        for file in left_out[:_MAX_FILES]:
+            self._print("WARNING", f"left out: {file}")
+        if more := len(left_out[_MAX_FILES:]):
+            self._print("WARNING", f"left out: {more:,} more files")
 
     def _warn_of_fallback(self, source: DatasetSource) -> None:
         if source.fallback_for:

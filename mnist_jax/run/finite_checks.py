@@ -86,6 +86,20 @@ def float_leaves(state: TrainState) -> dict[str, jax.Array]:
     }
 
 
+def add_metrics(
+    totals: dict[str, Any], metrics: Metrics, end: int, state: TrainState
+) -> dict[str, Any]:
+    """Adds the sums of one call of `train_steps`, which ended at step `end`.
+
+    Raises:
+      UserError: the state or the loss became infinite or NaN; says which and when.
+    """
+    check_steps(metrics, end, state)
+    sums = {k: m for k, m in metrics.items() if k not in ("finite", "finite_state")}
+    # Adds in 64 bits, because a float32 cannot hold the sums of many batches exactly.
+    return {k: totals.get(k, 0) + np.asarray(sums[k], np.float64) for k in sums}
+
+
 def check_steps(metrics: Metrics, end: int, state: TrainState) -> None:
     """Checks the metrics of one call of `train_steps` for infinities and NaN.
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from mnist_jax.checkpoint.load import Loaded
+from mnist_jax.config import ConfigDict
 from mnist_jax.data import Dataset
 from mnist_jax.datasets.arrays import check_shape
 from mnist_jax.evaluate import apply_model, batches_of
@@ -52,6 +53,30 @@ def predict_logits(
         logits(variables, batch["image"]) for batch in batches_of(dataset, batch_size)
     ]
     return np.concatenate([np.asarray(x, np.float32) for x in outputs])[: len(images)]
+
+
+def find_temperature(
+    model: Model,
+    variables: PyTree,
+    validation: Dataset | None,
+    config: ConfigDict,
+    task: Task,
+) -> float | None:
+    """Fits the divisor of logits that makes confidences honest; None if it cannot.
+
+    Args:
+      model: as for `predict_logits`.
+      variables: as for `predict_logits`, on any devices.
+      validation: images that were held out of training, if there are any.
+      config: of the run.
+      task: what it learned.
+    """
+    if validation is None or task.fit_temperature is None:
+        return None
+    images, labels = validation
+    variables, size = jax.device_get(variables), config.eval_batch_size
+    logits = predict_logits(model, variables, images, size, config.num_shards, task)
+    return task.fit_temperature(logits, labels)
 
 
 def predict_loaded(

@@ -10,7 +10,7 @@ from mnist_jax.errors import ConfigError
 from mnist_jax.parallel.jax_options import check_options
 
 _READ_WITH_WEIGHTS = (
-    "test_time_shift",
+    *("test_time_shift", "page_weight"),
     *("seed", "num_seeds", "dataset", "train_split", "test_split", "validation"),
     *("offline_dataset", "eval_batch_size"),
 )

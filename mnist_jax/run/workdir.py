@@ -13,13 +13,14 @@ from typing import Any
 import jax
 
 from mnist_jax.checkpoint.atomic import replace_text
-from mnist_jax.checkpoint.read import DELETED
+from mnist_jax.checkpoint.read import DELETED, select_steps
 from mnist_jax.config import ConfigDict, flatten_config
 from mnist_jax.datasets.sources import DatasetSource
 from mnist_jax.errors import CheckpointError, ConfigError, UserError
 from mnist_jax.local_files import HAS_LOCKS, local_path, take_lock
 from mnist_jax.parallel.jax_options import check_same_options
 from mnist_jax.parallel.shards import is_primary, wait_for_all
+from mnist_jax.run.config_files import find_start
 from mnist_jax.run.stored_config import config_from_dict, config_to_json, with_defaults
 
 _RUN_FILES = (  # in the order of deletion, so that what a kill leaves can be resumed
@@ -59,6 +60,21 @@ def check_run(
         )
     if resume:
         check_resumable(workdir, config)
+    if config.init_from and not (resume and has_run(workdir)):
+        _check_start(workdir, config.init_from)
+
+
+def _check_start(workdir: Path, init_from: str) -> None:
+    """Raises a `ConfigError` if a run cannot start from the weights of another."""
+    try:
+        select_steps(find_start(init_from), None)
+    except CheckpointError as error:
+        raise ConfigError(f"config.init_from: {error}") from error
+    if find_start(init_from).resolve() == workdir.resolve():
+        raise ConfigError(
+            f"config.init_from = {init_from!r} is the folder of this run itself: name "
+            "another --workdir"
+        )
 
 
 @contextmanager
@@ -194,6 +210,8 @@ def check_resumable(workdir: Path, config: ConfigDict) -> None:
 def check_same_config(saved: dict[str, Any], config: ConfigDict) -> None:
     """Checks that a run that was saved with one config may be resumed with another.
 
+    It may be made longer.
+
     Args:
       saved: the saved config, from JSON.
       config: the config to go on with.
@@ -209,6 +227,13 @@ def check_same_config(saved: dict[str, Any], config: ConfigDict) -> None:
             name in old and name in new and old[name] == new[name]
         ):
             continue
+        if name == "num_epochs" and new[name] > old[name]:
+            continue  # see `longer_runs.explain_longer`
+        if name == "num_epochs":
+            raise ConfigError(
+                f"config.num_epochs is {new[name]!r}, but the run to resume has "
+                f"{old[name]!r}: give the same or more, or another --workdir"
+            )
         if name not in old or name not in new:
             raise ConfigError(
                 f"config.{name} is in only one of this config and that of the run to "

@@ -7,6 +7,7 @@ kind that readers meet. `page_layouts` and `page_forms` say what stands where on
 
 `simulator` makes pictures of single digits, in colour, under every condition, and
 `measure_conditions` reads them with a model. `scenes` has its pens, papers and lights.
+`one_hand` writes as one person does, whose hand a reader is to be adapted to.
 
 Others may use the public names of `pages` and of `simulator`.
 """

@@ -37,13 +37,20 @@ def test_an_exported_model_answers_alike_and_is_small(trained_workdir, tmp_path)
 def test_no_path_of_the_machine_goes_along(trained_workdir, tmp_path):
     loaded = load_model(trained_workdir)
     dataset = {**loaded.metadata["dataset"], "description": "mnist from /my/own/folder"}
-    loaded = loaded._replace(metadata={**loaded.metadata, "dataset": dataset})
+    config = loaded.config.unlock()
+    config.init_from = "/my/own/start"
+    config.data_folder = f"{tmp_path}/mine, /my/own/hers"
+    loaded = loaded._replace(
+        config=config, metadata={**loaded.metadata, "dataset": dataset}
+    )
     export_model(loaded, trained_workdir, tmp_path / "small")
     for file in (tmp_path / "small").rglob("*"):
         if file.is_file():
             data = file.read_bytes()
             assert b"/my/own" not in data, file
             assert str(tmp_path).encode() not in data, file
+    small = load_model(tmp_path / "small").config
+    assert (small.init_from, small.data_folder) == ("start", "mine,hers")
 
 
 def test_no_run_is_written_over(trained_workdir):

@@ -16,7 +16,6 @@ from faults.topology import LIGHT, Runs, result
 from helpers import run_python
 from jax.sharding import Mesh
 
-from mnist_jax import train
 from mnist_jax.augment import augment
 from mnist_jax.checkpoint.load import load_model
 from mnist_jax.config import ConfigDict
@@ -27,7 +26,7 @@ from mnist_jax.optimizer import create_optimizer
 from mnist_jax.parallel import shards
 from mnist_jax.run.compile_ahead import create_program, make_train_step
 from mnist_jax.run.config_files import CONFIGS, load_config
-from mnist_jax.run.finite_checks import watch_step, watch_steps
+from mnist_jax.run.finite_checks import add_metrics, watch_step, watch_steps
 from mnist_jax.train_step import train_steps
 
 
@@ -389,4 +388,4 @@ def test_what_is_not_finite_is_named_with_its_step(tiny_config, where):
     )
     name = "loss" if where == "the loss" else "Dense_0/bias"
     with pytest.raises(UserError, match=f"{name} became .* at step 7;"):
-        train.add_metrics({}, metrics, 10, state)
+        add_metrics({}, metrics, 10, state)

@@ -124,6 +124,17 @@ def test_both_nets_decide_which_digit_it_is():
     assert agreed[0, 7] > one_of_both[0, 7]
 
 
+def test_the_page_nets_opinion_can_count_for_less():
+    one, seven = np.full((2, 10), 0.005)
+    one[1] = seven[7] = 0.955
+    seven[1] = 0.02
+    found = found_with([0.9], [one])
+    rows = {w: combine(found, seven[None], w)[0] for w in (1, 0.25, 0)}
+    assert rows[0.25].argmax() == rows[0].argmax() == 7
+    assert rows[1][7] < rows[0.25][7] < rows[0][7]
+    np.testing.assert_array_equal(rows[1], combine(found, seven[None])[0])
+
+
 def test_rows_are_probabilities_and_surer_nets_make_them_surer():
     rng = np.random.default_rng(0)
     classes = rng.dirichlet(np.full(10, 0.3), 200)

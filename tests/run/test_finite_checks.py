@@ -20,7 +20,12 @@ from mnist_jax.errors import CheckpointError, UserError
 from mnist_jax.models.create import create_model
 from mnist_jax.optimizer import create_optimizer
 from mnist_jax.run.compile_ahead import make_train_step
-from mnist_jax.run.finite_checks import float_leaves, watch_step, watch_steps
+from mnist_jax.run.finite_checks import (
+    add_metrics,
+    float_leaves,
+    watch_step,
+    watch_steps,
+)
 from mnist_jax.run.metric_writer import read_metrics
 from mnist_jax.tasks import DIGITS
 from mnist_jax.train_state import create_train_state
@@ -123,10 +128,10 @@ def message(name, state, dataset=None, bad_loss=-1) -> str:
     end = int(state.step) + STEPS
     after, metrics = program(name)[1](state, dataset, bad_loss)
     if all(np.all(metrics[key]) for key in ("finite", "finite_state")):
-        train.add_metrics({}, metrics, end, after)
+        add_metrics({}, metrics, end, after)
         return ""
     with pytest.raises(UserError) as caught:
-        train.add_metrics({}, metrics, end, after)
+        add_metrics({}, metrics, end, after)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -191,7 +196,7 @@ def test_what_shows_in_no_weight_is_found_at_the_end_of_the_call():
     where = next(p for p in paths_of(state) if p.startswith("batch_stats/"))
     metrics["finite_state"][1, paths_of(state).index(where)] = False
     with pytest.raises(UserError, match=f"{where} became .* between steps 5 and 10;"):
-        train.add_metrics({}, metrics, 10, state)
+        add_metrics({}, metrics, 10, state)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -1,0 +1,313 @@
+"""Folders of pictures as a data set: `config.dataset = "folder"`, or "mnist+folder".
+
+DIR/CLASS/*.png  ─►  28x28 images, prepared as predict.py does, and cached
+                 ─►  train, validation and test, by the content of the files
+"""
+
+import collections
+import dataclasses
+import functools
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import mnist_jax
+from mnist_jax.checkpoint.atomic import atomic_file
+from mnist_jax.datasets.arrays import Dataset, hold_out
+from mnist_jax.datasets.cache import load_dataset
+from mnist_jax.datasets.cache_folder import cache_dir
+from mnist_jax.datasets.sources import DatasetSource, resolve_dataset
+from mnist_jax.errors import ConfigError, DataError, PictureError
+from mnist_jax.local_files import local_path
+from mnist_jax.reading.files import MAX_BYTES, open_regular_file, read_picture, reasons
+from mnist_jax.reading.number_arrays import white_on_black
+from mnist_jax.reading.paths import find_pictures, natural_key
+from mnist_jax.reading.pictures import BlankError, prepare
+
+_TEST, _VALIDATION = 0.2, 0.1  # shares of each class
+# Images of the split "mixed", and those of them that are the person's own. With more
+# of them, or slower steps, more of MNIST was forgotten, and no more was learned.
+_MIXED, _OWN = 6400, 800
+_CACHE_VERSION = f"1 of {mnist_jax.__version__}"  # of what `prepare` makes
+_DIGITS = tuple("0123456789")
+_NOTHING = np.zeros((28, 28), np.uint8)
+
+
+class Picture(NamedTuple):
+    """A file in the folder of a class.
+
+    Attributes:
+      path: of the file.
+      label: name of the class.
+      sha: SHA-256 (hex) of its bytes.
+      image: uint8 [28, 28].
+      reason: why there is no image; else "".
+    """
+
+    path: str
+    label: str
+    sha: str
+    image: np.ndarray
+    reason: str
+
+
+def load_folders(
+    base: str, data_folder: str, validation: int, **where: Any
+) -> DatasetSource:
+    """Loads pictures in folders by class, alone or beside another data set.
+
+    Files of the same bytes count once. Each class is split by the SHA-256s of its
+    files, so that names, order and machine do not matter: a fifth is for "test", a
+    tenth for "validation", and the rest is for "train". Folders of digits alone make
+    the ten digits, even if some are missing.
+
+    With a base, classes of the same name are one. "train", "validation" and "test" have
+    the images of both; if the base has no validation images, `validation` of them are
+    held out of its "train". "own_train", "own_validation" and "own_test" have the
+    pictures alone. "mixed" has 6,400 images to adapt a net with: 800 are pictures of
+    "own_train", each several times, and the others are training images of the base.
+
+    Args:
+      base: name of the other data set; "" for none.
+      data_folder: see `find_folders`.
+      validation: from the config.
+      where: other arguments of `resolve_dataset`, for the base.
+
+    Raises:
+      ConfigError: there is no such folder, or no such data set.
+      DataError: the folder holds too few pictures.
+    """
+    folders = find_folders(data_folder)
+    shown = ", ".join(map(str, folders))
+    pictures, left_out = _choose(_read(folders))
+    names = sorted({picture.label for picture in pictures}, key=natural_key)
+    if set(names) <= set(_DIGITS):
+        names = list(_DIGITS)
+    about = f"{len(pictures):,} pictures from {shown}"
+    source = DatasetSource("folder", about, tuple(names), "arrays", {}, {})
+    others = resolve_dataset(base, **where) if base else None
+    if others is not None:
+        known = others.class_names
+        source = dataclasses.replace(
+            others,
+            name=f"{others.name}+folder",
+            description=f"{about}; {others.description}",
+            class_names=(*known, *(name for name in names if name not in known)),
+            fallback_for=others.fallback_for and f"{others.fallback_for}+folder",
+            file_format="arrays",
+        )
+    if not pictures or not 2 <= source.num_classes <= 1000:
+        raise DataError(
+            f"config.data_folder: {shown} has {len(names)} folders with pictures: put "
+            "pictures into a folder for each class, such as DIR/7/one.png"
+        )
+    arrays = _split(pictures, source.class_names)
+    if others is not None:
+        arrays = _mix(arrays, others, validation)
+    for name in ("train", "validation", "test"):
+        if not len(arrays[name].labels):
+            raise DataError(
+                f"config.data_folder: {len(pictures)} pictures in {shown} leave none "
+                f"for {name}: put four or more of a class into its folder"
+            )
+    return dataclasses.replace(
+        source,
+        files=dict.fromkeys(arrays, ()),
+        shard_lengths={name: (len(own.labels),) for name, own in arrays.items()},
+        arrays=arrays,
+        left_out=left_out,
+    )
+
+
+def find_folders(text: str) -> list[Path]:
+    """Returns the folders that `config.data_folder` names, separated by commas.
+
+    Raises:
+      ConfigError: it names none, or one that is not there.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise ConfigError(
+            "config.data_folder is empty: name a folder that has pictures in a folder "
+            "for each class, such as DIR/7/one.png"
+        )
+    folders = [Path(local_path(name, "config.data_folder")) for name in names]
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"config.data_folder: no folder {str(folder)!r}")
+    return [folder.absolute() for folder in folders]
+
+
+def _read(folders: Sequence[Path]) -> list[Picture]:
+    """Reads all pictures; files that were read before come from the cache."""
+    where = hashlib.sha256("\n".join(map(str, folders)).encode()).hexdigest()[:12]
+    cache = cache_dir() / f"folder-{where}.npz"
+    known = _read_cache(cache)
+    with ThreadPoolExecutor(os.cpu_count()) as workers:
+        read = functools.partial(_read_file, known=known)
+        pictures = list(workers.map(read, *zip(*_files(folders), strict=True)))
+    if {picture.sha for picture in pictures} != known.keys():
+        _write_cache(cache, pictures)
+    return pictures
+
+
+def _files(folders: Sequence[Path]) -> list[tuple[str, str]]:
+    """Returns path and class of each picture.
+
+    Raises:
+      DataError: there is none, or a folder cannot be read.
+    """
+    files = []
+    for folder in folders:
+        try:
+            inside = sorted(folder.iterdir(), key=lambda path: natural_key(path.name))
+        except OSError as error:
+            raise DataError(f"{folder}: {error.strerror}") from error
+        for own in inside:
+            if own.is_dir() and not own.name.startswith("."):
+                found = find_pictures([str(own)], recursive=True).sources
+                # A folder without pictures is itself the one source.
+                files += [(s.name, own.name) for s in found if s.name != str(own)]
+    if not files:
+        raise DataError(
+            f"config.data_folder: no pictures in {', '.join(map(str, folders))}: put "
+            "them into a folder for each class, such as DIR/7/one.png"
+        )
+    return files
+
+
+def _read_file(
+    path: str, label: str, known: Mapping[str, tuple[np.ndarray, str]]
+) -> Picture:
+    """Reads and prepares a picture, unless its content is known."""
+    sha, image, reason = "", _NOTHING, ""
+    try:
+        with reasons(), open_regular_file(path) as file:
+            content = file.read(MAX_BYTES + 1)
+        sha = hashlib.sha256(content).hexdigest()
+        if sha in known:
+            image, reason = known[sha]
+        else:
+            image = _prepare(content)
+    except BlankError:
+        reason = "is blank"
+    except PictureError as error:
+        reason = str(error)
+    return Picture(path, label, sha, image, reason)
+
+
+def _prepare(content: bytes) -> np.ndarray:
+    """Returns uint8 [28, 28]; a picture of 28x28 stays as it is, with light ink."""
+    picture = read_picture(content)
+    if picture.info["full_size"] == (28, 28):
+        image = np.asarray(picture.convert("L"))
+        return white_on_black(image[None, ..., None])[0, ..., 0]
+    return prepare(picture)
+
+
+def _choose(pictures: Sequence[Picture]) -> tuple[list[Picture], tuple[str, ...]]:
+    """Leaves out what cannot be used, and says of each file why."""
+    labels = collections.defaultdict(set)
+    for picture in pictures:
+        labels[picture.sha].add(picture.label)
+    kept: dict[str, Picture] = {}
+    left_out = []
+    for picture in pictures:
+        both = sorted(labels[picture.sha], key=natural_key)
+        if picture.reason:
+            left_out.append(f"{picture.path}: {picture.reason}")
+        elif len(both) > 1:
+            left_out.append(f"{picture.path}: is in {' and in '.join(both)}")
+        elif picture.sha in kept:
+            left_out.append(f"{picture.path}: is the same as {kept[picture.sha].path}")
+        else:
+            kept[picture.sha] = picture
+    return [kept[sha] for sha in sorted(kept)], tuple(left_out)
+
+
+def _split(
+    pictures: Sequence[Picture], class_names: Sequence[str]
+) -> dict[str, Dataset]:
+    """Splits pictures, which are in the order of their SHA-256s, class by class."""
+    parts: dict[str, list[Picture]] = {"train": [], "validation": [], "test": []}
+    for name in class_names:
+        own = [picture for picture in pictures if picture.label == name]
+        # Of two pictures, one is for test; of four, one is for validation.
+        num_test = max(round(_TEST * len(own)), len(own) > 1)
+        num_validation = max(round(_VALIDATION * len(own)), len(own) > 3)
+        parts["test"] += own[:num_test]
+        parts["validation"] += own[num_test : num_test + num_validation]
+        parts["train"] += own[num_test + num_validation :]
+    arrays = {}
+    for split, chosen in parts.items():
+        images = [p.image[..., None] for p in chosen]
+        labels = [class_names.index(p.label) for p in chosen]
+        arrays[split] = Dataset(
+            np.array(images, np.uint8).reshape(-1, 28, 28, 1),
+            np.array(labels, np.int32),
+        )
+    return arrays
+
+
+def _mix(
+    own: Mapping[str, Dataset], others: DatasetSource, validation: int
+) -> dict[str, Dataset]:
+    """Puts pictures beside the images of another data set: see `load_folders`."""
+    splits = ("train", "validation", "test")
+    base = {
+        split: load_dataset(others, split) for split in splits if split in others.splits
+    }
+    if "validation" not in base:
+        base["train"], base["validation"] = hold_out(base["train"], validation, seed=0)
+    arrays = {split: _join(own[split], base[split]) for split in splits}
+    arrays |= {f"own_{split}": own[split] for split in splits}
+    rng = np.random.default_rng(0)
+    drawn = _draw(rng, own["train"], _OWN), _draw(rng, base["train"], _MIXED - _OWN)
+    return arrays | {"mixed": _join(*drawn)}
+
+
+def _draw(rng: np.random.Generator, dataset: Dataset, count: int) -> Dataset:
+    """Draws images so that each is there equally often, but for once more or less."""
+    total = len(dataset.labels)
+    rounds = [rng.permutation(total) for _ in range(-(-count // total))]
+    order = np.concatenate(rounds)[:count]
+    return Dataset(dataset.images[order], dataset.labels[order])
+
+
+def _join(*parts: Dataset) -> Dataset:
+    return Dataset(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _read_cache(path: Path) -> dict[str, tuple[np.ndarray, str]]:
+    """Returns {SHA-256 of a file: its image, or why it has none}."""
+    try:
+        with open(path, "rb") as npz, np.load(npz) as cached:
+            if str(cached["version"]) == _CACHE_VERSION:
+                shas, reasons = cached["shas"].tolist(), cached["reasons"].tolist()
+                images = cached["images"]
+                pairs = zip(images, reasons, strict=True)
+                return dict(zip(shas, pairs, strict=True))
+    except Exception:  # missing, or damaged in one of many ways: it is made anew
+        pass
+    return {}
+
+
+def _write_cache(path: Path, pictures: Sequence[Picture]) -> None:
+    every = {picture.sha: picture for picture in pictures}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as file:
+            np.savez(
+                file,
+                version=_CACHE_VERSION,
+                shas=np.array(list(every)),
+                reasons=np.array([picture.reason for picture in every.values()]),
+                images=np.stack([picture.image for picture in every.values()]),
+            )
+    except OSError:
+        pass  # no room or no permission: go on without a cache
