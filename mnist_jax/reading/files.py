@@ -125,7 +125,7 @@ def read_stack(source: str | os.PathLike[str] | bytes) -> np.ndarray | None:
       PictureError: it holds several images, and is too large or damaged.
     """
     with reasons(), opened(source) as (file, size):
-        if not 0 < size <= MAX_BYTES or not is_array(file):
+        if not 0 < size <= MAX_BYTES or not number_arrays.is_array(file):
             return None
         shape = number_arrays.read_shape(file)
         if not number_arrays.may_be_stack(shape):
@@ -261,7 +261,7 @@ def open_picture(file: IO[bytes], size: int) -> Image.Image:
         raise PictureError(f"is larger than {MAX_BYTES // 2**20} MiB")
     if photo := open_photo(file):
         return photo
-    if is_array(file):
+    if number_arrays.is_array(file):
         with _one_at_a_time if size > _SMALL else contextlib.nullcontext():
             return _read_array(file, size)
     try:
@@ -300,14 +300,6 @@ def decode_page(image: Image.Image, file: IO[bytes], size: int) -> Image.Image:
     _check_effort(image, file, size)
     with _one_at_a_time if pixels > _SMALL else contextlib.nullcontext():
         return _decode(image)
-
-
-def is_array(file: IO[bytes]) -> bool:
-    """Whether a file is a NumPy array (.npy); leaves it at its start."""
-    magic = np.lib.format.MAGIC_PREFIX
-    found = file.read(len(magic)) == magic
-    file.seek(0)
-    return found
 
 
 def _read_array(file: IO[bytes], size: int) -> Image.Image:

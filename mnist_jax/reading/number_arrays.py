@@ -13,6 +13,14 @@ _OTHER_SCALE = 16  # a largest number up to this is of another scale, such as 0 
 _IMAGES = ((_SIDE, _SIDE), (_PIXELS,))  # shapes of an image, but for axes of 1
 
 
+def is_array(file: IO[bytes]) -> bool:
+    """Whether a file is a NumPy array (.npy); leaves it at its start."""
+    magic = np.lib.format.MAGIC_PREFIX
+    found = file.read(len(magic)) == magic
+    file.seek(0)
+    return found
+
+
 def read_shape(file: IO[bytes]) -> tuple[int, ...]:
     """Reads the shape of a .npy file from its header, and goes back to its start.
 

@@ -51,8 +51,13 @@ class Console:
         num_parts = max(config.num_seeds, config.num_shards)
         self._print("device", devices.describe_devices(num_parts))
 
-    def data(self, splits: Splits) -> None:
-        """Prints where the data came from and how many images each split has."""
+    def data(self, splits: Splits, start: str = "") -> None:
+        """Prints where the data came from, and how many images each split has.
+
+        Args:
+          splits: of the run.
+          start: which weights it starts from, if they are another run's.
+        """
         self._print("data", splits.source.description)
         parts = {
             name: getattr(splits, name) for name in ("train", "validation", "test")
@@ -63,11 +68,8 @@ class Console:
         self._warn_of_fallback(splits.source)
         if splits.no_test_figure:
             self._print("WARNING", self._no_test_figure(splits))
-
-    def start_from(self, weights: str) -> None:
-        """Prints which weights a run starts from, if they are another run's."""
-        if weights:
-            self._print("start", f"from {weights}")
+        if start:
+            self._print("start", f"from {start}")
 
     def longer(self, meaning: str) -> None:
         """Prints what it means for a run to become longer, if it does."""
