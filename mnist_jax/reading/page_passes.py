@@ -137,12 +137,12 @@ def _search(grey: np.ndarray) -> Search:
             break
         is_fine = scale >= 1
         seen = yield from _at_scale(grey, scale)
-        # A digit that is seen at several scales counts where it fits best.
-        heights = seen.box[:, 3] * scale
-        misfit = np.log(np.maximum(heights, 1) / _HEIGHT) / _SPREAD
-        fit = seen.score * np.exp(-0.5 * misfit**2)
+        # A digit that is seen at several scales counts where it fits best. What would
+        # fit better at this one than where it was found, and is not seen, is none.
+        fit = seen.score * np.exp(-0.5 * (_misfit(seen, scale) / _SPREAD) ** 2)
         seen = seen._replace(fit=fit)
-        found = without_doubles(_join([found, seen]))
+        stays = abs(_misfit(found, scale)) > abs(_misfit(found, found.scale))
+        found = without_doubles(_join([found.pick(stays), seen]))
         is_new = (found.scale == scale) & (found.score > _SURE)
         if sure.any() and not is_new.any():
             break
@@ -251,6 +251,12 @@ def without_doubles(found: Found) -> Found:
         if not (covered > 0.6).any():
             kept.append(i)
     return found.pick(np.array(kept, int))
+
+
+def _misfit(found: Found, scale: float | np.ndarray) -> np.ndarray:
+    """Returns the logarithm of heights at a scale, as multiples of the best one."""
+    heights: np.ndarray = np.maximum(found.box[:, 3] * scale, 1) / _HEIGHT
+    return np.log(heights)
 
 
 def _nothing() -> Found:
