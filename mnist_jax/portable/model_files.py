@@ -72,8 +72,8 @@ def write_stablehlo(network: PortableNetwork, path: Path) -> float:
     """Writes a network as StableHLO, for `PLATFORMS`, and its metadata beside it.
 
     `jax.export.deserialize` reads the file. Its `mlir_module_serialized` is the
-    StableHLO itself, for programs without JAX. The metadata are in a JSON file of the
-    same name.
+    StableHLO itself, for programs without JAX. The metadata are in a JSON file of that
+    name and `.json`.
 
     Arguments, result and errors are those of `write_onnx`.
     """
@@ -90,16 +90,16 @@ def write_stablehlo(network: PortableNetwork, path: Path) -> float:
             return {k: np.asarray(v) for k, v in again.call(images).items()}
 
         difference = _compare(network, run)
-    with atomic_file(metadata_path(path)) as file:
-        file.write((json.dumps(network.metadata, indent=2) + "\n").encode())
-    with atomic_file(path) as file:
+    about = (json.dumps(network.metadata, indent=2) + "\n").encode()
+    with atomic_file(path) as file, atomic_file(metadata_path(path)) as note:
+        note.write(about)
         file.write(content)
     return difference
 
 
 def metadata_path(path: Path) -> Path:
     """Returns where the metadata of a StableHLO file stand."""
-    return path.with_suffix(".json")
+    return path.with_name(f"{path.name}.json")
 
 
 def check_onnx() -> None:

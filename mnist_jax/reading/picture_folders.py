@@ -109,11 +109,11 @@ def load_folders(
     arrays = _split(pictures, source.class_names)
     if others is not None:
         arrays = _mix(arrays, others, validation)
-    for name in ("train", "validation", "test"):
-        if not len(arrays[name].labels):
+    for name, part in arrays.items():
+        if not len(part.labels):
             raise DataError(
-                f"config.data_folder: {len(pictures)} pictures in {shown} leave none "
-                f"for {name}: put four or more of a class into its folder"
+                f"config.data_folder: {shown} has {len(pictures)} pictures, and none "
+                f"is left for {name}: put five or more of a class into its folder"
             )
     return dataclasses.replace(
         source,
@@ -172,7 +172,10 @@ def _files(folders: Sequence[Path]) -> list[tuple[str, str]]:
             if own.is_dir() and not own.name.startswith("."):
                 found = find_pictures([str(own)], recursive=True).sources
                 # A folder without pictures is itself the one source.
-                files += [(s.name, own.name) for s in found if s.name != str(own)]
+                if found[0].name != str(own):
+                    files += [(source.name, own.name) for source in found]
+                elif not os.access(own, os.R_OK | os.X_OK):
+                    raise DataError(f"{own}: {found[0].error}: it would be left out")
     if not files:
         raise DataError(
             f"config.data_folder: no pictures in {', '.join(map(str, folders))}: put "

@@ -349,13 +349,16 @@ def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:
     from mnist_jax.run.inference import predict_logits
 
     images, logits = as_images(images), []
+    count = len(images)
+    images = images if count else np.zeros((1, 28, 28, 1), np.uint8)
     for size in _BATCH_SIZES:
         part = images[: len(images) // size * size]
         images = images[len(part) :]
         if len(part):
             model, variables, task = loaded.model, loaded.variables, loaded.task
             logits.append(predict_logits(model, variables, part, size, task=task))
-    return np.exp(log_softmax(np.concatenate(logits) / loaded.temperature))
+    logits_of_all = np.concatenate(logits)[:count]
+    return np.exp(log_softmax(logits_of_all / loaded.temperature))
 
 
 def reads_pages(loaded: "Loaded", read: str) -> bool:

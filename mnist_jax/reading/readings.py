@@ -28,6 +28,7 @@ from mnist_jax.reading.reader import (
     load_page_net,
     reads_pages,
 )
+from mnist_jax.reading.unwrap import content_of
 from mnist_jax.run.config_files import PRETRAINED, PRETRAINED_PAGES
 
 # A path, the content of a file, a picture of Pillow, or an array of numbers.
@@ -245,6 +246,8 @@ def _to_source(picture: Any) -> Source:
     """
     if isinstance(picture, str | os.PathLike):
         path = os.fspath(picture)
+        if isinstance(path, str) and (found := content_of(path)):
+            return Source("<data URL>", found)
         if is_url(path):
             return Source(path, error="is a URL: download the picture first")
         return Source(local_path(path))

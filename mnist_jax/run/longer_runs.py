@@ -27,7 +27,8 @@ def explain_longer(
     old = config_from_dict(saved)
     if old.num_epochs == config.num_epochs:
         return ""
-    text = f"{old.num_epochs} epochs become {config.num_epochs}: "
+    epochs = "epoch becomes" if old.num_epochs == 1 else "epochs become"
+    text = f"{old.num_epochs} {epochs} {config.num_epochs}: "
     before, after = (create_schedule(each, steps_per_epoch) for each in (old, config))
     steps = np.arange(step + 1)
     if np.array_equal(before(steps), after(steps)):

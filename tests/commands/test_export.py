@@ -42,7 +42,7 @@ def test_what_is_printed(exported):
         assert saved.startswith(f"saved    new/digits.{form}, ")
         assert size > 500_000
     names = sorted(path.name for path in folder.iterdir())
-    assert names == ["digits.json", "digits.onnx", "digits.stablehlo"]
+    assert names == ["digits.onnx", "digits.stablehlo", "digits.stablehlo.json"]
 
 
 def test_both_give_the_answers_of_the_model(exported):
@@ -57,7 +57,7 @@ def test_both_give_the_answers_of_the_model(exported):
     for count in (1, 40):
         found = loaded.call(images[:count])["probabilities"]
         np.testing.assert_allclose(found, expected[:count], atol=1e-5)
-    about = json.loads((folder / "digits.json").read_text())
+    about = json.loads((folder / "digits.stablehlo.json").read_text())
     assert session.get_modelmeta().custom_metadata_map == about
     assert json.loads(about["classes"]) == list("0123456789")
     assert "28x28 pixels" in about["preparation"]

@@ -231,7 +231,7 @@ def test_what_breaks_in_a_batch_breaks_no_other_batch(loaded, picture, monkeypat
     *bad, good = read(loaded, picture, missing, picture)
     assert [row.error for row in bad] == [
         "cannot be read (RuntimeError: no memory)",
-        "no such file",
+        "no such file or directory",
     ]
     assert good.digits
     assert calls == [1, 1]

@@ -90,7 +90,6 @@ TRAIN = """
 --config.optimizer.name=apply_updates | is no optimizer of optax
 --config.optimizer.schedule=cosin | did you mean 'cosine'?
 --config.optimizer.warmup_epochs=-1 | warmup_epochs
---config.optimizer.warmup_epochs=inf | warmup_epochs
 --config.init_from=nowhere | config.init_from: no folder 'nowhere'
 --config.dataset=mnits | did you mean 'mnist'?
 --config.dataset=../../etc | no data set '../../etc'
