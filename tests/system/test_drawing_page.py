@@ -181,8 +181,9 @@ def strokes_of_digit(label, number):
 
 
 def draw_274(page):
-    for place, label in enumerate((2, 7, 4)):
-        page.draw(strokes_of_digit(label, 1), 0.01 + 0.32 * place, 0.15, 0.32)
+    for place, (label, number) in enumerate(((2, 2), (7, 1), (4, 1))):
+        strokes = strokes_of_digit(label, number)
+        page.draw(strokes, 0.01 + 0.32 * place, 0.15, 0.32)
     page.wait_for("274")
 
 
