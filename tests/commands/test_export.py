@@ -37,7 +37,8 @@ def test_what_is_printed(exported):
         checked, saved = text.splitlines()
         size = (folder / f"digits.{form}").stat().st_size
         assert re.fullmatch(
-            r"checked  \w+ on 200 real digits: largest difference \d\.\de[-+]\d\d", checked
+            r"checked  \w+ on 200 real digits: largest difference \d\.\de[-+]\d\d",
+            checked,
         )
         assert saved.startswith(f"saved    new/digits.{form}, ")
         assert size > 500_000
