@@ -96,7 +96,7 @@ def load_model(
         net = task.create_model(config, metadata["dataset"]["num_classes"])
         member = task.predictor(net, config)
         num_seeds = config.get("num_seeds", 1)
-        expected = _over_seeds(init_shapes(net, task.image_shape), num_seeds)
+        expected = init_shapes(net, task.image_shape, num_seeds)
     except Exception as error:  # a stranger's checkpoint may hold anything
         kind = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "
         raise CheckpointError(
@@ -108,15 +108,6 @@ def load_model(
     check_types(types(expected), types(variables), workdir)
     variables = jax.device_put(variables)
     return Loaded(config, model, variables, metadata, metadata["step"], task)
-
-
-def _over_seeds(shapes: PyTree, num_seeds: int) -> PyTree:
-    """Returns the shapes of the variables of all seeds of a run."""
-    if num_seeds == 1:
-        return shapes
-    return jax.tree.map(
-        lambda one: jax.ShapeDtypeStruct((num_seeds, *one.shape), one.dtype), shapes
-    )
 
 
 def load_classifier(

@@ -5,8 +5,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mnist_jax.checkpoint.format import Metadata, types
@@ -21,6 +19,7 @@ from mnist_jax.checkpoint.read import (
 from mnist_jax.config import ConfigDict, flatten_config
 from mnist_jax.datasets.sources import DatasetSource
 from mnist_jax.errors import CheckpointError, ConfigError
+from mnist_jax.models.create import init_shapes
 from mnist_jax.run.config_files import find_start
 from mnist_jax.run.stored_config import config_from_dict
 from mnist_jax.tasks import Task
@@ -153,12 +152,7 @@ def _check_fit(
 def _shapes(config: ConfigDict, task: Task, num_classes: int) -> Any:
     """Returns shapes and dtypes of the weights of the config's model, [S, ...]."""
     model = task.create_model(config, num_classes)
-
-    def init(_: Any) -> Any:
-        return model.init(jax.random.key(0), jnp.zeros((1, *task.image_shape)))
-
-    seeds = jnp.zeros(config.num_seeds)
-    return jax.eval_shape(jax.vmap(init) if config.num_seeds > 1 else init, seeds)
+    return init_shapes(model, task.image_shape, config.num_seeds)
 
 
 def _differences(saved: ConfigDict, model: ConfigDict) -> str:

@@ -25,6 +25,7 @@ from mnist_jax.commands.shared_flags import (
     define_checkpoint_flags,
     define_device_flag,
     define_path_flag,
+    define_reader_flags,
 )
 from mnist_jax.errors import ConfigError
 from mnist_jax.local_files import check_can_write
@@ -57,15 +58,7 @@ _PORT = flags.DEFINE_integer(
 _NO_BROWSER = flags.DEFINE_bool(
     "no_browser", False, "Do not open a browser.", flag_values=_FLAGS
 )
-_WORKDIR = define_path_flag(
-    _FLAGS,
-    "workdir",
-    None,
-    "Folder of a training run; by default that of the weights that come along.",
-)
-_PAGE_WORKDIR = define_path_flag(
-    _FLAGS, "page_workdir", None, "As --workdir, of the net that finds the digits."
-)
+_WORKDIR, _PAGE_WORKDIR = define_reader_flags(_FLAGS)
 _CHECKPOINT, _TRUST_CODE = define_checkpoint_flags(_FLAGS)
 _DEVICE = define_device_flag(_FLAGS)
 
@@ -94,21 +87,20 @@ def main(arguments: list[str]) -> None:
 
 
 def _load_reader(top_k: int) -> "Reader":
-    from mnist_jax.checkpoint import load
     from mnist_jax.parallel import devices
-    from mnist_jax.reading import reader
+    from mnist_jax.reading.readings import load_reader
 
     devices.set_up(_DEVICE.value)
-    workdir = _WORKDIR.value or PRETRAINED
-    trust_code = _TRUST_CODE.value
-    loaded = load.load_classifier(workdir, _CHECKPOINT.value, trust_code=trust_code)
-    pages = None
-    if reader.reads_pages(loaded, "auto"):
-        page_workdir = _PAGE_WORKDIR.value or PRETRAINED_PAGES
-        pages = reader.load_page_net(page_workdir, trust_code)
-    elif _PAGE_WORKDIR.value:
+    reader = load_reader(
+        _WORKDIR.value or PRETRAINED,
+        page_workdir=_PAGE_WORKDIR.value or PRETRAINED_PAGES,
+        top_k=top_k,
+        checkpoint=_CHECKPOINT.value,
+        trust_code=_TRUST_CODE.value,
+    )
+    if _PAGE_WORKDIR.value and reader.page_metadata is None:
         raise ConfigError("--page_workdir is not for a model of other classes")
-    return reader.Reader(loaded, pages=pages, top_k=top_k)
+    return reader
 
 
 def _warn_of_others(listening: socket.socket) -> None:

@@ -31,6 +31,7 @@ from mnist_jax.commands.shared_flags import (
     define_data_dir_flags,
     define_device_flag,
     define_path_flag,
+    define_reader_flags,
 )
 from mnist_jax.errors import ConfigError, DataError
 from mnist_jax.local_files import is_stdout, is_stream, make_folder, writing
@@ -47,15 +48,7 @@ if TYPE_CHECKING:
     from mnist_jax.reading.reader import Reader
 
 _FLAGS = flags.FlagValues()
-_WORKDIR = define_path_flag(
-    _FLAGS,
-    "workdir",
-    None,
-    "Folder of a training run; by default that of the weights that come along.",
-)
-_PAGE_WORKDIR = define_path_flag(
-    _FLAGS, "page_workdir", None, "As --workdir, of the net that finds the digits."
-)
+_WORKDIR, _PAGE_WORKDIR = define_reader_flags(_FLAGS)
 _CHECKPOINT, _TRUST_CODE = define_checkpoint_flags(_FLAGS)
 _READ = flags.DEFINE_enum(
     "read",

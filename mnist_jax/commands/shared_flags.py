@@ -108,6 +108,25 @@ def define_checkpoint_flags(
     return checkpoint, trust_code
 
 
+def define_reader_flags(
+    command_flags: flags.FlagValues,
+) -> tuple[flags.FlagHolder[str | None], flags.FlagHolder[str | None]]:
+    """Defines `--workdir` and `--page_workdir`, the nets of a reader of pictures."""
+    workdir = define_path_flag(
+        command_flags,
+        "workdir",
+        None,
+        "Folder of a training run; by default that of the weights that come along.",
+    )
+    page_workdir = define_path_flag(
+        command_flags,
+        "page_workdir",
+        None,
+        "As --workdir, of the net that finds the digits.",
+    )
+    return workdir, page_workdir
+
+
 def define_data_dir_flags(
     command_flags: flags.FlagValues,
 ) -> tuple[flags.FlagHolder[str | None], flags.FlagHolder[str | None]]:

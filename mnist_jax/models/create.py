@@ -104,7 +104,9 @@ def _check_parameters(variables: Any) -> None:
         raise ValueError(f"{count:.0e} parameters are more than a memory holds")
 
 
-def init_shapes(model: nn.Module, image_shape: tuple[int, ...]) -> Any:
+def init_shapes(
+    model: nn.Module, image_shape: tuple[int, ...], num_seeds: int = 1
+) -> Any:
     """Returns what `model.init` returns, with shapes and dtypes in place of arrays.
 
     To trace a large network takes a quarter of a second, so equal ones are traced once.
@@ -112,11 +114,17 @@ def init_shapes(model: nn.Module, image_shape: tuple[int, ...]) -> Any:
     Args:
       model: maps float32 [B, *image_shape] and `train` to outputs.
       image_shape: height, width and channels of the images.
+      num_seeds: S; above 1, all shapes have a leading axis [S].
     """
     try:
-        return _traced(model, image_shape)
+        shapes = _traced(model, image_shape)
     except TypeError:  # a field that has no hash; or what the model itself raises
-        return _traced.__wrapped__(model, image_shape)
+        shapes = _traced.__wrapped__(model, image_shape)
+    if num_seeds == 1:
+        return shapes
+    return jax.tree.map(
+        lambda one: jax.ShapeDtypeStruct((num_seeds, *one.shape), one.dtype), shapes
+    )
 
 
 @functools.lru_cache(8)

@@ -13,8 +13,9 @@ import mnist_jax
 from mnist_jax.checkpoint.load import Loaded
 from mnist_jax.datasets.offline_digits import load_digits
 from mnist_jax.errors import ConfigError
-from mnist_jax.models.page_net import SIDE, STRIDES
-from mnist_jax.reading.page_loss import UNIT
+from mnist_jax.models.page_net import SIDE
+from mnist_jax.reading.page_points import are_peaks, decode_boxes
+from mnist_jax.reading.page_reader import READ
 from mnist_jax.reading.page_task import is_page_net
 
 INPUT = "images"
@@ -38,7 +39,7 @@ _PAGE = (
 _PAGE_OUTPUTS = {
     "score": "float32 [batch, rows, columns]: the probability that a digit's centre is "
     "at this place, 4 pixels down and 2 across from one to the next; 0 beside a place "
-    "that is likelier. Above 0.36 the reader of mnist_jax reads a digit.",
+    f"that is likelier. Above {READ:g} the reader of mnist_jax reads a digit.",
     "box": "float32 [batch, rows, columns, 4]: left, top, right and bottom of the "
     "digit, in pixels.",
     "classes": "float32 [batch, rows, columns, classes]: the probability of each "
@@ -134,16 +135,12 @@ def decode_places(outputs: jax.Array) -> dict[str, jax.Array]:
       h, w, 4], left, top, right and bottom in pixels; `classes` float32 [B, h, w, C].
     """
     logits = outputs[..., 0]
-    # As in `page_points.find_points`.
-    around = lax.reduce_window(logits, -jnp.inf, lax.max, (1, 3, 5), (1, 1, 1), "SAME")
-    score = jnp.where(logits >= around, jax.nn.sigmoid(logits), 0.0)
+    score = jnp.where(are_peaks(logits), jax.nn.sigmoid(logits), 0.0)
     down = lax.broadcasted_iota(jnp.float32, logits.shape, 1)
     across = lax.broadcasted_iota(jnp.float32, logits.shape, 2)
-    x = (across + 0.5) * STRIDES[1] + outputs[..., 3] * UNIT
-    y = (down + 0.5) * STRIDES[0] + outputs[..., 4] * UNIT
-    half = jnp.exp(jnp.clip(outputs[..., 1:3], -4.0, 5.0)) * (UNIT / 2)
-    width, height = half[..., 0], half[..., 1]
-    box = jnp.stack([x - width, y - height, x + width, y + height], -1)
+    found = decode_boxes(outputs, across, down)
+    centre, half = found[..., :2], found[..., 2:] / 2
+    box = jnp.concatenate([centre - half, centre + half], -1)
     return {"score": score, "box": box, "classes": jax.nn.softmax(outputs[..., 5:])}
 
 

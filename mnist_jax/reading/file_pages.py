@@ -79,7 +79,7 @@ def _walk_pdf(file: IO[bytes], size: int) -> Iterator[Image.Image | PictureError
                 yield error
                 return
             if page is None:
-                break
+                return
             if not isinstance(page, PictureError):
                 pixels += page.width * page.height
             if count == MAX_PAGES or (count and pixels > _most_pixels(size)):
@@ -87,8 +87,6 @@ def _walk_pdf(file: IO[bytes], size: int) -> Iterator[Image.Image | PictureError
                 return
             yield page
             count += 1
-    if not count:
-        yield PictureError("is a PDF without a page")
 
 
 def _most_pixels(size: int) -> int:
@@ -117,7 +115,7 @@ def _walk(
             with reasons():
                 if place and not _go_to(image, file, place, painted_on):
                     return
-                if place and _is_no_page(image):
+                if place and is_no_page(image):
                     continue
                 pixels += image.width * image.height
                 if count == MAX_PAGES or (count and pixels > _most_pixels(size)):
@@ -156,7 +154,8 @@ def _go_to(image: Image.Image, file: IO[bytes], place: int, after_damage: bool) 
     return True
 
 
-def _is_no_page(image: Image.Image) -> bool:
+def is_no_page(image: Image.Image) -> bool:
+    """Whether a directory of a TIFF is a thumbnail or a mask."""
     tags = getattr(image, "tag_v2", {})
     return bool(tags.get(_NEW_SUBFILE_TYPE, 0) & (_THUMBNAIL | _MASK))
 

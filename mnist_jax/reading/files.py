@@ -83,7 +83,7 @@ def read_picture(source: str | os.PathLike[str] | bytes) -> Image.Image:
     with reasons(), opened(source) as (file, size):
         if 0 < size <= MAX_BYTES and is_pdf(file):
             with contextlib.closing(draw_pages(file)) as pages:
-                page = next(pages, PictureError("is a PDF without a page"))
+                page = next(pages)
             if isinstance(page, PictureError):
                 raise page
             return page

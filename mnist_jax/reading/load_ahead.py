@@ -44,6 +44,13 @@ class LoadedPage(NamedTuple):
     stack: np.ndarray | None = None
     error: str = ""
 
+    @property
+    def scale(self) -> float:
+        """How many pixels of the file make one of the picture, which may be reduced."""
+        assert self.picture is not None
+        width: float = self.picture.info["full_size"][0]
+        return width / self.picture.width
+
 
 def load_batches(
     sources: Iterable[Source],

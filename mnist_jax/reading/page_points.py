@@ -32,20 +32,39 @@ def find_points(outputs: jax.Array, count: int) -> Points:
     """
     b, h, w, _ = outputs.shape
     logits = outputs[..., 0]
-    around = lax.reduce_window(logits, -jnp.inf, lax.max, (1, 3, 5), (1, 1, 1), "SAME")
-    peaks = jnp.where(logits >= around, logits, -jnp.inf).reshape(b, h * w)
+    peaks = jnp.where(are_peaks(logits), logits, -jnp.inf).reshape(b, h * w)
     best, places = lax.top_k(peaks, count)
     chosen = jnp.take_along_axis(
         outputs.reshape(b, h * w, -1), places[..., None], axis=1
     )
-    x = (places % w + 0.5) * STRIDES[1] + chosen[..., 3] * UNIT
-    y = (places // w + 0.5) * STRIDES[0] + chosen[..., 4] * UNIT
-    sizes = jnp.exp(jnp.clip(chosen[..., 1:3], -4, 5)) * UNIT
     return Points(
         score=jax.nn.sigmoid(best),
-        box=jnp.concatenate([x[..., None], y[..., None], sizes], -1),
+        box=decode_boxes(chosen, places % w, places // w),
         classes=jax.nn.softmax(chosen[..., 5:]),
     )
+
+
+def are_peaks(logits: jax.Array) -> jax.Array:
+    """Whether each place is as likely as those around it: bool of [B, h, w]."""
+    around = lax.reduce_window(logits, -jnp.inf, lax.max, (1, 3, 5), (1, 1, 1), "SAME")
+    return logits >= around
+
+
+def decode_boxes(outputs: jax.Array, across: jax.Array, down: jax.Array) -> jax.Array:
+    """Turns outputs into boxes: centre x, centre y, width and height, in pixels.
+
+    Args:
+      outputs: of `PageNet` at some places, float32 [..., 5 + C].
+      across: column of each place on the map, [...].
+      down: its row, [...].
+
+    Returns:
+      float32 [..., 4].
+    """
+    x = (across + 0.5) * STRIDES[1] + outputs[..., 3] * UNIT
+    y = (down + 0.5) * STRIDES[0] + outputs[..., 4] * UNIT
+    sizes = jnp.exp(jnp.clip(outputs[..., 1:3], -4.0, 5.0)) * UNIT
+    return jnp.concatenate([x[..., None], y[..., None], sizes], -1)
 
 
 class Counts(NamedTuple):

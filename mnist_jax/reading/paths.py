@@ -162,12 +162,19 @@ _FOLDER, _LINK, _FILE = "folder", "link", "file"
 _OURS = ("labels.csv",)  # which is read, or named in a warning of its own
 
 
+def source_of_url(text: str) -> Source | None:
+    """Returns the picture of a data URL, or that other URLs are not read; else None."""
+    if content := content_of(text):
+        return Source("<data URL>", content)
+    if is_url(text):
+        return Source(text, error="is a URL: download the picture first")
+    return None
+
+
 def _find(argument: str, recursive: bool, others: _Others) -> Sequence[Source]:
     if not os.path.lexists(argument):
-        if content := content_of(argument):
-            return [Source("<data URL>", content)]
-        if is_url(argument):
-            return [Source(argument, error="is a URL: download the picture first")]
+        if by_url := source_of_url(argument):
+            return [by_url]
         argument = os.path.expanduser(argument)  # a list's ~ has been in no shell
     if os.path.isdir(argument):
         inside: _Others = collections.Counter()

@@ -79,6 +79,8 @@ def _receive(stream: IO[bytes]) -> Iterator[Image.Image | PictureError]:
         if head and "password" in head["error"].lower():
             raise PictureError("is a PDF with a password: save it without one")
         raise PictureError("damaged (PDFium cannot open it)")
+    if not head["pages"]:
+        raise PictureError("is a PDF without a page")
     for number in range(head["pages"]):
         page = _read_head(stream)
         content, length = b"", 0

@@ -235,20 +235,18 @@ class Reader:
             return self._failed(page, "error", unforeseen(read))
         if self._stages_dir:
             cut = side_by_side([digit.image for digit in read.digits])
-            shown = [("grey", page.grey), ("28x28", cut)]
-            shown = [("picture", np.asarray(page.picture)), *shown]
-            save_stages(
-                shown, self._stages_dir, page.number, page.source.name, page.page
-            )
+            shown = np.asarray(page.picture)
+            strip = [("picture", shown), ("grey", page.grey), ("28x28", cut)]
+            where = (self._stages_dir, page.number, page.source.name, page.page)
+            save_stages(strip, *where)
         if not read.digits:
             is_blank = not shows_something(page.picture)
             return self._failed(page, "blank" if is_blank else "no_digit")
-        scale = page.picture.info["full_size"][0] / page.picture.width
         digits = [
             self._digit(
                 digit.probabilities,
                 digit.image[..., None],
-                scale_box(digit.box, scale),
+                scale_box(digit.box, page.scale),
                 digit.line,
             )
             for digit in read.digits
@@ -287,14 +285,11 @@ class Reader:
             return self._failed(page, "error", unforeseen(error))
         finally:
             if self._stages_dir:
-                name = page.source.name
-                pictures.save_stages(
-                    strip, self._stages_dir, page.number, name, page.page
-                )
+                where = (self._stages_dir, page.number, page.source.name, page.page)
+                pictures.save_stages(strip, *where)
         rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
         box = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-        scale = page.picture.info["full_size"][0] / page.picture.width
-        return image, scale_box(box, scale)
+        return image, scale_box(box, page.scale)
 
     def _failed(self, page: LoadedPage, status: str, error: str = "") -> Prediction:
         return Prediction(page.source.name, status, (), error, page.label, page.page)

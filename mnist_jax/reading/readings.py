@@ -16,10 +16,10 @@ from PIL import Image
 from mnist_jax.calibration import show_confidence
 from mnist_jax.checkpoint.load import load_classifier
 from mnist_jax.errors import ArgumentError, PictureError
-from mnist_jax.local_files import is_url, local_path
+from mnist_jax.local_files import local_path
 from mnist_jax.reading import annotate, files
 from mnist_jax.reading.load_ahead import load_each_page
-from mnist_jax.reading.paths import Source
+from mnist_jax.reading.paths import Source, source_of_url
 from mnist_jax.reading.predictions import Prediction
 from mnist_jax.reading.reader import (
     MIN_CONFIDENCE,
@@ -28,7 +28,6 @@ from mnist_jax.reading.reader import (
     load_page_net,
     reads_pages,
 )
-from mnist_jax.reading.unwrap import content_of
 from mnist_jax.run.config_files import PRETRAINED, PRETRAINED_PAGES
 
 # A path, the content of a file, a picture of Pillow, or an array of numbers.
@@ -246,11 +245,7 @@ def _to_source(picture: Any) -> Source:
     """
     if isinstance(picture, str | os.PathLike):
         path = os.fspath(picture)
-        if isinstance(path, str) and (found := content_of(path)):
-            return Source("<data URL>", found)
-        if is_url(path):
-            return Source(path, error="is a URL: download the picture first")
-        return Source(local_path(path))
+        return source_of_url(path) or Source(local_path(path))
     if isinstance(picture, bytes | bytearray | memoryview):
         return Source("<bytes>", bytes(picture))
     if not hasattr(picture, "__array__"):

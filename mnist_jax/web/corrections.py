@@ -13,12 +13,11 @@ from PIL import Image, ImageOps
 from mnist_jax.checkpoint.atomic import atomic_file
 from mnist_jax.errors import ArgumentError, PictureError
 from mnist_jax.local_files import make_folder, writing
-from mnist_jax.reading.file_pages import read_pages
+from mnist_jax.reading.file_pages import is_no_page, read_pages
 from mnist_jax.reading.files import open_picture, opened, reasons
 
 _MARGIN = 0.2  # of the longer side of a digit's box, on each side
 # Modes that PNG holds as they are. What the others hold becomes RGB.
-_NEW_SUBFILE_TYPE = 254  # a tag of TIFF; of a page it is 0, or 2 for one of many
 _PNG_MODES = ("1", "L", "LA", "RGB", "RGBA", "I;16")
 
 
@@ -132,7 +131,7 @@ def _decode_whole(content: bytes, page: int) -> Image.Image | None:
             image = open_picture(file, size)
             for place in range(1, page + 1):
                 image.seek(place)
-                if getattr(image, "tag_v2", {}).get(_NEW_SUBFILE_TYPE, 0) not in (0, 2):
+                if is_no_page(image):
                     return None
             image.load()
             return ImageOps.exif_transpose(image)

@@ -44,6 +44,7 @@ _USUAL_PORT = 2828  # always the same, so that the browser knows the page again
 _INSIDE, _AT_ONCE = 8, 2  # requests that are let in, and those that are worked on
 _SECONDS = 120.0  # that a request waits for its answer; the first one may compile
 _CONNECTIONS = 64
+_FAR = 10**6  # pixels; no picture has so long a side
 _SOURCE = "<body>"  # the name of a picture that was sent
 
 _HERE = Path(__file__).resolve().parent
@@ -142,9 +143,6 @@ class _Desk:
         for digit in [digit for record in records for digit in record["digits"]]:
             digit["top_k"] = digit["top_k"][:guesses]
         return records
-
-
-_FAR = 10**6  # pixels; no picture has so long a side
 
 
 def warm_up(reader: Reader) -> None:
