@@ -31,8 +31,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer.warmup_epochs = 0.1
     config.ema_decay = 0.98
     config.page_weight = 0.3  # the page net has not learned this hand
+    # The fewer augmentations there are, the sooner they are compiled.
     for name in ("elastic", "perspective", "thickness", "gaps", "marks"):
-        config.augment[name] = 0.0  # the fewer there are, the sooner it is compiled
-    for name in ("noise", "levels", "blur"):
         config.augment[name] = 0.0
+    config.augment.noise = config.augment.levels = config.augment.blur = 0.0
     return config

@@ -74,8 +74,8 @@ def compare_with_start(
     own = find(
         config.dataset, data_folder=config.data_folder, validation=config.validation
     )
-    splits = {"own_test" if base else "test": own}
-    parts = {split: load_dataset(source, split) for split, source in splits.items()}
+    split = "own_test" if base else "test"
+    parts = {split: load_dataset(own, split)}
     if base:
         others = find(base)
         parts[f"{others.name} test"] = load_dataset(others, "test")

@@ -40,7 +40,6 @@ def load_dataset(
       source: a name, such as "mnist", as for `resolve_dataset`; or what that returns.
       split: any split expression of tfds, as "train", "train[:50000]" or
         "train[:10%]+test" (https://www.tensorflow.org/datasets/splits).
-
       data_dir: where to look for a name; as for `resolve_dataset`.
 
     Returns:

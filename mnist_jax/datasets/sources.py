@@ -112,9 +112,14 @@ def resolve_dataset(
     base, _, last = name.rpartition("+")
     if last in LOADERS:
         load = lookup(LOADERS[last], {}, "config.dataset")
-        where = {"data_dir": data_dir, "manual_dir": manual_dir}
-        offline = {"offline_dataset": offline_dataset}
-        found: DatasetSource = load(base, data_folder, validation, **where, **offline)
+        found: DatasetSource = load(
+            base,
+            data_folder,
+            validation,
+            data_dir=data_dir,
+            manual_dir=manual_dir,
+            offline_dataset=offline_dataset,
+        )
         return found
     if ":" in name:
         return _arrays_source(name)

@@ -100,11 +100,10 @@ class PageReader:
             if not isinstance(f, Exception)
             for box in f.box
         ]
-        cuts = [cut_digit(grey, box) for grey, box in places]
-        seen = self._ask_again(cuts)
+        images, seen = self._ask_again(places)
         ends = np.cumsum([len(f.score) for f in whole])[:-1]
-        images = np.split(_as_images(cuts), ends)
-        each = iter(zip(whole, images, np.split(seen, ends), strict=True))
+        parts = np.split(images, ends), np.split(seen, ends)
+        each = iter(zip(whole, *parts, strict=True))
         return [
             f
             if isinstance(f, Exception)
@@ -112,21 +111,26 @@ class PageReader:
             for f in found
         ]
 
-    def _ask_again(self, cuts: Sequence[np.ndarray | None]) -> np.ndarray:
-        """Returns the classes of what was cut out, [N, 10]; without ink, zeros."""
-        seen = np.zeros((len(cuts), 10))
-        inked = np.array([cut is not None for cut in cuts], bool)
+    def _ask_again(
+        self, places: Sequence[tuple[np.ndarray, np.ndarray]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the image at each place, uint8 [N, 28, 28], and its classes [N, 10].
+
+        Without ink, an image is black and its classes are 0.
+
+        Args:
+          places: a page and a box each.
+        """
+        images = np.zeros((len(places), 28, 28), np.uint8)
+        inked = np.zeros(len(images), bool)
+        for i, (grey, box) in enumerate(places):
+            cut = cut_digit(grey, box)
+            if cut is not None:
+                images[i], inked[i] = cut, True
+        seen = np.zeros((len(images), 10))
         if inked.any():
-            seen[inked] = self._classify(_as_images(cuts)[inked])
-        return seen
-
-
-def _as_images(cuts: Sequence[np.ndarray | None]) -> np.ndarray:
-    """Stacks what was cut out, uint8 [N, 28, 28]; without ink, an image is black."""
-    images = np.zeros((len(cuts), 28, 28), np.uint8)
-    for image, cut in zip(images, cuts, strict=True):
-        image[:] = 0 if cut is None else cut
-    return images
+            seen[inked] = self._classify(images[inked])
+        return images, seen
 
 
 def _to_reading(
