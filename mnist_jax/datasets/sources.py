@@ -112,13 +112,9 @@ def resolve_dataset(
     base, _, last = name.rpartition("+")
     if last in LOADERS:
         load = lookup(LOADERS[last], {}, "config.dataset")
+        where = {"data_dir": data_dir, "manual_dir": manual_dir}
         found: DatasetSource = load(
-            base,
-            data_folder,
-            validation,
-            data_dir=data_dir,
-            manual_dir=manual_dir,
-            offline_dataset=offline_dataset,
+            base, data_folder, validation, offline_dataset=offline_dataset, **where
         )
         return found
     if ":" in name:

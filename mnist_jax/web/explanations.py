@@ -79,7 +79,7 @@ def _doubt(digit: Digit, class_names: Sequence[str]) -> str:
     """Says what else a digit may be, with its probability."""
     nothing = 0.0
     if len(digit.guesses) == len(class_names):
-        nothing = 1 - sum(guess.confidence for guess in digit.guesses)
+        nothing = 1 - math.fsum(guess.confidence for guess in digit.guesses)
     other = digit.guesses[1]
     if nothing > other.confidence:
         return f"may be no digit at all ({percent(nothing)})"

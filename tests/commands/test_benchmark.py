@@ -62,7 +62,7 @@ def test_reading_needs_opencv(parsed, monkeypatch):
 def test_reading_as_a_table_and_as_json(parsed, monkeypatch, capsys):
     parsed["reading"].value = True
     spread = Spread.of([1.0, 23456.78])
-    one = reading.Reading(spread, spread, 50, 0.98, 0.9912)
+    one = reading.ReadingScore(spread, spread, 50, 0.98, 0.9912)
     other = dataclasses.replace(one, digits_f1=None)
     measured = {reading.LINE: {reading.OURS: one, reading.RECOGNITION: other}}
     loaded = []

@@ -185,6 +185,8 @@ def draw_274(page):
         strokes = strokes_of_digit(label, number)
         page.draw(strokes, 0.01 + 0.32 * place, 0.15, 0.32)
     page.wait_for("274")
+    # It is told once the last stroke is read; until then, the answer is replaced.
+    page.wait(lambda: "274" in page.find("#spoken").get_property("textContent"))
 
 
 def test_digits_of_the_data_set_are_drawn_and_read(page):

@@ -166,7 +166,7 @@ class KnownModel(NamedTuple):
 
     variables: object
 
-    def init(self, rng, images):
+    def init(self, rng, images, train):
         return jax.tree.map(np.zeros_like, self.variables)
 
 
