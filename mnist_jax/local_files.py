@@ -56,6 +56,16 @@ def local_path(path: str | os.PathLike[str], name: str = "") -> str:
     return expanded
 
 
+def split_folders(text: str) -> list[str]:
+    """Returns the folders of a text that separates them by commas.
+
+    A text that is the path of one folder is that folder, whose name may have commas.
+    """
+    is_one = os.path.isdir(os.path.expanduser(text))
+    names = [text] if is_one else text.split(",")
+    return [name.strip() for name in names if name.strip()]
+
+
 def is_stdout(path: str) -> bool:
     """Tells whether a path means the standard output: "-" or /dev/stdout."""
     return path in _STDOUT_FILES

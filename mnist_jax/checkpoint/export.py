@@ -11,6 +11,7 @@ from mnist_jax.checkpoint.load import Loaded
 from mnist_jax.checkpoint.save import Checkpointer
 from mnist_jax.config import ConfigDict
 from mnist_jax.errors import ConfigError
+from mnist_jax.local_files import split_folders
 from mnist_jax.run.workdir import clear_run, has_run, write_config
 
 # The metadata of a run's checkpoint that still holds when only its weights are kept.
@@ -69,7 +70,7 @@ def _without_paths(config: ConfigDict) -> ConfigDict:
     """Leaves of the folders of other weights and of pictures only their names."""
     own = ConfigDict(config.to_dict())
     for field in ("init_from", "data_folder"):
-        folders = own.get(field, "").split(",")
         if field in own:
-            own[field] = ",".join(Path(folder.strip()).name for folder in folders)
+            folders = split_folders(own[field])
+            own[field] = ",".join(Path(folder).name for folder in folders)
     return own.lock()
