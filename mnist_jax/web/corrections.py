@@ -5,7 +5,7 @@ import io
 import os
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -14,7 +14,7 @@ from mnist_jax.checkpoint.atomic import atomic_file
 from mnist_jax.errors import ArgumentError, PictureError
 from mnist_jax.local_files import make_folder, writing
 from mnist_jax.reading.file_pages import is_no_page, read_pages
-from mnist_jax.reading.files import open_picture, opened, reasons
+from mnist_jax.reading.files import open_picture, opened, read_stack, reasons
 
 _MARGIN = 0.2  # of the longer side of a digit's box, on each side
 # Modes that PNG holds as they are. What the others hold becomes RGB.
@@ -89,19 +89,15 @@ def cut_out(content: bytes, box: Sequence[int] | None, page: int = 0) -> Image.I
     Args:
       content: of the file.
       box: left, top, right, bottom in pixels of the upright page; None for all of it.
-      page: number of the page in the file.
+      page: number of the page in the file; or of the image in an array of images of
+        digits, which is kept white on black, as it was read.
 
     Raises:
       ArgumentError: there is no such page, or the box is no part of it.
       PictureError: the page cannot be read.
     """
-    # The reader's own way comes first: it bounds what is decoded.
-    upright = next((p for n, p in enumerate(read_pages(content)) if n == page), None)
-    if upright is None:
-        raise ArgumentError(f"page={page}: there is no such page")
-    if isinstance(upright, PictureError):
-        raise upright
-    full_size: tuple[int, int] = upright.info["full_size"]
+    upright = _read_page(content, page)
+    full_size: tuple[int, int] = upright.info.get("full_size", upright.size)
     part = _with_margin(box, full_size)
     picture = upright
     if upright.size != full_size:
@@ -118,6 +114,22 @@ def cut_out(content: bytes, box: Sequence[int] | None, page: int = 0) -> Image.I
         cut = cut.convert("RGB")
     cut.info = {}
     return cut
+
+
+def _read_page(content: bytes, page: int) -> Image.Image:
+    """Reads a page in the reader's own way, which bounds what is decoded."""
+    stack = read_stack(content)
+    pages: Iterator[Image.Image | PictureError] = (
+        read_pages(content)
+        if stack is None
+        else (Image.fromarray(image) for image in stack[..., 0])
+    )
+    found = next((p for number, p in enumerate(pages) if number == page), None)
+    if found is None:
+        raise ArgumentError(f"page={page}: there is no such page")
+    if isinstance(found, PictureError):
+        raise found
+    return found
 
 
 def _decode_whole(content: bytes, page: int) -> Image.Image | None:
