@@ -447,7 +447,7 @@ def test_reasons_are_words_and_not_codes(tmp_path, suffix):
         "damaged (it ends too early)",
         "damaged (its pixels cannot be decoded)",
         "damaged (its header does not fit its pixels)",
-        f"not a {', '.join(files.FORMATS)}, AVIF, HEIC, PDF or .npy picture",
+        f"not a {', '.join(files.FORMATS)}, AVIF, HEIC, PDF, .npy or .npz picture",
     }
 
 
