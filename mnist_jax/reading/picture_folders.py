@@ -26,7 +26,7 @@ from mnist_jax.datasets.cache_folder import cache_dir
 from mnist_jax.datasets.sources import DatasetSource, resolve_dataset
 from mnist_jax.errors import ConfigError, DataError, PictureError
 from mnist_jax.local_files import local_path, split_folders
-from mnist_jax.reading.file_pages import read_pages
+from mnist_jax.reading.file_pages import read_pages_or_images
 from mnist_jax.reading.files import MAX_BYTES, open_regular_file, reasons
 from mnist_jax.reading.number_arrays import white_on_black
 from mnist_jax.reading.paths import (
@@ -49,10 +49,10 @@ _NOTHING = np.zeros((28, 28), np.uint8)
 
 
 class Picture(NamedTuple):
-    """A page of a file in the folder of a class.
+    """A page of a file, or an image of an array, in the folder of a class.
 
     Attributes:
-      path: of the file; of a file of several pages, as in "scan.tif[1]", from 0.
+      path: of the file; of one of several pages, as in "scan.tif[1]", from 0.
       label: name of the class.
       sha: SHA-256 (hex) of the file's bytes; behind it, "+" and the page, if not 0.
       image: uint8 [28, 28].
@@ -71,10 +71,11 @@ def load_folders(
 ) -> DatasetSource:
     """Loads pictures in folders by class, alone or beside another data set.
 
-    Each page of a file is a picture. Files of the same bytes count once. Each class is
-    split by the SHA-256s of its files, so that names, order and machine do not matter:
-    a fifth is for "test", a tenth for "validation", and the rest is for "train".
-    Folders of digits alone make the ten digits, even if some are missing.
+    Each page of a file, and each image of an array, is a picture. Files of the same
+    bytes count once. Each class is split by the SHA-256s of its files, so that names,
+    order and machine do not matter: a fifth is for "test", a tenth for "validation",
+    and the rest is for "train". Folders of digits alone make the ten digits, even if
+    some are missing.
 
     With a base, classes of the same name are one. "train", "validation" and "test" have
     the images of both; if the base has no validation images, `validation` of them are
@@ -257,7 +258,7 @@ def _read_file(
 
 
 def _page_key(sha: str, page: int) -> str:
-    return f"{sha}+{page:04}" if page else sha  # so that pages are in order
+    return f"{sha}+{page:06}" if page else sha  # so that pages are in order
 
 
 def _prepare_pages(content: bytes) -> list[tuple[np.ndarray, str]]:
@@ -267,7 +268,7 @@ def _prepare_pages(content: bytes) -> list[tuple[np.ndarray, str]]:
     """
     pages: list[tuple[np.ndarray, str]] = []
     first: dict[bytes, int] = {}
-    for number, page in enumerate(read_pages(content)):
+    for number, page in enumerate(read_pages_or_images(content)):
         try:
             image, reason = _prepare(page), ""
         except BlankError:

@@ -20,6 +20,7 @@ from mnist_jax.checkpoint.start import NO_START, Start
 from mnist_jax.config import ConfigDict
 from mnist_jax.data import Splits
 from mnist_jax.datasets.sources import DatasetSource
+from mnist_jax.local_files import printable
 from mnist_jax.parallel import devices
 from mnist_jax.parallel.shards import is_primary
 from mnist_jax.run.command_lines import command_line
@@ -71,7 +72,8 @@ class Console:
         self._print("", ", ".join(counts))
         self._warn_of_files(splits.source.left_out)
         for warning in splits.source.warnings:
-            self._print("WARNING", warning + _NEW_HEAD * start.has_new_head)
+            text = printable(warning) + _NEW_HEAD * start.has_new_head
+            self._print("WARNING", text)
         self._warn_of_fallback(splits.source)
         if splits.no_test_figure:
             self._print("WARNING", self._no_test_figure(splits))
@@ -205,7 +207,7 @@ class Console:
 
     def _warn_of_files(self, left_out: Sequence[str]) -> None:
         for file in left_out[:_MAX_FILES]:
-            self._print("WARNING", f"left out: {file}")
+            self._print("WARNING", f"left out: {printable(file)}")
         if more := len(left_out[_MAX_FILES:]):
             self._print("WARNING", f"left out: {more:,} more files")
 

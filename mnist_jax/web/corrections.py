@@ -5,7 +5,7 @@ import io
 import os
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -13,8 +13,8 @@ from PIL import Image, ImageOps
 from mnist_jax.checkpoint.atomic import atomic_file
 from mnist_jax.errors import ArgumentError, PictureError
 from mnist_jax.local_files import make_folder, writing
-from mnist_jax.reading.file_pages import is_no_page, read_pages
-from mnist_jax.reading.files import open_picture, opened, read_stack, reasons
+from mnist_jax.reading.file_pages import is_no_page, read_pages_or_images
+from mnist_jax.reading.files import open_picture, opened, reasons
 
 _MARGIN = 0.2  # of the longer side of a digit's box, on each side
 # Modes that PNG holds as they are. What the others hold becomes RGB.
@@ -96,8 +96,14 @@ def cut_out(content: bytes, box: Sequence[int] | None, page: int = 0) -> Image.I
       ArgumentError: there is no such page, or the box is no part of it.
       PictureError: the page cannot be read.
     """
-    upright = _read_page(content, page)
-    full_size: tuple[int, int] = upright.info.get("full_size", upright.size)
+    # The reader's own way comes first: it bounds what is decoded.
+    pages = enumerate(read_pages_or_images(content))
+    upright = next((picture for number, picture in pages if number == page), None)
+    if upright is None:
+        raise ArgumentError(f"page={page}: there is no such page")
+    if isinstance(upright, PictureError):
+        raise upright
+    full_size: tuple[int, int] = upright.info["full_size"]
     part = _with_margin(box, full_size)
     picture = upright
     if upright.size != full_size:
@@ -114,22 +120,6 @@ def cut_out(content: bytes, box: Sequence[int] | None, page: int = 0) -> Image.I
         cut = cut.convert("RGB")
     cut.info = {}
     return cut
-
-
-def _read_page(content: bytes, page: int) -> Image.Image:
-    """Reads a page in the reader's own way, which bounds what is decoded."""
-    stack = read_stack(content)
-    pages: Iterator[Image.Image | PictureError] = (
-        read_pages(content)
-        if stack is None
-        else (Image.fromarray(image) for image in stack[..., 0])
-    )
-    found = next((p for number, p in enumerate(pages) if number == page), None)
-    if found is None:
-        raise ArgumentError(f"page={page}: there is no such page")
-    if isinstance(found, PictureError):
-        raise found
-    return found
 
 
 def _decode_whole(content: bytes, page: int) -> Image.Image | None:

@@ -178,7 +178,10 @@ def test_arrays(tmp_path, scale, shape):
     [
         (np.full((28, 28), np.nan), "not finite"),
         (np.array([[0.0, np.inf]]), "not finite"),
-        (np.zeros((5, 28, 28), np.uint8), "shape (5, 28, 28)"),
+        (
+            np.zeros((5, 28, 28), np.uint8),
+            "shape (5, 28, 28): images of digits, and no",
+        ),
         (np.zeros((28, 28, 2), np.uint8), "shape (28, 28, 2)"),
         (np.zeros(783), "shape (783,)"),
         (np.zeros(()), "shape ()"),

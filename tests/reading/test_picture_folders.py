@@ -207,6 +207,17 @@ def test_each_page_of_a_file_is_a_picture(folder):
         assert sum(source.splits.values()) == 4 + 10 + 10 + 2
 
 
+def test_each_image_of_an_array_is_a_picture(folder):
+    images = np.zeros((4, 28, 28), np.uint8)
+    for number, image in enumerate(images[:3]):
+        image[5:20, 10 + number] = 255
+    np.save(folder / "1" / "more.npy", images)
+    source = load(folder)
+    assert source.left_out == (f"{folder}/1/more.npy[3]: is blank",)
+    found = contents(source)
+    assert [found[image.tobytes()][0] for image in images[:3]] == [1, 1, 1]
+
+
 def test_what_is_no_picture_in_a_folder_is_counted(folder):
     for name in "0/a.svg", "0/b.SVG", "0/notes.txt", "0/.DS_Store", "1/Thumbs.db":
         (folder / name).write_text("x")
