@@ -144,11 +144,11 @@ def _warn_of_strays(
     """Names the folders that become classes, and of which nobody may have thought.
 
     Beside another data set these are all classes that it lacks. Alone they are those
-    that are no digits, if most folders are digits.
+    that are no digits, unless they are more than the digits.
     """
     known = others.class_names if others else _DIGITS
     new = sorted(counts.keys() - set(known), key=natural_key)
-    if not new or (others is None and 2 * len(new) >= len(counts)):
+    if not new or (others is None and 2 * len(new) > len(counts)):
         return ()
     some = [
         f"{name!r} ({counts[name]:,} picture{'s' * (counts[name] > 1)})"

@@ -157,8 +157,12 @@ def test_a_folder_that_makes_a_class_of_its_own_is_told(folder, config, capsys):
     shown = " ".join(capsys.readouterr().out.split())
     assert shown.count(f"WARNING {warning}") == 1
     assert "anew" not in shown
-    for name in "0", "1":  # now most folders are no digits, and so all are meant
-        (folder / name).rename(folder / f"sign {name}")
+    shutil.rmtree(folder / "2")
+    (folder / "0").rename(folder / "sign 0")
+    assert load(folder).warnings == ()  # most folders are no digits: all are meant
+    shutil.rmtree(folder / "unsorted")
+    assert "new class 'sign 0'" in load(folder).warnings[0]  # beside 1 alone
+    (folder / "1").rename(folder / "sign 1")
     assert load(folder).warnings == ()
     (beside,) = load(folder, "digits").warnings
     assert beside.startswith("new classes 'sign 0' (10 pictures), 'sign 1' (10 ")
