@@ -52,6 +52,13 @@ class Interrupted(UserError):  # noqa: N818  because it is not an error
         self.exit_code = 128 + signum
 
 
+def kind_of(value: object) -> str:
+    """Returns "an int", "a str" or "a Tensor": the type of a value, for a message."""
+    name = type(value).__name__
+    with_an = name[0] in "AEIOaeio" or name == "ndarray"  # as in: a uint8
+    return f"{'an' if with_an else 'a'} {name}"
+
+
 def nearest(name: str, valid: Iterable[str]) -> list[str]:
     """Returns the valid names that a user may have meant, at most three.
 
@@ -120,6 +127,6 @@ def lookup(name: str, table: Mapping[str, Any], field: str, what: str = "") -> A
             f"{field} = {name!r} cannot be imported: {reason[:200]}"
         ) from error
     if all(map(callable, table.values())) and table and not callable(found):
-        kind = type(found).__name__
-        raise ConfigError(f"{field} = {name!r} is a {kind}, which cannot be called")
+        kind = kind_of(found)
+        raise ConfigError(f"{field} = {name!r} is {kind}, which cannot be called")
     return found

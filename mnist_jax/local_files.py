@@ -6,6 +6,7 @@ import os
 import re
 import stat
 import sys
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +55,22 @@ def local_path(path: str | os.PathLike[str], name: str = "") -> str:
         what = f"no user {user!r}" if user else "no home folder: set HOME"
         raise ConfigError(f"{shown}: there is {what}; ./~ begins a name with ~")
     return expanded
+
+
+def printable(text: str) -> str:
+    """Escapes what would break a line or control the terminal, such as in a name."""
+    composed = unicodedata.normalize("NFC", text)  # macOS separates accents
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in composed)
+
+
+def split_folders(text: str) -> list[str]:
+    """Returns the folders of a text that separates them by commas.
+
+    A text that is the path of one folder is that folder, whose name may have commas.
+    """
+    is_one = os.path.isdir(os.path.expanduser(text))
+    names = [text] if is_one else text.split(",")
+    return [name.strip() for name in names if name.strip()]
 
 
 def is_stdout(path: str) -> bool:

@@ -78,7 +78,7 @@ def train_and_evaluate(
     console.begin(task, config, dry_run=dry_run)
     config, splits = _load_data(config, task, data_dir, manual_dir, dry_run)
     start = load_start(config, workdir, task, splits.source, resume=resume)
-    console.data(splits, start.description)
+    console.data(splits, start)
     program = compile_ahead.create_program_for(splits, config, task, start)
     with open_run(workdir, overwrite=overwrite, dry_run=dry_run) as folder:
         return _run(task, config, splits, console, folder, program, read_test)

@@ -1,11 +1,15 @@
 import signal
 
+import numpy as np
+import pytest
+
 from mnist_jax.errors import (
     ConfigError,
     DataError,
     Interrupted,
     UserError,
     did_you_mean,
+    kind_of,
     suggest,
 )
 
@@ -31,6 +35,21 @@ def test_suggest_shows_a_few_of_many():
     assert suggest("model_nam_", many).count("'") == 2
     assert suggest("zzz", many, "a.py") == "a.py lists all 44"
     assert len(suggest("zzz", many)) > 100  # nothing else says what is valid
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (7, "an int"),
+        ("7", "a str"),
+        (ValueError(), "a ValueError"),
+        (np.zeros(3), "an ndarray"),
+        (np.uint8(3), "a uint8"),
+        (OSError(), "an OSError"),
+    ],
+)
+def test_a_type_has_its_article(value, kind):
+    assert kind_of(value) == kind
 
 
 def test_what_may_be_meant_is_joined_as_a_sentence():

@@ -24,7 +24,7 @@ from mnist_jax.models.create import Model, init_shapes
 from mnist_jax.models.ensemble import Ensemble
 from mnist_jax.parallel.jax_options import check_options
 from mnist_jax.run.stored_config import check_stored_config, config_from_dict
-from mnist_jax.tasks import DIGITS, Task, find_task
+from mnist_jax.tasks import DIGITS, TASKS, Task, find_task
 
 PyTree = Any
 
@@ -129,9 +129,11 @@ def check_classifier(loaded: Loaded, workdir: str | Path) -> None:
         run = (
             f"the run in {str(workdir)!r} learned config.task = {loaded.config.task!r}"
         )
+        hint = "use its model from Python, as docs/extending.md does"
+        if loaded.config.task in ("pages", TASKS["pages"]):
+            hint = "give a page net as --page_workdir, and a net of digits as --workdir"
         raise CheckpointError(
-            f"{run}, which is not to tell classes of 28x28 images apart: use its model "
-            "from Python, as docs/extending.md does"
+            f"{run}, which is not to tell classes of 28x28 images apart: {hint}"
         )
 
 

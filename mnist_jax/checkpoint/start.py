@@ -32,10 +32,12 @@ class Start(NamedTuple):
       leaves: by path, such as "params/Dense_0/kernel". With S > 1 seeds they have a
         leading axis [S].
       description: one line: where they come from, and which weights are new; or "".
+      has_new_head: whether weights are left out, as the classes differ.
     """
 
     leaves: Mapping[str, np.ndarray]
     description: str
+    has_new_head: bool = False
 
 
 NO_START = Start(MappingProxyType({}), "")
@@ -85,7 +87,8 @@ def load_start(
         ) from error
     description = f"the weights of {config.init_from}, step {metadata['step']:,}{taken}"
     old = tuple(metadata["dataset"]["class_names"])
-    if old != source.class_names:
+    has_new_head = old != source.class_names
+    if has_new_head:
         leaves = {path: leaf for path, leaf in leaves.items() if path not in head}
         count = f"{len(old)} to {len(source.class_names)}"
         if len(old) == len(source.class_names):
@@ -93,7 +96,7 @@ def load_start(
         description += f"; the classes change from {count}, so that the head is new"
     if differences:
         description += f"; {differences}"
-    return Start(leaves, description)
+    return Start(leaves, description, has_new_head)
 
 
 def _choose_seeds(

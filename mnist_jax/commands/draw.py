@@ -28,7 +28,7 @@ from mnist_jax.commands.shared_flags import (
     define_reader_flags,
 )
 from mnist_jax.errors import ConfigError
-from mnist_jax.local_files import check_can_write
+from mnist_jax.local_files import check_can_write, is_stream
 from mnist_jax.run.config_files import PRETRAINED, PRETRAINED_PAGES
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ def main(arguments: list[str]) -> None:
     """Serves the page until the process is ended."""
     refuse_arguments(arguments)
     if folder := _CORRECTIONS.value:
+        if is_stream(folder):
+            raise ConfigError(f"--corrections={folder} is no folder: name one")
         check_can_write(folder, f"--corrections={folder}")
     from mnist_jax.web import corrections, guard, server
 

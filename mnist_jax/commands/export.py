@@ -83,8 +83,7 @@ def _check_output(kind: str) -> Path:
 def _write_weights(loaded: "Loaded", output: Path) -> list[Path]:
     from mnist_jax.checkpoint import export
 
-    export.export_model(loaded, Path(_WORKDIR.value), output)
-    return [path for path in output.rglob("*") if path.is_file()]
+    return export.export_model(loaded, Path(_WORKDIR.value), output)
 
 
 def _write(loaded: "Loaded", output: Path) -> list[Path]:
@@ -101,7 +100,7 @@ def _write(loaded: "Loaded", output: Path) -> list[Path]:
         difference = model_files.write_stablehlo(portable, output)
     count = sum(len(images) for images in portable.examples)
     print(
-        f"checked  {runtime} on {count} real digits: largest difference "
+        f"checked  {runtime} on {count} {portable.example_name}: largest difference "
         f"{difference:.1e}"
     )
     return files

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from mnist_jax.datasets.arrays import Dataset
-from mnist_jax.errors import ConfigError, DataError, lookup
+from mnist_jax.errors import ConfigError, DataError, kind_of, lookup
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -53,8 +53,8 @@ def load_arrays(name: str) -> tuple[tuple[str, ...], Mapping[str, Dataset]]:
     """
     dataset = lookup(name, {}, "config.dataset")
     if not isinstance(dataset, ArrayDataset):
-        kind = type(dataset).__name__
-        raise ConfigError(f"config.dataset = {name!r} is a {kind}, not an ArrayDataset")
+        kind = kind_of(dataset)
+        raise ConfigError(f"config.dataset = {name!r} is {kind}, not an ArrayDataset")
     class_names = tuple(map(str, dataset.class_names))
     if not 2 <= len(class_names) <= 1000:
         raise DataError(f"{name} has {len(class_names)} classes, not 2 to 1000")

@@ -41,6 +41,7 @@ class DatasetSource:
       fallback_for: the data set that could not be had, or "".
       fallback_reason: why not, in one line, or "".
       left_out: the files that could not be used, each with the reason.
+      warnings: what the user may not have meant, a line each.
       arrays: {split: its images and labels}, of a user's own package or folder.
     """
 
@@ -53,6 +54,7 @@ class DatasetSource:
     fallback_for: str = ""
     fallback_reason: str = ""
     left_out: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     arrays: Mapping[str, Dataset] = dataclasses.field(
         default_factory=dict, repr=False, compare=False
     )
@@ -102,7 +104,7 @@ def resolve_dataset(
         DATA_DIR/downloads/manual/NAME, which is also where they are downloaded to.
       offline_dataset: what to use if `name` can neither be found nor downloaded.
         Data that is found and damaged is always an error.
-      data_folder: folders of pictures, for "folder", separated by commas.
+      data_folder: folders of pictures, for "folder": see `local_files.split_folders`.
       validation: `config.validation`, for "mnist+folder" and the like.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Makes files of a network, and runs each on real digits before it is written."""
+"""Makes files of a network, and runs each on examples before it is written."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ def write_onnx(network: PortableNetwork, path: Path) -> float:
       path: of the file; a file that is there is replaced.
 
     Returns:
-      The largest difference between what onnxruntime and JAX give for real digits.
+      The largest difference between what onnxruntime and JAX give for the examples.
 
     Raises:
       ConfigError: ONNX is not installed, or cannot express the network.

@@ -54,12 +54,14 @@ class PortableNetwork(NamedTuple):
       function: maps uint8 [batch, ...] to a dict of float32 arrays.
       input_shape: such as "batch, 28, 28, 1"; names are sizes that are open.
       examples: what it is checked on: uint8 arrays, of several batch sizes.
+      example_name: what these show, such as "real digits".
       metadata: what the user of a file must know: texts by what they are about.
     """
 
     function: Callable[[jax.Array], dict[str, jax.Array]]
     input_shape: str
     examples: tuple[np.ndarray, ...]
+    example_name: str
     metadata: Mapping[str, str]
 
 
@@ -105,7 +107,7 @@ def make_portable(loaded: Loaded) -> PortableNetwork:
         "temperature": repr(loaded.temperature),
     }
     return PortableNetwork(
-        probabilities, f"batch, {sizes}", _example_images(shape), metadata
+        probabilities, f"batch, {sizes}", *_example_images(shape), metadata
     )
 
 
@@ -121,7 +123,8 @@ def _of_page_net(loaded: Loaded) -> PortableNetwork:
         "output": outputs,
     }
     shape = f"batch, {SIDE}*rows, {SIDE}*columns, 1"
-    return PortableNetwork(places, shape, _example_pages(), metadata)
+    examples = _example_pages()
+    return PortableNetwork(places, shape, examples, "pages of real digits", metadata)
 
 
 def decode_places(outputs: jax.Array) -> dict[str, jax.Array]:
@@ -160,13 +163,13 @@ def _describe(loaded: Loaded) -> dict[str, str]:
     }
 
 
-def _example_images(shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+def _example_images(shape: tuple[int, ...]) -> tuple[tuple[np.ndarray, ...], str]:
     """Real digits, one and many; of other shapes than theirs, noise."""
     if shape == (28, 28, 1):
         images = load_digits()[0]
-        return images[:1], images[1:200]
+        return (images[:1], images[1:200]), "real digits"
     noise = np.random.default_rng(0).integers(0, 256, (9, *shape), np.uint8)
-    return noise[:1], noise[1:]
+    return (noise[:1], noise[1:]), "images of noise"
 
 
 def _example_pages() -> tuple[np.ndarray, ...]:

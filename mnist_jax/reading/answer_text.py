@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Collection, Sequence
 
 from mnist_jax.calibration import show_confidence
+from mnist_jax.local_files import printable
 from mnist_jax.reading.answers import Record
 from mnist_jax.reading.paths import Source
 from mnist_jax.reading.predictions import Prediction
@@ -30,8 +31,7 @@ def to_text(predictions: Sequence[Prediction]) -> str:
     room = _WIDTH - sum(width + 2 for width in widths) - notes - 2
     several = {p.source for p in predictions if p.page}
     names = [
-        _printable(p.source) + f"[{p.page}]" * (p.source in several)
-        for p in predictions
+        printable(p.source) + f"[{p.page}]" * (p.source in several) for p in predictions
     ]
     room = min(room, max(_columns(name) for name in ["image", *names]))
     lines = [_join("image", room, head, widths)]
@@ -103,7 +103,7 @@ def _on_one_line(p: Prediction) -> str:
 def _reason(p: Prediction) -> str:
     """Returns why there is no digit."""
     if p.error:
-        return f"error: {_printable(p.error)}"
+        return f"error: {printable(p.error)}"
     return p.status.replace("_", " ")
 
 
@@ -151,9 +151,3 @@ def _columns(text: str) -> int:
     """Returns the width of a text in a terminal: some characters take two columns."""
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
     return len(text) + wide
-
-
-def _printable(text: str) -> str:
-    """Escapes what would break a line or control the terminal."""
-    composed = unicodedata.normalize("NFC", text)  # macOS separates accents
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in composed)

@@ -17,6 +17,7 @@ from mnist_jax.reading.files import (
     decode_page,
     open_picture,
     opened,
+    read_stack,
     reasons,
 )
 from mnist_jax.reading.pdf_pages import draw_pages, is_pdf
@@ -66,6 +67,35 @@ def read_pages(
             yield from _walk_pdf(file, size)
         else:
             yield from _walk(image, file, size)
+
+
+def read_pages_or_images(
+    source: str | os.PathLike[str] | bytes,
+) -> Iterator[Image.Image | PictureError]:
+    """Reads the pages of a file as `read_pages` does, or the images of an array.
+
+    Args:
+      source: as for `files.read_picture`.
+
+    Yields:
+      For each image of an array of images of digits (see `files.read_stack`) a picture
+      of 28x28 grey pixels, white ink on black; else what `read_pages` yields.
+
+    Raises:
+      ArgumentError: the source is neither a path nor bytes.
+    """
+    try:
+        stack = read_stack(source)
+    except PictureError as error:
+        yield error
+        return
+    if stack is None:
+        yield from read_pages(source)
+        return
+    for image in stack[..., 0]:
+        picture = Image.fromarray(image)
+        picture.info["full_size"] = picture.size
+        yield picture
 
 
 def _walk_pdf(file: IO[bytes], size: int) -> Iterator[Image.Image | PictureError]:

@@ -19,7 +19,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from mnist_jax.errors import ArgumentError, PictureError, UserError
+from mnist_jax.errors import ArgumentError, PictureError, UserError, kind_of
 from mnist_jax.reading import number_arrays
 from mnist_jax.reading.pdf_pages import draw_pages, is_pdf
 from mnist_jax.reading.phone_photos import open_photo
@@ -28,7 +28,7 @@ from mnist_jax.reading.unwrap import content_of, unwrap
 
 # None of these formats runs scripts or programs, or refers to other files.
 FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-_KINDS = ", ".join((*FORMATS, "AVIF", "HEIC", "PDF"))
+_KINDS = ", ".join((*FORMATS, "AVIF", "HEIC", "PDF", ".npy or .npz"))
 SUFFIXES = frozenset(
     {".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".jfif"}
     | {".jpe", ".jpeg", ".jpg", ".npy", ".npz", ".pbm", ".pdf", ".pfm", ".pgm"}
@@ -143,8 +143,8 @@ def opened(
 ) -> Iterator[tuple[IO[bytes], int]]:
     """Opens a source of `read_picture`, and yields it with its number of bytes."""
     if not isinstance(source, str | bytes | os.PathLike):
-        kind = type(source).__name__
-        raise ArgumentError(f"a picture's source is a path or bytes: got a {kind}")
+        kind = kind_of(source)
+        raise ArgumentError(f"a picture's source is a path or bytes: got {kind}")
     if isinstance(source, str):
         content = content_of(source)
         source = source if content is None else content
@@ -169,7 +169,7 @@ def reasons() -> Iterator[None]:
         except Image.DecompressionBombError as error:
             raise PictureError(_TOO_LARGE) from error
         except UnidentifiedImageError as error:
-            raise PictureError(f"not a {_KINDS} or .npy picture") from error
+            raise PictureError(f"not a {_KINDS} picture") from error
         except MemoryError as error:
             raise PictureError("too large for this machine's memory") from error
         except Exception as error:  # decoders raise anything on damaged bytes
@@ -294,9 +294,9 @@ def decode_page(image: Image.Image, file: IO[bytes], size: int) -> Image.Image:
         raise PictureError(_TOO_LARGE)
     most = _MOST_OF_A_FORMAT.get(image.format, MAX_PIXELS)
     if pixels > most:
-        kind = {"HEIF": "HEIC", "WEBP": "WebP"}.get(image.format, image.format)
+        kind = {"AVIF": "an AVIF", "HEIF": "a HEIC", "WEBP": "a WebP"}[image.format]
         over = f"over {most // 10**6} million pixels"
-        raise PictureError(f"is a {kind} of {over}: save it as JPEG")
+        raise PictureError(f"is {kind} of {over}: save it as JPEG")
     _check_effort(image, file, size)
     with _one_at_a_time if pixels > _SMALL else contextlib.nullcontext():
         return _decode(image)

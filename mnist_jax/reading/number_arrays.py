@@ -71,6 +71,8 @@ def picture_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     picture = shape[1:] if len(shape) > 2 and shape[0] == 1 else shape
     if len(picture) == 3 and picture[0] == 1 and picture[2] not in (1, 3, 4):
         picture = picture[1:]
+    if len(picture) != 2 and may_be_stack(shape):
+        raise PictureError(f"has the shape {shape}: images of digits, and no picture")
     if len(picture) != 2 and not (len(picture) == 3 and picture[2] in (1, 3, 4)):
         raise PictureError(
             f"has the shape {shape}, which is not that of one picture, nor of images "

@@ -70,14 +70,14 @@ def find_pictures(
         followed.
     """
     sources: list[Source] = []
-    others: _Others = collections.Counter()
+    others: Others = collections.Counter()
     for argument in arguments:
         if argument == STDIN:
             used = any(source.name == "<stdin>" for source in sources)
             sources.append(_twice() if used else _read_stdin())
         else:
             sources += _find(argument, recursive, others)
-    return FoundPictures(sources, _count(others))
+    return FoundPictures(sources, describe_others(others))
 
 
 def take_part(sources: Sequence[Source], shard: str) -> list[Source]:
@@ -157,9 +157,10 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 
 
 # How many, by the suffix of a format that is not read, or by one of the words below.
-_Others = collections.Counter[str]
+Others = collections.Counter[str]
 _FOLDER, _LINK, _FILE = "folder", "link", "file"
-_OURS = ("labels.csv",)  # which is read, or named in a warning of its own
+# A table is read, or named in a warning of its own; Windows leaves the other two.
+_SILENT = ("labels.csv", "thumbs.db", "desktop.ini")
 
 
 def source_of_url(text: str) -> Source | None:
@@ -171,18 +172,18 @@ def source_of_url(text: str) -> Source | None:
     return None
 
 
-def _find(argument: str, recursive: bool, others: _Others) -> Sequence[Source]:
+def _find(argument: str, recursive: bool, others: Others) -> Sequence[Source]:
     if not os.path.lexists(argument):
         if by_url := source_of_url(argument):
             return [by_url]
         argument = os.path.expanduser(argument)  # a list's ~ has been in no shell
     if os.path.isdir(argument):
-        inside: _Others = collections.Counter()
-        if found := list(_walk(argument, recursive, inside)):
+        inside: Others = collections.Counter()
+        if found := list(walk_folder(argument, recursive, inside)):
             others += inside
             return found
         error = "is a folder with no picture in it"
-        if hint := _count(inside):
+        if hint := describe_others(inside):
             error += f", but {hint}"
         return [Source(argument, error=error)]
     if os.path.lexists(argument) or not glob.has_magic(argument):
@@ -192,24 +193,30 @@ def _find(argument: str, recursive: bool, others: _Others) -> Sequence[Source]:
     ]
 
 
-def _expand(pattern: str, recursive: bool, others: _Others) -> list[Source]:
+def _expand(pattern: str, recursive: bool, others: Others) -> list[Source]:
     """Finds the files that a pattern matches and, if `recursive`, the folders."""
     sources: list[Source] = []
     for path in sorted(glob.iglob(pattern), key=natural_key):
-        if not os.path.isdir(path) or _is_picture(path):
+        if not os.path.isdir(path) or is_picture(path):
             sources.append(Source(path))
         elif recursive:
-            sources += _walk(path, recursive, others)
+            sources += walk_folder(path, recursive, others)
         else:
             others[_FOLDER] += 1
     return sources
 
 
-def _walk(folder: str, recursive: bool, others: _Others) -> Iterator[Source]:
+def walk_folder(folder: str, recursive: bool, others: Others) -> Iterator[Source]:
     """Finds the pictures of a folder, then those of the folders inside it.
 
-    Counts what else might be meant: pictures of other formats, folders that it does not
-    look into.
+    Args:
+      folder: its path.
+      recursive: as for `find_pictures`.
+      others: to count in what else might be meant: pictures of other formats, files
+        without a suffix, folders that it does not look into. See `describe_others`.
+
+    Yields:
+      A picture, or a folder that cannot be read, with the error.
     """
     waiting = [folder]
     while waiting:
@@ -227,21 +234,32 @@ def _walk(folder: str, recursive: bool, others: _Others) -> Iterator[Source]:
             suffix = os.path.splitext(entry.name)[1].lower()
             if recursive and entry.is_dir(follow_symlinks=False):
                 folders.append(entry.path)
-            elif _is_picture(entry.name):
+            elif is_picture(entry.name):
                 yield Source(entry.path)
             elif entry.is_dir():
                 others[_LINK if recursive else _FOLDER] += 1
             else:
-                known = suffix in UNREAD_SUFFIXES or entry.name in _OURS
+                known = suffix in UNREAD_SUFFIXES or entry.name.lower() in _SILENT
                 others[suffix if known else _FILE] += 1
         waiting += reversed(folders)
 
 
-def _count(others: _Others) -> str:
-    """Returns a line such as "3 files of other formats (2 .heic, 1 .pdf: ...)"."""
+def describe_others(others: Others, *, with_hints: bool = True) -> str:
+    """Counts in a line what a folder holds besides pictures; "" if that is nothing.
+
+    Args:
+      others: from `walk_folder`.
+      with_hints: whether to say how `predict.py` reads them.
+
+    Returns:
+      Such as "3 files of other formats (2 .psd, 1 .svg: save as PNG or JPEG)".
+    """
 
     def say(count: int, one: str) -> str:
         return f"{count:,} {one}{'' if count == 1 else 's'}"
+
+    def hint(text: str) -> str:
+        return f" ({text})" if with_hints else ""
 
     suffixes = {s: n for s, n in sorted(others.items()) if s in UNREAD_SUFFIXES}
     parts = []
@@ -250,16 +268,18 @@ def _count(others: _Others) -> str:
         files = say(sum(suffixes.values()), "file")
         parts.append(f"{files} of other formats ({kinds}: save as PNG or JPEG)")
     if others[_FILE]:
-        files = say(others[_FILE], "file")
-        parts.append(f"{files} without a picture's suffix (name them to read them)")
+        files = f"{say(others[_FILE], 'file')} without a picture's suffix"
+        parts.append(files + hint("name them to read them"))
     if others[_FOLDER]:
-        parts.append(f"{say(others[_FOLDER], 'folder')} (read with --recursive)")
+        parts.append(say(others[_FOLDER], "folder") + hint("read with --recursive"))
     if others[_LINK]:
-        parts.append(f"{say(others[_LINK], 'link')} to folders (name the folders)")
+        links = f"{say(others[_LINK], 'link')} to folders"
+        parts.append(links + hint("name the folders"))
     return " and ".join(parts)
 
 
-def _is_picture(name: str) -> bool:
+def is_picture(name: str) -> bool:
+    """Whether a file's name has the suffix of a picture that is read."""
     return os.path.splitext(name)[1].lower() in SUFFIXES
 
 

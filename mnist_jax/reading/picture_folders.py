@@ -8,6 +8,7 @@ import collections
 import dataclasses
 import functools
 import hashlib
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 import mnist_jax
 from mnist_jax.checkpoint.atomic import atomic_file
@@ -23,28 +25,36 @@ from mnist_jax.datasets.cache import load_dataset
 from mnist_jax.datasets.cache_folder import cache_dir
 from mnist_jax.datasets.sources import DatasetSource, resolve_dataset
 from mnist_jax.errors import ConfigError, DataError, PictureError
-from mnist_jax.local_files import local_path
-from mnist_jax.reading.files import MAX_BYTES, open_regular_file, read_picture, reasons
+from mnist_jax.local_files import local_path, split_folders
+from mnist_jax.reading.file_pages import read_pages_or_images
+from mnist_jax.reading.files import MAX_BYTES, open_regular_file, reasons
 from mnist_jax.reading.number_arrays import white_on_black
-from mnist_jax.reading.paths import find_pictures, natural_key
+from mnist_jax.reading.paths import (
+    Others,
+    describe_others,
+    is_picture,
+    natural_key,
+    walk_folder,
+)
 from mnist_jax.reading.pictures import BlankError, prepare
 
 _TEST, _VALIDATION = 0.2, 0.1  # shares of each class
 # Images of the split "mixed", and those of them that are the person's own. With more
 # of them, or slower steps, more of MNIST was forgotten, and no more was learned.
 _MIXED, _OWN = 6400, 800
-_CACHE_VERSION = f"1 of {mnist_jax.__version__}"  # of what `prepare` makes
+_CACHE_VERSION = f"2 of {mnist_jax.__version__}"  # of what `prepare` makes
+_MOST_NAMED = 5  # new classes that a warning names
 _DIGITS = tuple("0123456789")
 _NOTHING = np.zeros((28, 28), np.uint8)
 
 
 class Picture(NamedTuple):
-    """A file in the folder of a class.
+    """A page of a file, or an image of an array, in the folder of a class.
 
     Attributes:
-      path: of the file.
+      path: of the file; of one of several pages, as in "scan.tif[1]", from 0.
       label: name of the class.
-      sha: SHA-256 (hex) of its bytes.
+      sha: SHA-256 (hex) of the file's bytes; behind it, "+" and the page, if not 0.
       image: uint8 [28, 28].
       reason: why there is no image; else "".
     """
@@ -61,10 +71,11 @@ def load_folders(
 ) -> DatasetSource:
     """Loads pictures in folders by class, alone or beside another data set.
 
-    Files of the same bytes count once. Each class is split by the SHA-256s of its
-    files, so that names, order and machine do not matter: a fifth is for "test", a
-    tenth for "validation", and the rest is for "train". Folders of digits alone make
-    the ten digits, even if some are missing.
+    Each page of a file, and each image of an array, is a picture. Files of the same
+    bytes count once. Each class is split by the SHA-256s of its files, so that names,
+    order and machine do not matter: a fifth is for "test", a tenth for "validation",
+    and the rest is for "train". Folders of digits alone make the ten digits, even if
+    some are missing.
 
     With a base, classes of the same name are one. "train", "validation" and "test" have
     the images of both; if the base has no validation images, `validation` of them are
@@ -84,8 +95,10 @@ def load_folders(
     """
     folders = find_folders(data_folder)
     shown = ", ".join(map(str, folders))
-    pictures, left_out = _choose(_read(folders))
-    names = sorted({picture.label for picture in pictures}, key=natural_key)
+    files, passed_over = _files(folders)
+    pictures, left_out = _choose(_read(folders, files))
+    counts = collections.Counter(picture.label for picture in pictures)
+    names = sorted(counts, key=natural_key)
     if set(names) <= set(_DIGITS):
         names = list(_DIGITS)
     about = f"{len(pictures):,} pictures from {shown}"
@@ -120,17 +133,44 @@ def load_folders(
         files=dict.fromkeys(arrays, ()),
         shard_lengths={name: (len(own.labels),) for name, own in arrays.items()},
         arrays=arrays,
-        left_out=left_out,
+        left_out=(*passed_over, *left_out),
+        warnings=_warn_of_strays(counts, others, shown),
+    )
+
+
+def _warn_of_strays(
+    counts: Mapping[str, int], others: DatasetSource | None, shown: str
+) -> tuple[str, ...]:
+    """Names the folders that become classes, and of which nobody may have thought.
+
+    Beside another data set these are all classes that it lacks. Alone they are those
+    that are no digits, unless they are more than the digits.
+    """
+    known = others.class_names if others else _DIGITS
+    new = sorted(counts.keys() - set(known), key=natural_key)
+    if not new or (others is None and 2 * len(new) > len(counts)):
+        return ()
+    some = [
+        f"{name!r} ({counts[name]:,} picture{'s' * (counts[name] > 1)})"
+        for name in new[:_MOST_NAMED]
+    ]
+    if more := len(new[_MOST_NAMED:]):
+        some.append(f"{more:,} more")
+    several = "es" * (len(new) > 1)
+    beside = f"those of {others.name}" if others else "the digits"
+    return (
+        f"new class{several} {', '.join(some)} beside {beside}: if that is not meant, "
+        f"move what is no class out of {shown}",
     )
 
 
 def find_folders(text: str) -> list[Path]:
-    """Returns the folders that `config.data_folder` names, separated by commas.
+    """Returns the folders that `config.data_folder` names: see `split_folders`.
 
     Raises:
       ConfigError: it names none, or one that is not there.
     """
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    names = split_folders(text)
     if not names:
         raise ConfigError(
             "config.data_folder is empty: name a folder that has pictures in a folder "
@@ -138,79 +178,120 @@ def find_folders(text: str) -> list[Path]:
         )
     folders = [Path(local_path(name, "config.data_folder")) for name in names]
     for folder in folders:
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise ConfigError(f"config.data_folder: no folder {str(folder)!r}")
     return [folder.absolute() for folder in folders]
 
 
-def _read(folders: Sequence[Path]) -> list[Picture]:
+def _read(folders: Sequence[Path], files: Sequence[tuple[str, str]]) -> list[Picture]:
     """Reads all pictures; files that were read before come from the cache."""
     where = hashlib.sha256("\n".join(map(str, folders)).encode()).hexdigest()[:12]
     cache = cache_dir() / f"folder-{where}.npz"
     known = _read_cache(cache)
     with ThreadPoolExecutor(os.cpu_count()) as workers:
         read = functools.partial(_read_file, known=known)
-        pictures = list(workers.map(read, *zip(*_files(folders), strict=True)))
+        found = workers.map(read, *zip(*files, strict=True))
+        pictures = list(itertools.chain.from_iterable(found))
     if {picture.sha for picture in pictures} != known.keys():
         _write_cache(cache, pictures)
     return pictures
 
 
-def _files(folders: Sequence[Path]) -> list[tuple[str, str]]:
-    """Returns path and class of each picture.
+def _files(folders: Sequence[Path]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Returns path and class of each picture, and counts what is none, in lines.
 
     Raises:
-      DataError: there is none, or a folder cannot be read.
+      DataError: there is no picture, or a folder cannot be read.
     """
-    files = []
+    files: list[tuple[str, str]] = []
+    passed_over = []
     for folder in folders:
         try:
-            inside = sorted(folder.iterdir(), key=lambda path: natural_key(path.name))
+            inside = [path for path in folder.iterdir() if path.name[0] != "."]
+            inside.sort(key=lambda path: natural_key(path.name))
+            classes = [path for path in inside if path.is_dir()]
         except OSError as error:
             raise DataError(f"{folder}: {error.strerror}") from error
-        for own in inside:
-            if own.is_dir() and not own.name.startswith("."):
-                found = find_pictures([str(own)], recursive=True).sources
-                # A folder without pictures is itself the one source.
-                if found[0].name != str(own):
-                    files += [(source.name, own.name) for source in found]
-                elif not os.access(own, os.R_OK | os.X_OK):
-                    raise DataError(f"{own}: {found[0].error}: it would be left out")
+        loose = [p.name for p in inside if p not in classes and is_picture(p.name)]
+        if loose:
+            names = ", ".join(loose[:3]) + ", ..." * (len(loose) > 3)
+            passed_over.append(f"{folder}: {names}: not in the folder of a class")
+        for own in classes:
+            others = Others()
+            found = list(walk_folder(str(own), True, others))
+            if found and found[0].name == str(own):
+                raise DataError(f"{own}: {found[0].error}: it would be left out")
+            files += [(source.name, own.name) for source in found]
+            if told := describe_others(others, with_hints=False):
+                passed_over.append(f"{own}: {told}")
     if not files:
+        besides = f" ({'; '.join(passed_over[:3])})" if passed_over else ""
         raise DataError(
-            f"config.data_folder: no pictures in {', '.join(map(str, folders))}: put "
-            "them into a folder for each class, such as DIR/7/one.png"
+            f"config.data_folder: no pictures in {', '.join(map(str, folders))}"
+            f"{besides}: put them into a folder for each class, such as DIR/7/one.png"
         )
-    return files
+    return files, passed_over
 
 
 def _read_file(
     path: str, label: str, known: Mapping[str, tuple[np.ndarray, str]]
-) -> Picture:
-    """Reads and prepares a picture, unless its content is known."""
-    sha, image, reason = "", _NOTHING, ""
+) -> list[Picture]:
+    """Reads and prepares the pages of a file, unless its content is known."""
     try:
         with reasons(), open_regular_file(path) as file:
             content = file.read(MAX_BYTES + 1)
-        sha = hashlib.sha256(content).hexdigest()
-        if sha in known:
-            image, reason = known[sha]
-        else:
-            image = _prepare(content)
-    except BlankError:
-        reason = "is blank"
     except PictureError as error:
-        reason = str(error)
-    return Picture(path, label, sha, image, reason)
+        return [Picture(path, label, "", _NOTHING, str(error))]
+    sha = hashlib.sha256(content).hexdigest()
+    keys = (_page_key(sha, page) for page in itertools.count())
+    pages = [known[key] for key in itertools.takewhile(known.__contains__, keys)]
+    pages = pages or _prepare_pages(content)
+    return [
+        Picture(
+            f"{path}[{page}]" if len(pages) > 1 else path,
+            label,
+            _page_key(sha, page),
+            *prepared,
+        )
+        for page, prepared in enumerate(pages)
+    ]
 
 
-def _prepare(content: bytes) -> np.ndarray:
+def _page_key(sha: str, page: int) -> str:
+    return f"{sha}+{page:06}" if page else sha  # so that pages are in order
+
+
+def _prepare_pages(content: bytes) -> list[tuple[np.ndarray, str]]:
+    """Returns an image [28, 28] of each page of a file, and why there is none, or "".
+
+    Frames of an animation that stands still are one picture.
+    """
+    pages: list[tuple[np.ndarray, str]] = []
+    first: dict[bytes, int] = {}
+    for number, page in enumerate(read_pages_or_images(content)):
+        try:
+            image, reason = _prepare(page), ""
+        except BlankError:
+            image, reason = _NOTHING, "is blank"
+        except PictureError as error:
+            image, reason = _NOTHING, str(error)
+        same = first.setdefault(image.tobytes(), number)
+        if same < number and not reason:
+            reason = f"is the same as its page {same}"
+        pages.append((image, reason))
+    return pages
+
+
+def _prepare(page: Image.Image | PictureError) -> np.ndarray:
     """Returns uint8 [28, 28]; a picture of 28x28 stays as it is, with light ink."""
-    picture = read_picture(content)
-    if picture.info["full_size"] == (28, 28):
-        image = np.asarray(picture.convert("L"))
-        return white_on_black(image[None, ..., None])[0, ..., 0]
-    return prepare(picture)
+    if isinstance(page, PictureError):
+        raise page
+    if page.info["full_size"] != (28, 28):
+        return prepare(page)
+    image = np.asarray(page.convert("L"))
+    if image.min() == image.max():
+        raise BlankError
+    return white_on_black(image[None, ..., None])[0, ..., 0]
 
 
 def _choose(pictures: Sequence[Picture]) -> tuple[list[Picture], tuple[str, ...]]:

@@ -199,18 +199,29 @@ class Reader:
             )
         for page in pages:
             if page.stack is not None:
-                yield from self._read_stack(page, page.stack)
+                yield from self.read_images(page.source.name, page.stack, page.label)
             elif page.picture is None:
                 yield self._failed(page, "error", page.error)
             else:
                 yield next(answers)
 
-    def _read_stack(self, page: LoadedPage, stack: np.ndarray) -> Iterator[Prediction]:
-        """Reads the images of an array as they are."""
-        rows = self.classify(stack)
-        for number, (row, image) in enumerate(zip(rows, stack, strict=True)):
+    def read_images(
+        self, name: str, images: np.ndarray, label: str | None = None
+    ) -> Iterator[Prediction]:
+        """Reads images of digits as they are.
+
+        Args:
+          name: of their source.
+          images: from `files.read_stack`.
+          label: the right answer of each of them, if it is known.
+
+        Yields:
+          A prediction for each image, as pages 0, 1 and so on.
+        """
+        rows = self.classify(images)
+        for number, (row, image) in enumerate(zip(rows, images, strict=True)):
             digits = [self._digit(row, image)]
-            answer = self._answer(page.source.name, digits, page.label, number)
+            answer = self._answer(name, digits, label, number)
             if image.min() == image.max():
                 answer = dataclasses.replace(answer, status="blank", digits=())
             yield answer

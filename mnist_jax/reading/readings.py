@@ -15,7 +15,7 @@ from PIL import Image
 
 from mnist_jax.calibration import show_confidence
 from mnist_jax.checkpoint.load import load_classifier
-from mnist_jax.errors import ArgumentError, PictureError
+from mnist_jax.errors import ArgumentError, PictureError, kind_of
 from mnist_jax.local_files import local_path
 from mnist_jax.reading import annotate, files
 from mnist_jax.reading.load_ahead import load_each_page
@@ -184,8 +184,9 @@ class PictureReader(Reader):
             name, pages = "<picture>", iter([_from_image(picture)])
         else:
             source = _to_source(picture)
-            if _is_stack(source):
-                yield from map(_of_stack, self.read_files([source]))
+            stack = _read_stack(source)
+            if stack is not None:
+                yield from map(_of_stack, self.read_images(source.name, stack))
                 return
             name, pages = source.name, load_each_page(source)
         for number, page in enumerate(pages):
@@ -249,9 +250,9 @@ def _to_source(picture: Any) -> Source:
     if isinstance(picture, bytes | bytearray | memoryview):
         return Source("<bytes>", bytes(picture))
     if not hasattr(picture, "__array__"):
-        kind = type(picture).__name__
+        kind = kind_of(picture)
         raise ArgumentError(
-            f"a picture is a path, bytes, a PIL image or an array: got a {kind}"
+            f"a picture is a path, bytes, a PIL image or an array: got {kind}"
         )
     array, content = np.asarray(picture), io.BytesIO()
     if array.dtype.kind not in "buif":
@@ -260,13 +261,12 @@ def _to_source(picture: Any) -> Source:
     return Source("<array>", content.getvalue())
 
 
-def _is_stack(source: Source) -> bool:
-    """Whether it holds several images of 28x28; what is damaged is said later."""
-    if source.error:
-        return False
-    with contextlib.suppress(PictureError):
-        return files.read_stack(source.place) is not None
-    return False
+def _read_stack(source: Source) -> np.ndarray | None:
+    """Reads images of 28x28, if it holds several; what is damaged is said later."""
+    if not source.error:
+        with contextlib.suppress(PictureError):
+            return files.read_stack(source.place)
+    return None
 
 
 def _of_stack(answer: Prediction) -> Reading:

@@ -112,7 +112,8 @@ def _extremes(bands: Iterator[np.ndarray]) -> tuple[float, float]:
     for band in bands:
         lowest, highest = float(band.min()), float(band.max())
         if not (np.isfinite(lowest) and np.isfinite(highest)):
-            raise PictureError("holds numbers that are not finite (NaN)")
+            kind = "NaN" if np.isnan(lowest) else "infinite"
+            raise PictureError(f"holds numbers that are not finite ({kind})")
         low, high = min(low, lowest), max(high, highest)
     return low, high
 

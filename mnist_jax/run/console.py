@@ -16,9 +16,11 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
+from mnist_jax.checkpoint.start import NO_START, Start
 from mnist_jax.config import ConfigDict
 from mnist_jax.data import Splits
 from mnist_jax.datasets.sources import DatasetSource
+from mnist_jax.local_files import printable
 from mnist_jax.parallel import devices
 from mnist_jax.parallel.shards import is_primary
 from mnist_jax.run.command_lines import command_line
@@ -26,6 +28,10 @@ from mnist_jax.tasks import Task
 
 _WIDTH = 80
 _MAX_FILES = 20  # that are named one by one
+_NEW_HEAD = (
+    "; as the classes change, the head of the weights to start from is made anew, and "
+    "what it knew is lost"
+)
 
 
 class Console:
@@ -51,7 +57,7 @@ class Console:
         num_parts = max(config.num_seeds, config.num_shards)
         self._print("device", devices.describe_devices(num_parts))
 
-    def data(self, splits: Splits, start: str = "") -> None:
+    def data(self, splits: Splits, start: Start = NO_START) -> None:
         """Prints where the data came from, and how many images each split has.
 
         Args:
@@ -65,11 +71,14 @@ class Console:
         counts = [f"{p.num_examples:,} {name}" for name, p in parts.items() if p]
         self._print("", ", ".join(counts))
         self._warn_of_files(splits.source.left_out)
+        for warning in splits.source.warnings:
+            text = printable(warning) + _NEW_HEAD * start.has_new_head
+            self._print("WARNING", text)
         self._warn_of_fallback(splits.source)
         if splits.no_test_figure:
             self._print("WARNING", self._no_test_figure(splits))
-        if start:
-            self._print("start", f"from {start}")
+        if start.description:
+            self._print("start", f"from {start.description}")
 
     def longer(self, meaning: str) -> None:
         """Prints what it means for a run to become longer, if it does."""
@@ -198,7 +207,7 @@ class Console:
 
     def _warn_of_files(self, left_out: Sequence[str]) -> None:
         for file in left_out[:_MAX_FILES]:
-            self._print("WARNING", f"left out: {file}")
+            self._print("WARNING", f"left out: {printable(file)}")
         if more := len(left_out[_MAX_FILES:]):
             self._print("WARNING", f"left out: {more:,} more files")
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from mnist_jax.checkpoint.atomic import atomic_file
 from mnist_jax.errors import ArgumentError, PictureError
 from mnist_jax.local_files import make_folder, writing
-from mnist_jax.reading.file_pages import is_no_page, read_pages
+from mnist_jax.reading.file_pages import is_no_page, read_pages_or_images
 from mnist_jax.reading.files import open_picture, opened, reasons
 
 _MARGIN = 0.2  # of the longer side of a digit's box, on each side
@@ -89,14 +89,16 @@ def cut_out(content: bytes, box: Sequence[int] | None, page: int = 0) -> Image.I
     Args:
       content: of the file.
       box: left, top, right, bottom in pixels of the upright page; None for all of it.
-      page: number of the page in the file.
+      page: number of the page in the file; or of the image in an array of images of
+        digits, which is kept white on black, as it was read.
 
     Raises:
       ArgumentError: there is no such page, or the box is no part of it.
       PictureError: the page cannot be read.
     """
     # The reader's own way comes first: it bounds what is decoded.
-    upright = next((p for n, p in enumerate(read_pages(content)) if n == page), None)
+    pages = enumerate(read_pages_or_images(content))
+    upright = next((picture for number, picture in pages if number == page), None)
     if upright is None:
         raise ArgumentError(f"page={page}: there is no such page")
     if isinstance(upright, PictureError):

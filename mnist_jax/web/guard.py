@@ -120,8 +120,12 @@ async def read_body(request: Request) -> bytes:
     """Returns the bytes that are sent with a request.
 
     Raises:
-      HTTPException: they are too many (413), too slow (408) or end too early (400).
+      HTTPException: they are too many (413), too slow (408) or end too early (400),
+        or are those of a form (415).
     """
+    if request.headers.get("content-type", "").lower().startswith("multipart/"):
+        hint = "send its bytes alone, as curl --data-binary @FILE does, and not -F"
+        raise HTTPException(415, f"the picture is in a form: {hint}")
     too_large = HTTPException(413, f"a picture may have {MAX_BODY // 2**20} MiB")
     told = request.headers.get("content-length", "")
     if told.isdecimal() and int(told) > MAX_BODY:

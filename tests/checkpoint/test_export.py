@@ -53,6 +53,21 @@ def test_no_path_of_the_machine_goes_along(trained_workdir, tmp_path):
     assert (small.init_from, small.data_folder) == ("start", "mine,hers")
 
 
+def test_what_else_is_in_the_folder_is_left_alone(trained_workdir, tmp_path):
+    """Such as another run in `checkpoints`, whose note has the same name."""
+    folder = tmp_path / "out"
+    other = folder / "checkpoints" / "mine" / "commit_success.txt"
+    other.parent.mkdir(parents=True)
+    other.write_text("other")
+    (folder / "notes.txt").write_text("mine")
+    written = export_model(load_model(trained_workdir), trained_workdir, folder)
+    assert other.read_text() == "other"
+    found = {path.resolve() for path in folder.rglob("*") if path.is_file()}
+    told = {path.resolve() for path in written}
+    assert len(written) == len(told)
+    assert found - told == {other.resolve(), (folder / "notes.txt").resolve()}
+
+
 def test_no_run_is_written_over(trained_workdir):
     loaded = load_model(trained_workdir)
     with pytest.raises(ConfigError, match="holds a run"):

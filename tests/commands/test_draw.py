@@ -88,6 +88,15 @@ def test_corrections_are_kept_where_the_flag_says(start, tmp_path):
     assert (tmp_path / reply.json()["kept"]).parent == tmp_path / "my_digits" / "3"
 
 
+@pytest.mark.parametrize("place", ["-", "/dev/stdout", "/dev/null"])
+def test_corrections_need_a_folder(fork_server, tmp_path, place):
+    done = fork_server.run("draw.py", f"--corrections={place}", cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"--corrections={place} is no folder: name one" in done.errors
+    assert done.errors.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_it_says_loudly_that_others_can_use_it(start):
     process = start("--host=0.0.0.0", "--corrections=kept")
     port = wait_for_address(process)

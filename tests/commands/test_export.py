@@ -111,6 +111,18 @@ def test_the_example_of_jax_runs(exported):
     assert done.stdout.count("[") == 6, done.stderr
 
 
+def test_what_was_written_is_counted_alone(fork_server, tmp_path):
+    (tmp_path / "notes.txt").write_text("x" * 10_000_000)
+    done = fork_server.run(
+        "export.py", f"--workdir={PRETRAINED}", "--output=.", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.errors
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files) - 10_000_000
+    shown = f"saved    ., {size / 1e3:,.0f} kB in {len(files) - 1} files\n"
+    assert done.output == shown
+
+
 @pytest.mark.parametrize("form", ["onnx", "stablehlo"])
 @pytest.mark.parametrize(
     ("output", "told"),

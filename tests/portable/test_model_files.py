@@ -68,6 +68,7 @@ def test_every_model_is_exported(name, form, tmp_path):
 @FORMS
 def test_a_page_net_is_exported(form, tmp_path):
     network = make_portable(load_model(PRETRAINED_PAGES))
+    assert network.example_name == "pages of real digits"
     assert 0 <= WRITERS[form](network, tmp_path / "page") < 1e-4
     if form == "stablehlo":
         about = json.loads(metadata_path(tmp_path / "page").read_text())

@@ -178,7 +178,10 @@ def test_arrays(tmp_path, scale, shape):
     [
         (np.full((28, 28), np.nan), "not finite"),
         (np.array([[0.0, np.inf]]), "not finite"),
-        (np.zeros((5, 28, 28), np.uint8), "shape (5, 28, 28)"),
+        (
+            np.zeros((5, 28, 28), np.uint8),
+            "shape (5, 28, 28): images of digits, and no",
+        ),
         (np.zeros((28, 28, 2), np.uint8), "shape (28, 28, 2)"),
         (np.zeros(783), "shape (783,)"),
         (np.zeros(()), "shape ()"),
@@ -447,7 +450,7 @@ def test_reasons_are_words_and_not_codes(tmp_path, suffix):
         "damaged (it ends too early)",
         "damaged (its pixels cannot be decoded)",
         "damaged (its header does not fit its pixels)",
-        f"not a {', '.join(files.FORMATS)}, AVIF, HEIC, PDF or .npy picture",
+        f"not a {', '.join(files.FORMATS)}, AVIF, HEIC, PDF, .npy or .npz picture",
     }
 
 

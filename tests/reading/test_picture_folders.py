@@ -142,6 +142,118 @@ def test_what_cannot_be_used_is_named_and_left_out(folder, capsys, config):
     assert f"WARNING left out: {folder}/1/white.png: is blank" in shown
 
 
+def test_a_folder_that_makes_a_class_of_its_own_is_told(folder, config, capsys):
+    assert load(folder).warnings == ()
+    for number in range(6):
+        draw(folder / "unsorted" / f"{number}.png", 7, number)
+    (warning,) = load(folder).warnings
+    assert warning == (
+        "new class 'unsorted' (6 pictures) beside the digits: if that is not meant, "
+        f"move what is no class out of {folder}"
+    )
+    (beside,) = load(folder, "digits").warnings
+    assert "'unsorted' (6 pictures) beside those of digits: if" in beside
+    train_and_evaluate(config, folder.parent / "run", dry_run=True, console=Console())
+    shown = " ".join(capsys.readouterr().out.split())
+    assert shown.count(f"WARNING {warning}") == 1
+    assert "anew" not in shown
+    shutil.rmtree(folder / "2")
+    (folder / "0").rename(folder / "sign 0")
+    assert load(folder).warnings == ()  # most folders are no digits: all are meant
+    shutil.rmtree(folder / "unsorted")
+    assert "new class 'sign 0'" in load(folder).warnings[0]  # beside 1 alone
+    (folder / "1").rename(folder / "sign 1")
+    assert load(folder).warnings == ()
+    (beside,) = load(folder, "digits").warnings
+    assert beside.startswith("new classes 'sign 0' (10 pictures), 'sign 1' (10 ")
+
+
+def test_a_new_class_that_costs_the_head_of_a_start_says_so(
+    folder, config, trained_workdir, capsys
+):
+    draw(folder / "unsorted" / "a.png", 7, 1)
+    config.init_from = str(trained_workdir)
+    train_and_evaluate(config, folder.parent / "run", dry_run=True, console=Console())
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "'unsorted' (1 picture) beside the digits" in shown
+    assert "the head of the weights to start from is made anew, and what it" in shown
+
+
+def test_many_new_classes_are_counted(folder):
+    for name in "abcdefgh":
+        draw(folder / name / "a.png", 7, ord(name) - 90)
+    (warning,) = load(folder, "digits").warnings
+    assert "'e' (1 picture), 3 more beside" in warning
+    assert "'f'" not in warning
+
+
+def test_each_page_of_a_file_is_a_picture(folder):
+    """Of a blank page and of frames that stand still there is none."""
+    pages = [Image.open(folder / "0" / f"{n}.png").copy() for n in range(4)]
+    shutil.rmtree(folder / "0")
+    (folder / "0").mkdir()
+    first, *more = pages
+    more.insert(1, Image.new("L", first.size, 250))
+    first.save(folder / "0" / "scan.tif", save_all=True, append_images=more)
+    still = [Image.open(folder / "1" / f"{n}.png").copy() for n in (0, 0, 1)]
+    for place, picture in enumerate(still):  # or Pillow would make them one frame
+        picture.putpixel((0, 0), 200 + place)
+    still[0].save(folder / "2" / "a.gif", save_all=True, append_images=still[1:])
+    for _ in range(2):  # the second time from the cache
+        source = load(folder)
+        found = contents(source)
+        for page in pages:
+            assert found[prepare(page.convert("RGB")).tobytes()][0] == 0
+        assert source.left_out == (
+            f"{folder}/0/scan.tif[2]: is blank",
+            f"{folder}/2/a.gif[1]: is the same as its page 0",
+        )
+        assert sum(source.splits.values()) == 4 + 10 + 10 + 2
+
+
+def test_each_image_of_an_array_is_a_picture(folder):
+    images = np.zeros((4, 28, 28), np.uint8)
+    for number, image in enumerate(images[:3]):
+        image[5:20, 10 + number] = 255
+    np.save(folder / "1" / "more.npy", images)
+    source = load(folder)
+    assert source.left_out == (f"{folder}/1/more.npy[3]: is blank",)
+    found = contents(source)
+    assert [found[image.tobytes()][0] for image in images[:3]] == [1, 1, 1]
+
+
+def test_what_is_no_picture_in_a_folder_is_counted(folder):
+    for name in "0/a.svg", "0/b.SVG", "0/notes.txt", "0/.DS_Store", "1/Thumbs.db":
+        (folder / name).write_text("x")
+    (folder / "1" / "labels.csv").write_text("x")
+    (folder / "1" / "desktop.ini").write_text("x")
+    (folder / "3").mkdir()
+    (folder / "3" / "a.psd").write_text("x")
+    (folder / "4").mkdir()
+    draw(folder / "loose.png", 1, 2)
+    (folder / "readme.txt").write_text("x")
+    source = load(folder)
+    assert list(source.left_out) == [
+        f"{folder}: loose.png: not in the folder of a class",
+        f"{folder}/0: 2 files of other formats (2 .svg: save as PNG or JPEG) and "
+        "1 file without a picture's suffix",
+        f"{folder}/3: 1 file of other formats (1 .psd: save as PNG or JPEG)",
+    ]
+    assert sum(source.splits.values()) == 30
+
+
+def test_a_small_picture_of_one_tone_is_blank(folder):
+    Image.new("L", (28, 28), 255).save(folder / "1" / "white.png")
+    assert load(folder).left_out == (f"{folder}/1/white.png: is blank",)
+
+
+def test_a_comma_in_the_name_of_a_folder(folder, tmp_path):
+    folder.rename(tmp_path / "mine, old")
+    assert sum(load(tmp_path / "mine, old").splits.values()) == 30
+    with pytest.raises(ConfigError, match=r"no folder '.*/mine'"):
+        load(f"{tmp_path / 'mine, old'},{tmp_path}")
+
+
 def test_what_was_prepared_is_not_prepared_again(folder, monkeypatch):
     before = contents(load(folder))
     prepared = []
@@ -218,6 +330,9 @@ def test_no_folder_is_one_line(folder, data_folder, message):
 def test_a_folder_with_too_little_is_one_line(tmp_path):
     (tmp_path / "my" / "0").mkdir(parents=True)
     with pytest.raises(DataError, match=r"no pictures in .*my: put them into a folder"):
+        load(tmp_path / "my")
+    (tmp_path / "my" / "0" / "a.svg").touch()
+    with pytest.raises(DataError, match=r"my \(.*my/0: 1 file of other .*\): put them"):
         load(tmp_path / "my")
     draw(tmp_path / "my" / "0" / "a.png", 0, 1)
     draw(tmp_path / "my" / "1" / "a.png", 0, 2)

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 from mnist_jax.errors import ArgumentError, CheckpointError, PictureError
 from mnist_jax.reading import files, readings
 from mnist_jax.reading.readings import Reading, load_reader
+from mnist_jax.run.config_files import PRETRAINED_PAGES
 
 
 def draw_one(mode="L", size=(160, 120)):
@@ -103,6 +104,11 @@ def test_what_cannot_be_read_says_why(reader, given, why):
     assert found.draw() is None
     assert found._repr_png_() is None
     assert "<img" not in found._repr_html_()
+
+
+def test_a_page_net_in_the_place_of_a_digit_net_says_where_it_goes():
+    with pytest.raises(CheckpointError, match=r"'pages', .*: give a page net as --pag"):
+        load_reader(PRETRAINED_PAGES)
 
 
 @pytest.mark.parametrize("given", [None, 7, [[0, 1]], np.array(["a"]), object()])

@@ -105,11 +105,19 @@ def test_numbers_below_0():
     np.testing.assert_array_equal(levels_to_8_bits(np.zeros((2, 3))), np.zeros((2, 3)))
 
 
-@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
-def test_numbers_that_are_not_finite(number):
+@pytest.mark.parametrize(
+    ("numbers", "kind"),
+    [
+        ([np.nan, 0], "NaN"),
+        ([np.nan, np.inf], "NaN"),
+        ([np.inf, 0], "infinite"),
+        ([-np.inf, np.inf], "infinite"),
+    ],
+)
+def test_numbers_that_are_not_finite(numbers, kind):
     levels = np.zeros((40, 40))
-    levels[39, 3] = number
-    with pytest.raises(PictureError, match="not finite"):
+    levels[39, 3:5] = numbers
+    with pytest.raises(PictureError, match=rf"not finite \({kind}\)"):
         levels_to_8_bits(levels)
-    with pytest.raises(PictureError, match="not finite"):
+    with pytest.raises(PictureError, match=rf"not finite \({kind}\)"):
         reduce_picture(Image.fromarray(levels.astype(np.float32)))

@@ -64,6 +64,17 @@ def test_the_next_command_allows_code_of_ones_own(tiny_config, splits, capsys):
     assert "predict.py --workdir=run --trust_code" in capsys.readouterr().out
 
 
+def test_names_of_files_do_not_control_the_terminal(console, splits, capsys):
+    source = dataclasses.replace(
+        splits.source, left_out=("\x1b[31m.png: is empty",), warnings=("a\x07b",)
+    )
+    console.data(splits._replace(source=source))
+    out = capsys.readouterr().out
+    assert "WARNING  left out: \\x1b[31m.png: is empty" in out
+    assert "WARNING  a\\x07b" in out
+    assert out.replace("\n", "").isprintable()
+
+
 def test_a_fallback_is_announced_at_the_start_and_at_the_end(console, splits, capsys):
     why = "mnist is not in ~/tensorflow_datasets and cannot be downloaded " * 3
     source = dataclasses.replace(

@@ -118,6 +118,22 @@ def test_arrays_are_kept_too():
     assert cut_out(content.getvalue(), BOX).size == (64, 84)
 
 
+@pytest.mark.parametrize("form", ["npy", "npz"])
+def test_an_image_of_an_array_of_images_is_kept_as_it_is(tmp_path, form):
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
+    images[:, [0, -1]] = 0  # the ink is light
+    content = io.BytesIO()
+    np.save(content, images) if form == "npy" else np.savez(content, images)
+    corrections = Corrections(tmp_path, NAMES)
+    for page, image in enumerate(images):
+        kept = corrections.keep(content.getvalue(), "7", None, page)
+        np.testing.assert_array_equal(np.asarray(Image.open(kept)), image)
+    assert cut_out(content.getvalue(), (4, 4, 14, 14), 2).size == (14, 14)
+    for page in (-1, 3):
+        with pytest.raises(ArgumentError, match=f"page={page}: there is no such"):
+            cut_out(content.getvalue(), None, page)
+
+
 @pytest.mark.parametrize("content", [b"", b"no picture", save(draw())[:200]])
 def test_what_is_no_picture_is_not_kept(tmp_path, content):
     with pytest.raises(PictureError):

@@ -12,6 +12,7 @@ from served_page import ask, serve
 from mnist_jax.checkpoint.load import load_model
 from mnist_jax.errors import ConfigError
 from mnist_jax.reading import answers
+from mnist_jax.reading.files import SUFFIXES
 from mnist_jax.reading.paths import Source
 from mnist_jax.reading.reader import Reader
 from mnist_jax.web import guard, server
@@ -162,6 +163,36 @@ def test_a_bad_correction_is_one_line(port, query, says):
     reply = ask(port, "POST", f"/correct?{query}", draw())
     assert reply.status == 400
     assert says in reply.json()["error"]
+
+
+@pytest.mark.parametrize("path", ["/read", "/explain", "/correct?label=7"])
+def test_a_form_is_told_how_to_send_a_picture(port, path):
+    kind = "multipart/form-data; boundary=x"
+    reply = ask(port, "POST", path, b"--x\r\n", Content_Type=kind)
+    assert reply.status == 415
+    assert "curl --data-binary @FILE" in reply.json()["error"]
+
+
+def test_an_image_of_a_stack_is_corrected(port, folder):
+    stack = np.zeros((3, 28, 28), np.uint8)
+    stack[:, 5:20, 12:15] = 255
+    stack[2, 3:5] = 255
+    content = io.BytesIO()
+    np.save(content, stack)
+    reply = ask(port, "POST", "/correct?label=5&page=2", content.getvalue())
+    kept = Path(reply.json()["kept"])
+    assert kept.parent == folder / "5"
+    np.testing.assert_array_equal(np.asarray(Image.open(kept)), stack[2])
+
+
+def test_every_picture_that_is_read_can_be_chosen():
+    """An iPhone's HEIC is no image to some browsers."""
+    html = (Path(server.__file__).parent / "page.html").read_text()
+    accepted = html.split('id="files"')[1].split('accept="')[1].split('"')[0].split(",")
+    by_browsers = {".apng", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pjpeg"}
+    by_browsers |= {".png", ".webp"}
+    assert "image/*" in accepted
+    assert set(accepted) >= SUFFIXES - by_browsers
 
 
 def test_a_picture_that_cannot_be_read_is_not_kept(port):
