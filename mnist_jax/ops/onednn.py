@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from mnist_jax.ops.backend import by_platform
+
 Arrays = tuple[jax.Array, ...]
 
 _PADDING = [(1, 1), (1, 1)]
@@ -29,12 +31,19 @@ def suits_onednn(x: jax.Array, kernel: jax.Array) -> bool:
     return x.dtype == kernel.dtype == jnp.bfloat16 and kernel.shape[:2] == (3, 3)
 
 
-@jax.custom_vjp
-def onednn_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolves x [B, H, W, Cin] with kernel [3, 3, Cin, Cout]: [B, H, W, Cout]."""
+def _same_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.conv_general_dilated(
         x, kernel, (1, 1), _PADDING, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
+
+
+@jax.custom_vjp
+def onednn_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolves x [B, H, W, Cin] with kernel [3, 3, Cin, Cout]: [B, H, W, Cout].
+
+    Its gradients are in that form on a CPU only; elsewhere they are XLA's own.
+    """
+    return _same_conv(x, kernel)
 
 
 def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Arrays]:
@@ -42,7 +51,14 @@ def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Arrays]:
 
 
 def _backward(saved: Arrays, g: jax.Array) -> Arrays:
-    x, kernel = saved
+    return by_platform(_cpu_gradients, _native_gradients, *saved, g)
+
+
+def _native_gradients(x: jax.Array, kernel: jax.Array, g: jax.Array) -> Arrays:
+    return jax.vjp(_same_conv, x, kernel)[1](g)
+
+
+def _cpu_gradients(x: jax.Array, kernel: jax.Array, g: jax.Array) -> Arrays:
     dx = onednn_conv(g, jnp.swapaxes(jnp.flip(kernel, (0, 1)), 2, 3))
     # Channels take the place of images, and images that of channels. Of 4 or 8 images
     # oneDNN gives a wrong result (jax 0.12), of multiples of 16 the right one. The
@@ -51,10 +67,7 @@ def _backward(saved: Arrays, g: jax.Array) -> Arrays:
     x, g = lax.optimization_barrier(
         (jnp.transpose(x, (3, 1, 2, 0)), jnp.transpose(g, (1, 2, 0, 3)))
     )
-    dkernel = lax.conv_general_dilated(
-        x, g, (1, 1), _PADDING, dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-    return dx, jnp.transpose(dkernel, (1, 2, 0, 3))
+    return dx, jnp.transpose(_same_conv(x, g), (1, 2, 0, 3))
 
 
 onednn_conv.defvjp(_forward, _backward)

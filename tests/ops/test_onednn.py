@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -81,3 +83,21 @@ def test_others_than_bfloat16_and_3x3_take_the_usual_way():
         y = ops.conv(x, other, None, "SAME")
         wide = plain_conv(x.astype(jnp.float32), other.astype(jnp.float32))
         expect_close(y, np.asarray(wide))
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_other_platforms_get_the_gradients_of_the_plain_convolution(platform):
+    x, kernel, g = arrays()
+
+    def convolutions(conv):
+        jitted = jax.jit(lambda x, kernel, g: jax.vjp(conv, x, kernel)[1](g))
+        lowered = jitted.trace(x, kernel, g).lower(lowering_platforms=(platform,))
+        lines = lowered.as_text().splitlines()
+        assert "optimization_barrier" not in lowered.as_text()
+        found = [line for line in lines if "stablehlo.convolution" in line]
+        return [
+            line.partition("{stride")[0].partition("dim_numbers")[2] for line in found
+        ]
+
+    same = functools.partial(ops.conv, bias=None, padding="SAME")
+    assert sorted(convolutions(same)) == sorted(convolutions(plain_conv))
