@@ -10,10 +10,12 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import run_python
 from jax import export
 
 from mnist_jax.analysis import page_scores
@@ -30,15 +32,19 @@ from mnist_jax.tasks import Task, find_task
 OTHERS = ("cuda", "tpu")
 # Names of custom calls that XLA itself replaces, on every platform.
 FOR_ALL = {"mhlo.topk", "Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape"}
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"  # docs/ say to set it in XLA_FLAGS
 STEPS = 3  # of a call of `train_steps`
 CLASSES = 10
 
 CASES: dict[str, tuple[str, Mapping[str, Any]]] = {
     **{path.stem: (path.stem, {}) for path in sorted(CONFIGS.glob("[!_]*.py"))},
-    "averaged views of an ensemble": ("default", {"num_seeds": 2}),
-    "shards": ("default", {"num_shards": 2}),
-    "batch norm": ("default", {"model.kwargs.batch_norm": True}),
-    "pages in bfloat16": ("page_reader", {"model.kwargs.dtype": "bfloat16"}),
+    "views of an ensemble": ("smoke", {"test_time_shift": 1, "num_seeds": 2}),
+    "shards": ("smoke", {"num_shards": 2}),
+    "batch norm": ("smoke", {"model.kwargs.batch_norm": True}),
+    "bfloat16": (
+        "page_reader",
+        {"model.kwargs.dtype": "bfloat16", "model.kwargs.blocks": (0, 0, 0)},
+    ),
 }
 
 Shape = jax.ShapeDtypeStruct
@@ -145,7 +151,10 @@ def operations(operation: Any) -> Iterator[Any]:
 
 
 def unfit(module: Any) -> set[str]:
-    """What GPU and TPU must not get: see the top of this file; and float64."""
+    """What GPU and TPU must not get: see the top of this file.
+
+    And float64; and what XLA refuses to compile with `DETERMINISTIC`.
+    """
     found = list(operations(module.operation))
     calls = {
         op.attributes["call_target_name"].value
@@ -153,8 +162,9 @@ def unfit(module: Any) -> set[str]:
         if op.name == "stablehlo.custom_call"
     }
     conditionals = {op.name for op in found if is_conditional(op)}
+    refused = {op.name for op in found} & {"stablehlo.select_and_scatter"}
     doubles = {"float64"} if "xf64>" in str(module) else set()
-    return (calls - FOR_ALL) | conditionals | doubles
+    return (calls - FOR_ALL) | conditionals | refused | doubles
 
 
 def is_conditional(op: Any) -> bool:
@@ -168,14 +178,15 @@ def is_conditional(op: Any) -> bool:
     return getattr(owner, "name", "") != "stablehlo.constant"
 
 
-def check(call: Call) -> Any:
-    """Checks the call on each platform, and returns how it was traced."""
+def check(call: Call) -> tuple[Any, str]:
+    """Checks the call on each platform; returns how it was traced, and it for a GPU."""
     flat, traced, leaves = trace(call)
-    for platform in OTHERS:
-        assert unfit(lower(traced, platform)) == set(), platform
+    modules = {platform: lower(traced, platform) for platform in OTHERS}
+    for platform, module in modules.items():
+        assert unfit(module) == set(), platform
     exported = export.export(flat, platforms=OTHERS)(*leaves)
     assert export.deserialize(exported.serialize()).platforms == OTHERS
-    return traced
+    return traced, str(modules["cuda"])
 
 
 @pytest.mark.usefixtures("as_on_gpu")
@@ -184,11 +195,10 @@ def test_programs_of_a_run_lower_for_gpu_and_tpu(case):
     name, changes = CASES[case]
     config = load_config(name).unlock()
     config.update_from_flattened_dict(changes)
-    traced = {name: check(call) for name, call in programs_of(config).items()}
+    checked = {name: check(call) for name, call in programs_of(config).items()}
     # Each way of training but this one has parts that a CPU computes in its own way.
-    on_cpu, on_gpu = (
-        str(lower(traced["train_steps"], platform)) for platform in ("cpu", "cuda")
-    )
+    traced, on_gpu = checked["train_steps"]
+    on_cpu = str(lower(traced, "cpu"))
     assert (on_cpu == on_gpu) == (case == "fast")
 
 
@@ -207,10 +217,15 @@ def call_python(x):
     return jax.pure_callback(np.tanh, Shape(x.shape, x.dtype), x)
 
 
+def pooled(x):
+    return jnp.sum(nn.max_pool(x[None, ..., None], (2, 2), (2, 2)))
+
+
 UNFIT = {
     "stablehlo.case": lambda x: jax.lax.cond(x[0, 0] > 0, jnp.sin, jnp.cos, x),
     "lapack_spotrf_ffi": jnp.linalg.cholesky,
     "xla_ffi_python_cpu_callback": call_python,
+    "stablehlo.select_and_scatter": jax.grad(pooled),
 }
 
 
@@ -218,3 +233,13 @@ UNFIT = {
 def test_what_is_unfit_is_found(name):
     _, traced, _ = trace(Call(UNFIT[name], (Shape((4, 4), np.float32),)))
     assert unfit(lower(traced, "cpu")) == {name}
+
+
+def test_xla_knows_the_flag_that_makes_a_gpu_deterministic():
+    code = "import jax; print(jax.numpy.zeros(1))"
+    done = run_python(code, 60, XLA_FLAGS=DETERMINISTIC)
+    assert (done.returncode, done.stdout) == (0, "[0.]\n")
+    unknown = run_python(code, 60, XLA_FLAGS=DETERMINISTIC.replace("ops", "opera"))
+    assert unknown.returncode != 0
+    text = (CONFIGS.parent / "docs" / "reliability-and-security.md").read_text()
+    assert f"`XLA_FLAGS={DETERMINISTIC}`" in text
