@@ -39,7 +39,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.kwargs.features = (32, 64, 128)
     config.model.kwargs.blocks = (1, 3, 2)
     config.model.kwargs.head = 48
-    config.model.kwargs.dtype = "float32"  # bfloat16 is faster on CPUs with AMX
+    config.model.kwargs.dtype = "float32"  # config.compute_dtype is asked as well
 
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.name = "adamw"
@@ -50,6 +50,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer.weight_decay = 0.01
     config.optimizer.clip_norm = 5.0
 
+    config.compute_dtype = "float32"  # bfloat16 is faster on CPUs with AMX
     config.loss = "cross_entropy"  # not used: the task has its own
     config.label_smoothing = 0.0
     config.ema_decay = 0.998

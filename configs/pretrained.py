@@ -53,6 +53,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer.weight_decay = 0.0
     config.optimizer.clip_norm = 0.0
 
+    config.compute_dtype = "float32"
     config.loss = "cross_entropy"
     config.label_smoothing = 0.0
     config.ema_decay = 0.999

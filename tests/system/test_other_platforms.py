@@ -41,9 +41,10 @@ CASES: dict[str, tuple[str, Mapping[str, Any]]] = {
     "views of an ensemble": ("smoke", {"test_time_shift": 1, "num_seeds": 2}),
     "shards": ("smoke", {"num_shards": 2}),
     "batch norm": ("smoke", {"model.kwargs.batch_norm": True}),
-    "bfloat16": (
+    "bfloat16": ("smoke", {"compute_dtype": "bfloat16"}),
+    "pages in bfloat16": (
         "page_reader",
-        {"model.kwargs.dtype": "bfloat16", "model.kwargs.blocks": (0, 0, 0)},
+        {"compute_dtype": "bfloat16", "model.kwargs.blocks": (0, 0, 0)},
     ),
 }
 
