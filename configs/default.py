@@ -58,6 +58,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer.weight_decay = 0.0
     config.optimizer.clip_norm = 0.0  # largest norm of the gradient; 0 for no limit
 
+    config.compute_dtype = "float32"  # or bfloat16: see docs/speed.md
     config.loss = "cross_entropy"
     config.label_smoothing = 0.0
     config.ema_decay = 0.998  # moving average of the weights; 0 for none

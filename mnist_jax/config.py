@@ -40,6 +40,7 @@ _NOT_NEGATIVE = Field(float, lambda v: 0 <= v < float("inf"), "a number of 0 or 
 _RATE = Field(float, lambda v: 0 < v <= 1e6, "a number above 0, to 1e6")
 _BATCH = Field(int, lambda v: 0 < v <= 2**20, "a whole number, 1 to 2**20")
 _FRACTION = Field(float, lambda v: 0 <= v < 1, "a number from 0 to below 1")
+_DTYPES = ("float32", "bfloat16")
 FREE_GROUPS = ("model.kwargs.", "optimizer.kwargs.", "augment.")
 
 FIELDS: dict[str, Field] = {
@@ -66,6 +67,7 @@ FIELDS: dict[str, Field] = {
     "optimizer.warmup_epochs": _NOT_NEGATIVE,
     "optimizer.weight_decay": _NOT_NEGATIVE,
     "optimizer.clip_norm": _NOT_NEGATIVE,
+    "compute_dtype": Field(str, _DTYPES.__contains__, " or ".join(_DTYPES), _DTYPES[0]),
     "loss": Field(str, bool, "a name", default="cross_entropy"),
     "label_smoothing": _FRACTION,
     "ema_decay": _FRACTION,

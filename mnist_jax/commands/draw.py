@@ -92,7 +92,7 @@ def _load_reader(top_k: int) -> "Reader":
     from mnist_jax.parallel import devices
     from mnist_jax.reading.readings import load_reader
 
-    devices.set_up(_DEVICE.value)
+    devices.set_up(_DEVICE.value, share_memory=True)
     reader = load_reader(
         _WORKDIR.value or PRETRAINED,
         page_workdir=_PAGE_WORKDIR.value or PRETRAINED_PAGES,

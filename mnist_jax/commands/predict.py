@@ -142,7 +142,7 @@ def main(arguments: list[str]) -> int:
     from mnist_jax.parallel import devices
     from mnist_jax.reading import answer_text, reader
 
-    devices.set_up(_DEVICE.value)
+    devices.set_up(_DEVICE.value, share_memory=True)
     workdir = _WORKDIR.value or PRETRAINED
     which, trust_code = _CHECKPOINT.value, _TRUST_CODE.value
     loaded = load.load_classifier(workdir, which, trust_code=trust_code)

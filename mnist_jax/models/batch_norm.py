@@ -52,7 +52,8 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
-        """Normalises [B, ..., C] in each channel."""
+        """Normalises [B, ..., C] in each channel; statistics are float32 for any x."""
+        dtype, x = x.dtype, x.astype(jnp.float32)
         shape = x.shape[-1:]
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         var = self.variable("batch_stats", "var", jnp.ones, shape)
@@ -60,7 +61,8 @@ class BatchNorm(nn.Module):
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, shape)
         if not train:
-            return (x - mean.value) * jax.lax.rsqrt(var.value + self.epsilon) + bias
+            y = (x - mean.value) * jax.lax.rsqrt(var.value + self.epsilon) + bias
+            return y.astype(dtype)
         if mask is None:
             mask = jnp.ones(len(x))
         weight = mask.astype(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
@@ -74,4 +76,5 @@ class BatchNorm(nn.Module):
             share = jnp.where(jnp.sum(weight) > 0, 1 - self.momentum, 0)
             mean.value += share * (own_mean - mean.value)
             var.value += share * (own_var - var.value)
-        return centred * jax.lax.rsqrt(own_var + self.epsilon) + bias
+        y = centred * jax.lax.rsqrt(own_var + self.epsilon) + bias
+        return y.astype(dtype)

@@ -87,4 +87,4 @@ class CNN(nn.Module):
             x = nn.Dense(features, kernel_init=_kernel_init)(x)
             x = nn.relu(linen_batch_norm(x, train, mask) if self.batch_norm else x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(self.num_classes)(x)
+        return nn.Dense(self.num_classes, dtype="float32")(x)

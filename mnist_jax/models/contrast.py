@@ -29,10 +29,11 @@ def even_contrast(images: jax.Array) -> jax.Array:
        paper's level becomes 0.
 
     Args:
-      images: float32 [B, H, W, 1] in [0, 1].
+      images: float [B, H, W, 1] in [0, 1].
 
     Returns:
-      float32 [B, H, W, 1] in [0, 1], light ink on black.
+      [B, H, W, 1] in [0, 1], of the same dtype, light ink on black. It is computed in
+      float32.
 
     Raises:
       ArgumentError: they have another shape or dtype.
@@ -41,11 +42,12 @@ def even_contrast(images: jax.Array) -> jax.Array:
     # Each step is computed once. XLA might else repeat it for each pixel that the next
     # step looks at (16 images then take eight times as long as 32, where it does not),
     # or repeat all of it for each tap of a convolution's gradient.
-    smooth = compute_once(_hold_between_neighbours(images))
+    smooth = compute_once(_hold_between_neighbours(images.astype(jnp.float32)))
     ink = compute_once(jnp.abs(smooth - _paper(smooth)))
     # This lower bound keeps the noise of blank paper faint.
     share = ink / jnp.maximum(_strongest(ink), 0.02)
-    return compute_once(jnp.clip((share - _PAPER) / (_INK - _PAPER), 0.0, 1.0))
+    even = compute_once(jnp.clip((share - _PAPER) / (_INK - _PAPER), 0.0, 1.0))
+    return even.astype(images.dtype)
 
 
 def _strongest(ink: jax.Array) -> jax.Array:

@@ -31,4 +31,4 @@ class MLP(nn.Module):
         for features in self.dense:
             x = nn.relu(nn.Dense(features, kernel_init=_kernel_init)(x))
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(self.num_classes)(x)
+        return nn.Dense(self.num_classes, dtype="float32")(x)

@@ -48,7 +48,7 @@ class Sprint(nn.Module):
         check_input(images)
         b, h, w, _ = images.shape
         x = images[:, self.border : h - self.border, self.border : w - self.border]
-        kernel = jnp.asarray(_cosine_filters(self.filters, self.filter_size))
+        kernel = jnp.asarray(_cosine_filters(self.filters, self.filter_size), x.dtype)
         x = ops.max_pool(ops.conv(x, kernel, None, "VALID"))
         x = nn.relu(BatchNorm(use_bias=False)(x, train, mask))
         for features in self.features:
@@ -61,7 +61,7 @@ class Sprint(nn.Module):
         for features in self.dense:
             x = nn.Dense(features, use_bias=False, kernel_init=_kernel_init)(x)
             x = nn.relu(BatchNorm()(x, train, mask))
-        return nn.Dense(self.num_classes)(x)
+        return nn.Dense(self.num_classes, dtype="float32")(x)
 
 
 def _patches(x: jax.Array, size: int) -> jax.Array:

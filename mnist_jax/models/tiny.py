@@ -75,7 +75,7 @@ class TinyCNN(nn.Module):
             y = jnp.tensordot(mix, filter_channels(x, kernel), 1) + _of_channels(bias)
             x = layer_norm(x[:, 1:-1, 1:-1] + _leaky_relu(y))
 
-        x = jnp.mean(x, (1, 2)).T  # [B, features]
+        x = jnp.mean(x, (1, 2), jnp.float32).T  # [B, features]
         if not self.dense:
             scale = self.param("scale", nn.initializers.constant(3.0), (1,))
             return scale * x[:, : self.num_classes]
@@ -105,7 +105,7 @@ def filter_channels(x: jax.Array, kernel: jax.Array) -> jax.Array:
     weights = kernel.T[:, :, None, None, None]  # [9, C, 1, 1, 1]
     return sum(
         (w * view for w, view in zip(weights, shifted(x), strict=True)),
-        start=jnp.zeros(()),
+        start=jnp.zeros((), x.dtype),
     )
 
 
@@ -122,19 +122,21 @@ def _filter_bwd(saved: Any, g: jax.Array) -> tuple[jax.Array, jax.Array]:
     dkernel = [_sums_of_products(view, g) for view in shifted(x)]
     padded = jnp.pad(g, ((0, 0), (2, 2), (2, 2), (0, 0)))
     padded = compute_once(padded)
-    return filter_channels(padded, kernel[:, ::-1]), jnp.stack(dkernel, axis=1)
+    dx = filter_channels(padded, kernel[:, ::-1])
+    return dx, jnp.stack(dkernel, axis=1).astype(kernel.dtype)
 
 
 filter_channels.defvjp(_filter_fwd, _filter_bwd)
 
 
 def _sums_of_products(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Sums x * y, for x and y [C, H, W, B], over all but the channels: [C].
+    """Sums x * y, for x and y [C, H, W, B], over all but the channels: float32 [C].
 
     Rows are added up first, then columns, and the batch last. In a sum over the last
     axis XLA's CPU backend adds one number at a time, so as little as possible is left
     for it.
     """
+    x, y = x.astype(jnp.float32), y.astype(jnp.float32)
     rows = functools.reduce(jnp.add, [x[:, i] * y[:, i] for i in range(x.shape[1])])
     rows = compute_once(rows)  # [C, W, B]
     columns = functools.reduce(jnp.add, [rows[:, j] for j in range(x.shape[2])])
@@ -146,22 +148,25 @@ def layer_norm(x: jax.Array) -> jax.Array:
     """Brings each image of x [C, H, W, B] to mean 0 and variance 1: no parameters.
 
     Layer normalisation (Ba, Kiros and Hinton 2016, arXiv:1607.06450) over channels and
-    places, without its scales and shifts.
+    places, without its scales and shifts. Statistics are float32, whatever x is.
     """
     return _norm_fwd(x)[0]
 
 
 def _norm_fwd(x: jax.Array) -> tuple[jax.Array, Any]:
-    mean = _image_mean(x)
-    variance = _image_mean(jnp.square(x)) - jnp.square(mean)
+    wide = x.astype(jnp.float32)
+    mean = _image_mean(wide)
+    variance = _image_mean(jnp.square(wide)) - jnp.square(mean)
     scale = lax.rsqrt(variance + _EPSILON)
-    normed = (x - mean) * scale
+    normed = ((wide - mean) * scale).astype(x.dtype)
     return normed, (normed, scale)
 
 
 def _norm_bwd(saved: Any, g: jax.Array) -> tuple[jax.Array]:
     normed, scale = saved
-    return ((g - _image_mean(g) - normed * _image_mean(g * normed)) * scale,)
+    wide, dtype = g.astype(jnp.float32), g.dtype
+    inner = wide - _image_mean(wide) - normed * _image_mean(wide * normed)
+    return ((inner * scale).astype(dtype),)
 
 
 layer_norm.defvjp(_norm_fwd, _norm_bwd)

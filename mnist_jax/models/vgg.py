@@ -45,7 +45,7 @@ class VGG(nn.Module):
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
             x = nn.relu(nn.Dense(features, kernel_init=_kernel_init)(x))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(self.num_classes)(x)
+        return nn.Dense(self.num_classes, dtype="float32")(x)
 
 
 class Conv3x3(nn.Module):

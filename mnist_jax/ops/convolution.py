@@ -32,6 +32,7 @@ import jax.numpy as jnp
 
 from mnist_jax.ops.fused import valid_conv_relu_pool
 from mnist_jax.ops.onednn import onednn_conv, suits_onednn
+from mnist_jax.ops.pooling import max_pool
 from mnist_jax.ops.unpadded import valid_conv
 
 MICRO_BATCH = 64  # the most images in a part of a batch
@@ -86,10 +87,11 @@ def conv(
     Raises:
       ValueError: unknown padding, or shapes that do not fit.
     """
-    if padding == "SAME" and suits_onednn(x, kernel):
-        y = onednn_conv(x, kernel)
+    padded = _pad_for(x, kernel, padding)
+    if suits_onednn(x, kernel):
+        y = onednn_conv(x, kernel, int(padding == "SAME"))
     else:
-        y = valid_conv(_pad_for(x, kernel, padding), kernel)
+        y = valid_conv(padded, kernel)
     return y if bias is None else y + bias
 
 
@@ -106,6 +108,8 @@ def conv_relu_pool(
     Returns:
       [B, H' // window, W' // window, Cout].
     """
+    if suits_onednn(x, kernel):
+        return max_pool(jax.nn.relu(conv(x, kernel, bias, padding)), window)
     return valid_conv_relu_pool(_pad_for(x, kernel, padding), kernel, bias, window)
 
 

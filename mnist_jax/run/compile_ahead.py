@@ -30,12 +30,12 @@ from mnist_jax.optimizer import create_optimizer
 from mnist_jax.parallel.gradients import in_pieces, over_shards
 from mnist_jax.parallel.placement import Placement, check_parallel
 from mnist_jax.run.finite_checks import watch_step, watch_steps
+from mnist_jax.run.mixed_precision import bind_gradients, compute_dtype
 from mnist_jax.tasks import DIGITS, Task
 from mnist_jax.train_state import TrainState, create_train_state
 from mnist_jax.train_step import (
     TrainStep,
     batch_gradients,
-    loss_gradients,
     train_step,
     train_steps,
 )
@@ -156,7 +156,7 @@ def create_program(
     rngs = placement.rngs(config.seed, compiler_options=_quickly_compiled())
     init_rng, order_rng, step_rng = rngs
     predictor = task.predictor(model, config)
-    in_bfloat16 = config.model.kwargs.get("dtype") == "bfloat16"
+    in_bfloat16 = compute_dtype(config) == "bfloat16"
     together = Ensemble(predictor, task.has_logits)
     return Program(
         train_steps=placement.jit_steps(watch_steps(steps)),
@@ -209,10 +209,9 @@ def make_train_step(
     # not change dropout: each piece has a key of its own.
     one_core = config.num_shards > 1
     size_of = functools.partial(ops.micro_batch_size, one_core=one_core)
-    of_piece = functools.partial(loss_gradients, task=task, model=model, config=config)
     of_batch = functools.partial(
         batch_gradients,
-        loss_gradients=in_pieces(of_piece, size_of),
+        loss_gradients=in_pieces(bind_gradients(task, model, config), size_of),
         task=task,
         config=config,
     )

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,10 +21,10 @@ def arrays(channels=8, features=16):
     return x, kernel, g
 
 
-def plain_conv(x, kernel):
+def plain_conv(x, kernel, padding="SAME"):
     dimensions = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(
-        x, kernel, (1, 1), "SAME", dimension_numbers=dimensions
+        x, kernel, (1, 1), padding, dimension_numbers=dimensions
     )
 
 
@@ -32,17 +34,20 @@ def expect_close(found, expected):
     np.testing.assert_allclose(np.float32(found), expected, atol=0.01 * scale)
 
 
+@pytest.mark.parametrize("pad", [0, 1])
 @pytest.mark.parametrize("options", [None, ops.bfloat16_options()])
-def test_values_and_gradients_are_those_of_the_plain_convolution(options):
+def test_values_and_gradients_are_those_of_the_plain_convolution(options, pad):
     x, kernel, g = arrays()
+    g = g if pad else g[:, 1:-1, 1:-1]
 
     def run(conv, *args):
         value, pullback = jax.vjp(conv, *args[:2])
         return value, *pullback(args[2])
 
+    plain = functools.partial(plain_conv, padding="SAME" if pad else "VALID")
     wide = [a.astype(jnp.float32) for a in (x, kernel, g)]
-    expected = jax.jit(lambda *args: run(plain_conv, *args))(*wide)
-    jitted = jax.jit(lambda *args: run(onednn_conv, *args))
+    expected = jax.jit(lambda *args: run(plain, *args))(*wide)
+    jitted = jax.jit(lambda *args: run(lambda *a: onednn_conv(*a, pad), *args))
     found = jitted.lower(x, kernel, g).compile(options)(x, kernel, g)
     for name, value, right in zip(("y", "dx", "dk"), found, expected, strict=True):
         assert value.dtype == jnp.bfloat16, name
@@ -81,3 +86,26 @@ def test_others_than_bfloat16_and_3x3_take_the_usual_way():
         y = ops.conv(x, other, None, "SAME")
         wide = plain_conv(x.astype(jnp.float32), other.astype(jnp.float32))
         expect_close(y, np.asarray(wide))
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+@pytest.mark.parametrize(("padding", "crop"), [("SAME", 0), ("VALID", 2)])
+def test_other_platforms_get_the_gradients_of_the_plain_convolution(
+    platform, padding, crop
+):
+    x, kernel, g = arrays()
+    g = g[:, : len(g[0]) - crop, : len(g[0, 0]) - crop]
+
+    def convolutions(conv):
+        jitted = jax.jit(lambda x, kernel, g: jax.vjp(conv, x, kernel)[1](g))
+        lowered = jitted.trace(x, kernel, g).lower(lowering_platforms=(platform,))
+        lines = lowered.as_text().splitlines()
+        assert "optimization_barrier" not in lowered.as_text()
+        found = [line for line in lines if "stablehlo.convolution" in line]
+        return [
+            line.partition("{stride")[0].partition("dim_numbers")[2] for line in found
+        ]
+
+    ours = functools.partial(ops.conv, bias=None, padding=padding)
+    plain = functools.partial(plain_conv, padding=padding)
+    assert sorted(convolutions(ours)) == sorted(convolutions(plain))

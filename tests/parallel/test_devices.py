@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -5,6 +6,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from PIL import Image
 
 from mnist_jax.errors import UserError
 from mnist_jax.parallel import devices
@@ -102,6 +104,63 @@ def test_a_card_that_is_not_used_is_one_warning(tmp_path):
     assert "it runs on the CPU; pip install -e '.[cuda]'" in done.stderr
     chosen = start(tmp_path, path=str(tmp_path / "bin"), platforms="cpu")
     assert chosen.stderr == ""
+
+
+COMMANDS = {
+    "predict": ["seven.png"],
+    "draw": ["--no_browser", "--port=0"],
+    "train": ["--config=smoke"],
+}
+SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+
+
+@pytest.mark.parametrize(
+    ("command", "own", "expected"),
+    [
+        ("predict", {}, SHARED),
+        ("draw", {}, SHARED),
+        ("train", {}, {}),
+        ("predict", {"XLA_PYTHON_CLIENT_PREALLOCATE": "true"}, None),
+        ("predict", {"XLA_CLIENT_MEM_FRACTION": ".5"}, None),
+        ("draw", {"XLA_PYTHON_CLIENT_MEM_FRACTION": ".5"}, None),
+        ("draw", {"XLA_PYTHON_CLIENT_ALLOCATOR": "platform"}, None),
+    ],
+)
+def test_who_reads_pictures_leaves_a_gpus_memory_to_others(
+    tmp_path, command, own, expected
+):
+    """A plugin tells what it finds in the environment, and ends the process."""
+    Image.new("L", (28, 28)).save(tmp_path / "seven.png")
+    (tmp_path / "jax_plugins" / "telling").mkdir(parents=True)
+    (tmp_path / "jax_plugins" / "telling" / "__init__.py").write_text(
+        "import json, os\n"
+        "def initialize():\n"
+        "  found = {k: v for k, v in os.environ.items() if '_CLIENT_' in k}\n"
+        "  print(json.dumps(found), flush=True)\n"
+        "  os._exit(3)\n"
+    )
+    root = str(Path(__file__).resolve().parents[2])
+    clean = {k: v for k, v in os.environ.items() if "_CLIENT_" not in k}
+    paths = os.pathsep.join([str(tmp_path), root])
+    done = subprocess.run(
+        [sys.executable, "-m", "mnist_jax", command, *COMMANDS[command]],
+        cwd=tmp_path,
+        env={**clean, "JAX_PLATFORMS": "", "PYTHONPATH": paths, **own},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (3, "")
+    assert json.loads(done.stdout) == (own if expected is None else expected)
+
+
+def test_variables_are_left_as_they_were(monkeypatch):
+    for name in ("NPROC", *devices._OF_MEMORY):
+        monkeypatch.delenv(name, raising=False)
+    before = dict(os.environ)
+    with devices._variables(4, share_memory=True):
+        added = {k: v for k, v in os.environ.items() if k not in before}
+    assert added == {"NPROC": "4", **SHARED}
+    assert dict(os.environ) == before
 
 
 def cache_dir_of(**environment):

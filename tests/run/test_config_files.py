@@ -1,9 +1,20 @@
+import json
+import shutil
 import sys
 
 import pytest
 
+from mnist_jax.config import FIELDS, flatten_config
 from mnist_jax.errors import ConfigError
-from mnist_jax.run.config_files import CONFIGS, PRETRAINED, find_config, load_config
+from mnist_jax.run import config_files
+from mnist_jax.run.config_files import (
+    CONFIGS,
+    PRETRAINED,
+    PRETRAINED_PAGES,
+    find_config,
+    load_config,
+)
+from mnist_jax.run.stored_config import config_from_dict
 
 
 @pytest.mark.parametrize(
@@ -68,3 +79,39 @@ def test_the_folders_of_a_checkout():
     assert (CONFIGS.parent / "pyproject.toml").is_file()
     assert CONFIGS.parent / "checkpoints" / "pretrained" == PRETRAINED
     assert (PRETRAINED / "config.json").is_file()
+
+
+# The fields that came after the weights in the repository, at what was done before.
+LATER = {
+    "pretrained": {
+        "num_shards": 1,
+        "test_time_shift": 0,
+        "model.kwargs.even_contrast": False,
+    },
+    # The last run of its weights went on from another one: see their model card.
+    "page_reader": {"optimizer.learning_rate": 2.5e-3, "optimizer.warmup_epochs": 1.0},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("pretrained", PRETRAINED), ("page_reader", PRETRAINED_PAGES)]
+)
+def test_configs_of_the_weights_that_come_along_are_those_of_their_runs(name, folder):
+    (metadata,) = folder.glob("checkpoints/*/metadata/metadata")
+    saved = json.loads(metadata.read_text())["config"]
+    later = {n: f.default for n, f in FIELDS.items() if f.default is not None}
+    expected = later | flatten_config(config_from_dict(saved)) | LATER[name]
+    assert flatten_config(load_config(name)) == expected
+
+
+@pytest.mark.parametrize("name", ["pretrained", "page_reader", "my_hand"])
+def test_configs_of_the_weights_that_come_along_do_not_use_the_default(
+    tmp_path, monkeypatch, name
+):
+    expected = load_config(name)
+    shutil.copytree(CONFIGS, tmp_path / "configs")
+    (tmp_path / "configs" / "default.py").write_text("raise AssertionError\n")
+    monkeypatch.setattr(config_files, "CONFIGS", tmp_path / "configs")
+    with pytest.raises(ConfigError, match="AssertionError"):
+        load_config("smoke")
+    assert load_config(name) == expected
