@@ -31,20 +31,25 @@ SHAPES = (
 # tiles or one, so that each shape compiles twice at most.
 _CALL = 2**16
 _MARGIN = 8  # pixels around a picture, at least
+_PER_TILE = 2000  # what a tile costs besides its pixels, in pixels
+_PAPER = 24  # levels of 255 that noise and uneven paper may differ
 _MARGIN_AGAIN = 0.35  # heights around digits that are read once more
 _OVERLAP = 64  # pixels that tiles of a large picture share
 _HEIGHT = 28  # pixels; of a digit where the net reads best
 _NEAR = 1.3  # heights within this factor of `_HEIGHT` need no second pass
 _FIRST = 48  # pixels that the shorter side has in the first pass
-_RISE = 2.0  # from one scale to the next
 _LARGEST = 4.0  # most that a picture is enlarged
-_ENLARGED_AREA = 2**18  # pixels; larger pictures are not enlarged
+_ENLARGED_AREA = 496**2  # pixels; larger pictures are not enlarged
 _LOWEST = 8  # pixels; nothing can be read on a lower strip
 _SPREAD = 0.45  # of the logarithm of heights that fit
 _EXPLAINED = 0.9  # share of all contrast that is in digits, where nothing else is
 _POSSIBLE = 0.1  # a centre that is likelier is kept
 _SURE = 0.5  # a centre that is likelier ends the search for scales
 _SIZES = 2.0  # digits whose heights differ by more are read at scales of their own
+
+
+Shape = tuple[int, int]  # height and width
+Corner = tuple[int, int]  # left and top
 
 
 class Found(NamedTuple):
@@ -136,7 +141,8 @@ def _search(grey: np.ndarray) -> Search:
         if sure.any() and (is_fine or _explained(grey, found.box[sure]) > _EXPLAINED):
             break
         is_fine = scale >= 1
-        seen = yield from _at_scale(grey, scale)
+        is_read = sure & (abs(_misfit(found, scale)) > abs(_misfit(found, found.scale)))
+        seen = yield from _at_scale(grey, scale, found.box[is_read])
         # A digit that is seen at several scales counts where it fits best. What would
         # fit better at this one than where it was found, and is not seen, is none.
         fit = seen.score * np.exp(-0.5 * (_misfit(seen, scale) / _SPREAD) ** 2)
@@ -169,59 +175,88 @@ def _look_again(grey: np.ndarray, found: Found) -> Search:
     return without_doubles(_join(parts))
 
 
-def _at_scale(grey: np.ndarray, scale: float) -> Search:
-    """Finds digits in a picture that is first reduced or enlarged."""
+def _at_scale(
+    grey: np.ndarray, scale: float, known: np.ndarray | None = None
+) -> Search:
+    """Finds digits in a picture that is first reduced or enlarged.
+
+    Args:
+      grey: uint8 [H, W].
+      scale: how much.
+      known: boxes [N, 4] of digits; where only these are, it does not look.
+    """
     size = [max(1, round(side * scale)) for side in grey.shape[::-1]]
     image = Image.fromarray(grey)
     if image.size != tuple(size):
         # Box first: it is fast, and what follows still has twice the pixels.
         image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
-    pixels = standardised(np.asarray(image))
-    height, width = (side + 2 * _MARGIN for side in pixels.shape)
-    fitting = [s for s in SHAPES if s[0] >= height and s[1] >= width]
-    if fitting:
-        shape = min(fitting, key=math.prod)
-        (found,) = yield [_pad(pixels, shape, (_MARGIN, _MARGIN))]
-        found.box[:, :2] -= _MARGIN
-        found = without_doubles(found)
-    else:
-        found = yield from _in_tiles(pixels)
+    shape, corners = _choose_tiles(size)
+    if len(corners) > 1 or (known is not None and len(known)):
+        shown = image if known is None else _paint_over(image, known * scale)
+        corners = _with_writing(shown, corners, shape)
+    page = _pad(standardised(np.asarray(image)), shape)
+    tiles = [
+        page[top + _MARGIN :, left + _MARGIN :][: shape[0], : shape[1]]
+        for left, top in corners
+    ]
+    parts = []
+    for found, corner in zip((yield tiles), corners, strict=True):
+        found.box[:, :2] += corner
+        parts.append(_whole_ones(without_doubles(found), corner, shape, size))
+    found = without_doubles(_join(parts))
     found.box[:] *= np.array([grey.shape[1] / size[0], grey.shape[0] / size[1]] * 2)
     return found._replace(scale=np.full(len(found.score), scale))
 
 
-def _in_tiles(pixels: np.ndarray) -> Search:
-    """Finds digits in tiles that overlap, of a picture too large for one."""
+def _choose_tiles(size: Sequence[int]) -> tuple[Shape, list[Corner]]:
+    """Covers a picture, (width, height), and a margin around it, with fewest pixels.
+
+    Returns:
+      A shape, and the left and top of each tile of it, in pixels of the picture.
+    """
+    best: tuple[float, Shape, list[Corner]] | None = None
+    for shape in SHAPES:
+        rows, columns = _starts(size[1], shape[0]), _starts(size[0], shape[1])
+        cost = len(rows) * len(columns) * (math.prod(shape) + _PER_TILE)
+        if rows and columns and (best is None or cost < best[0]):
+            best = cost, shape, [(left, top) for top in rows for left in columns]
+    assert best
+    return best[1:]
+
+
+def _paint_over(image: Image.Image, boxes: np.ndarray) -> Image.Image:
+    """Paints over what is in some boxes, with the paper around each."""
+    levels = np.array(image)
+    for left, top, right, bottom in _with_margin(boxes, levels.shape):
+        part = levels[top:bottom, left:right]
+        edges = [part[0], part[-1], part[:, 0], part[:, -1]]
+        part[:] = np.median(np.concatenate(edges))
+    return Image.fromarray(levels)
+
+
+def _with_writing(
+    image: Image.Image, corners: Sequence[Corner], shape: Shape
+) -> list[Corner]:
+    """Returns the corners of those tiles of a picture that show more than paper."""
+    small = np.asarray(image.reduce(2)).astype(np.int16)
+    least = min(_PAPER, 0.25 * np.ptp(small))
+    kept = []
+    for left, top in corners:
+        part = small[max(0, top) // 2 : (top + shape[0] + 1) // 2]
+        part = part[:, max(0, left) // 2 : (left + shape[1] + 1) // 2]
+        if np.ptp(part) >= least:
+            kept.append((left, top))
+    return kept
+
+
+def _pad(pixels: np.ndarray, shape: Shape) -> np.ndarray:
+    """Puts a margin of the median of the edges around pixels; it fills a tile."""
     height, width = pixels.shape
-    low = height + 2 * _MARGIN <= SHAPES[3][0]
-    shape = SHAPES[3] if low else SHAPES[-1]
-    corners, tiles = [], []
-    for top in _starts(height, shape[0]):
-        for left in _starts(width, shape[1]):
-            part = pixels[top : top + shape[0], left : left + shape[1]]
-            above, before = (
-                _MARGIN if side + 2 * _MARGIN <= most else 0
-                for side, most in zip(part.shape, shape, strict=True)
-            )
-            corners.append((left - before, top - above))
-            tiles.append(_pad(part, shape, (above, before)))
-    parts = []
-    for found, corner in zip((yield tiles), corners, strict=True):
-        found.box[:, :2] += corner
-        whole = _whole_ones(without_doubles(found), corner, shape, (width, height))
-        parts.append(whole)
-    return without_doubles(_join(parts))
-
-
-def _pad(
-    pixels: np.ndarray, shape: tuple[int, int], corner: tuple[int, int]
-) -> np.ndarray:
-    """Puts pixels on a tile of the median of their edges; `corner` is (top, left)."""
-    (height, width), (top, left) = pixels.shape, corner
     edges = [pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]
-    tile = np.full(shape, np.median(np.concatenate(edges)), np.float32)
-    tile[top : top + height, left : left + width] = pixels
-    return tile
+    sides = [max(n + 2 * _MARGIN, s) for n, s in zip(pixels.shape, shape, strict=True)]
+    page = np.full(sides, np.median(np.concatenate(edges)), np.float32)
+    page[_MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width] = pixels
+    return page
 
 
 def _likely(score: np.ndarray, box: np.ndarray, classes: np.ndarray) -> Found:
@@ -271,13 +306,13 @@ def _join(parts: list[Found]) -> Found:
 def _scales(shape: tuple[int, ...]) -> list[float]:
     """Returns scales to look for digits at, the coarsest first."""
     area, side = math.prod(shape), min(shape)
-    largest = min(_LARGEST, max(1.0, (_ENLARGED_AREA / area) ** 0.5))
-    scale = min(_FIRST / side, largest)
-    scales = [scale]
-    while scale < largest:
+    largest = min(_LARGEST, (_ENLARGED_AREA / area) ** 0.5)
+    largest = largest if largest > 2**0.5 else 1.0
+    scales = [min(_FIRST / side, largest)]
+    while scales[-1] < largest:
+        scale = min(2 * scales[-1], largest)
         # The picture's own pixels are not passed over.
-        scale = min(scale * _RISE, largest if scale >= 1 else 1.0)
-        scales.append(scale)
+        scales.append(1.0 if 0.5**0.5 < scale < 2**0.5 else scale)
     return [scale for scale in scales if scale * side >= _LOWEST]
 
 
@@ -288,15 +323,20 @@ def _explained(grey: np.ndarray, boxes: np.ndarray) -> float:
     levels = np.asarray(image, np.float32)
     contrast = np.abs(levels - np.median(levels))
     contrast[contrast < 0.25 * contrast.max()] = 0  # paper and noise
-    scale = image.width / grey.shape[1]
     inside = np.zeros(levels.shape, bool)
-    for x, y, width, height in boxes * scale:
-        across, down = width / 2 + 0.2 * height, 0.7 * height
-        inside[
-            max(0, int(y - down)) : int(y + down) + 1,
-            max(0, int(x - across)) : int(x + across) + 1,
-        ] = True
+    boxes = boxes * (image.width / grey.shape[1])
+    for left, top, right, bottom in _with_margin(boxes, levels.shape):
+        inside[top:bottom, left:right] = True
     return float(contrast[inside].sum() / max(float(contrast.sum()), 1e-6))
+
+
+def _with_margin(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns left, top, right and bottom around each box, int [N, 4], in a picture."""
+    middle, half = boxes[:, :2], boxes[:, 2:] / 2
+    margin = half + 0.2 * boxes[:, 3:]
+    corners = np.concatenate([middle - margin, middle + margin + 1], 1)
+    inside: np.ndarray = np.clip(corners, 0, [*shape[::-1], *shape[::-1]]).astype(int)
+    return inside
 
 
 def _by_height(found: Found) -> list[Found]:
@@ -323,15 +363,21 @@ def _around(
 
 
 def _starts(length: int, size: int) -> list[int]:
-    """Returns where tiles begin that cover a length, and overlap."""
+    """Returns where tiles begin that cover a length with a margin, and overlap.
+
+    The list is empty if tiles of this size are too small to overlap.
+    """
+    length += 2 * _MARGIN
     if length <= size:
-        return [0]
+        return [-_MARGIN]
+    if size <= _OVERLAP:
+        return []
     count = math.ceil((length - _OVERLAP) / (size - _OVERLAP))
-    return [round(k * (length - size) / (count - 1)) for k in range(count)]
+    return [round(k * (length - size) / (count - 1)) - _MARGIN for k in range(count)]
 
 
 def _whole_ones(
-    found: Found, corner: tuple[int, int], shape: tuple[int, int], size: tuple[int, int]
+    found: Found, corner: Corner, shape: Shape, size: Sequence[int]
 ) -> Found:
     """Drops boxes that an inner edge of a tile may cut; another tile has them whole."""
     kept = np.ones(len(found.score), bool)

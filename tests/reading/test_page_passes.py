@@ -1,5 +1,6 @@
 """The passes with a net that needs no training: it marks dark squares as digits."""
 
+import math
 import types
 
 import jax.numpy as jnp
@@ -104,25 +105,51 @@ def test_strips_of_both_ways_are_read(passes):
 
 
 @pytest.mark.parametrize(
-    "shape", [(1, 1), (1, 300), (2, 9_000_000), (40, 60), (700, 900)]
+    "shape",
+    [(1, 1), (1, 300), (2, 9_000_000), (40, 60), (350, 600), (400, 467), (700, 900)],
 )
 def test_where_nothing_is_nothing_is_found(passes, shape):
     assert len(passes.find([np.full(shape, 128, np.uint8)])[0].score) == 0
 
 
-def test_at_most_eight_shapes_are_compiled(passes):
-    assert len(SHAPES) <= 8
-    seen = set()
+@pytest.fixture
+def calls(passes, monkeypatch):
+    """Shapes [B, H, W, 1] of what the net is asked."""
+    seen = []
     points = passes._points
-    passes._points = lambda variables, tile: (
-        seen.add(tile.shape) or points(variables, tile)
+    monkeypatch.setattr(
+        passes,
+        "_points",
+        lambda variables, tiles: seen.append(tiles.shape) or points(variables, tiles),
     )
-    try:
-        for shape in ((28, 28), (60, 500), (500, 60), (300, 300), (900, 1400)):
-            passes.find([page_with(shape, [(5, 5, min(shape) // 3)])])
-    finally:
-        passes._points = points
-    assert seen <= {(1, *shape, 1) for shape in SHAPES}
+    return seen
+
+
+def test_at_most_eight_shapes_are_compiled(passes, calls):
+    assert len(SHAPES) <= 8
+    for shape in ((28, 28), (60, 500), (500, 60), (300, 300), (900, 1400)):
+        passes.find([page_with(shape, [(5, 5, min(shape) // 3)])])
+    assert {shape[1:] for shape in calls} <= {(*shape, 1) for shape in SHAPES}
+
+
+@pytest.mark.parametrize(
+    "squares",
+    [
+        [(60, 60, 24), (200, 60, 24)],
+        # These are found in a reduced picture, so that nothing is left to look for.
+        [(60, 60, 40), (1100, 60, 40), (60, 700, 40), (1100, 700, 40)],
+    ],
+)
+def test_paper_and_what_was_found_are_passed_over(passes, calls, squares):
+    page = page_with((800, 1280), squares)
+    page[400:410, 600:610] = 30  # so that the search goes on
+    assert len(found_squares(passes, page)) == len(squares)
+    assert sum(map(math.prod, calls)) < 1.2 * page.size
+
+
+def test_tiles_fit_a_line(passes, calls):
+    passes.find([page_with((80, 400), [(380, 9, 15), (9, 9, 15)])])
+    assert max(math.prod(shape[1:]) for shape in calls) <= 80_000
 
 
 def test_of_boxes_that_cover_each_other_the_likeliest_is_kept():
