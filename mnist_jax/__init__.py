@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mnist_jax.run.config_files import load_config
     from mnist_jax.train import train_and_evaluate
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "load_config",

@@ -4,7 +4,7 @@ Each is a run of a tiny net that was stopped in mid-epoch, and `expected.json`: 
 said of three images of noise and (from 0.2.0 on) of three digits, and what the run came
 to when it went on. With each release:
 
-  python tests/system/test_stored_format.py
+  PYTHONPATH=tests python tests/system/test_stored_format.py
 """
 
 import dataclasses
