@@ -32,7 +32,7 @@ SHAPES = (
 _CALL = 2**16
 _MARGIN = 8  # pixels around a picture, at least
 _PER_TILE = 2000  # what a tile costs besides its pixels, in pixels
-_PAPER = 24  # levels of 255 that noise and uneven paper may differ
+_PAPER, _FAINTEST = 24, 4  # levels of 255 that paper may differ, with noise and without
 _MARGIN_AGAIN = 0.35  # heights around digits that are read once more
 _OVERLAP = 64  # pixels that tiles of a large picture share
 _HEIGHT = 28  # pixels; of a digit where the net reads best
@@ -229,6 +229,8 @@ def _paint_over(image: Image.Image, boxes: np.ndarray) -> Image.Image:
     levels = np.array(image)
     for left, top, right, bottom in _with_margin(boxes, levels.shape):
         part = levels[top:bottom, left:right]
+        if not part.size:  # a centre may be marked outside of the picture
+            continue
         edges = [part[0], part[-1], part[:, 0], part[:, -1]]
         part[:] = np.median(np.concatenate(edges))
     return Image.fromarray(levels)
@@ -239,7 +241,10 @@ def _with_writing(
 ) -> list[Corner]:
     """Returns the corners of those tiles of a picture that show more than paper."""
     small = np.asarray(image.reduce(2)).astype(np.int16)
-    least = min(_PAPER, 0.25 * np.ptp(small))
+    steps = [np.abs(np.diff(small, axis=axis)).ravel() for axis in (0, 1)]
+    noise = float(np.median(np.concatenate(steps)))
+    # Noise alone differs by some nine deviations, which are as many medians of steps.
+    least = min(_PAPER, 0.25 * np.ptp(small), max(_FAINTEST, 9 * noise))
     kept = []
     for left, top in corners:
         part = small[max(0, top) // 2 : (top + shape[0] + 1) // 2]

@@ -147,6 +147,34 @@ def test_paper_and_what_was_found_are_passed_over(passes, calls, squares):
     assert sum(map(math.prod, calls)) < 1.2 * page.size
 
 
+@pytest.mark.parametrize("levels", [12, 60])
+def test_a_faint_digit_far_from_dark_ones_is_read(levels, monkeypatch):
+    """The net here is asked whether anything is there; it is blind to faint ink."""
+    page = page_with((900, 1300), [(60, 60, 30), (300, 60, 30)])
+    page[700:728, 1000 : 1001 if levels > 30 else 1028] = 220 - levels
+    passes = PagePasses(types.SimpleNamespace(model=SquareNet(), variables={}))
+    tiles, points = [], passes._points
+    monkeypatch.setattr(
+        passes, "_points", lambda variables, t: tiles.append(t) or points(variables, t)
+    )
+    passes.find([page])
+    near = [t for t in tiles if t.size >= 128 * 128 and 0.05 < np.ptp(t) < 3]
+    assert near
+
+
+def test_a_digit_whose_centre_is_outside_is_painted_over(passes):
+    class EdgeNet(SquareNet):
+        def apply(self, variables, pictures):
+            outputs = super().apply(variables, pictures)
+            offset = outputs[..., 3:5] - 2.0
+            return outputs.at[..., 3:5].set(offset)
+
+    passes = PagePasses(types.SimpleNamespace(model=EdgeNet(), variables={}))
+    page = page_with((600, 900), [(2, 2, 60), (400, 2, 60), (2, 300, 60)])
+    (found,) = passes.find([page])
+    assert not isinstance(found, Exception)
+
+
 def test_tiles_fit_a_line(passes, calls):
     passes.find([page_with((80, 400), [(380, 9, 15), (9, 9, 15)])])
     assert max(math.prod(shape[1:]) for shape in calls) <= 80_000
