@@ -32,7 +32,8 @@ SHAPES = (
 _CALL = 2**16
 _MARGIN = 8  # pixels around a picture, at least
 _PER_TILE = 2000  # what a tile costs besides its pixels, in pixels
-_PAPER, _FAINTEST = 24, 4  # levels of 255 that paper may differ, with noise and without
+PAPER_RANGE = 24  # levels of 255 that noise and uneven paper may differ
+_FAINTEST = 4  # such levels of paper without noise
 _MARGIN_AGAIN = 0.35  # heights around digits that are read once more
 _OVERLAP = 64  # pixels that tiles of a large picture share
 _HEIGHT = 28  # pixels; of a digit where the net reads best
@@ -141,13 +142,12 @@ def _search(grey: np.ndarray) -> Search:
         if sure.any() and (is_fine or _explained(grey, found.box[sure]) > _EXPLAINED):
             break
         is_fine = scale >= 1
-        is_read = sure & (abs(_misfit(found, scale)) > abs(_misfit(found, found.scale)))
-        seen = yield from _at_scale(grey, scale, found.box[is_read])
         # A digit that is seen at several scales counts where it fits best. What would
         # fit better at this one than where it was found, and is not seen, is none.
+        stays = abs(_misfit(found, scale)) > abs(_misfit(found, found.scale))
+        seen = yield from _at_scale(grey, scale, found.box[sure & stays])
         fit = seen.score * np.exp(-0.5 * (_misfit(seen, scale) / _SPREAD) ** 2)
         seen = seen._replace(fit=fit)
-        stays = abs(_misfit(found, scale)) > abs(_misfit(found, found.scale))
         found = without_doubles(_join([found.pick(stays), seen]))
         is_new = (found.scale == scale) & (found.score > _SURE)
         if sure.any() and not is_new.any():
@@ -168,16 +168,14 @@ def _look_again(grey: np.ndarray, found: Found) -> Search:
         margin = _MARGIN_AGAIN * height
         left, top, right, bottom = _around(group.box, margin, grey.shape)
         part = grey[top:bottom, left:right]
-        again = yield from _at_scale(part, _HEIGHT / height)
+        again = yield from _at_scale(part, _HEIGHT / height, known=np.zeros((0, 4)))
         again.box[:, :2] += left, top
         ratio = again.box[:, 3] / height
         parts.append(again.pick((ratio > 1 / _SIZES) & (ratio < _SIZES)))
     return without_doubles(_join(parts))
 
 
-def _at_scale(
-    grey: np.ndarray, scale: float, known: np.ndarray | None = None
-) -> Search:
+def _at_scale(grey: np.ndarray, scale: float, known: np.ndarray) -> Search:
     """Finds digits in a picture that is first reduced or enlarged.
 
     Args:
@@ -191,9 +189,8 @@ def _at_scale(
         # Box first: it is fast, and what follows still has twice the pixels.
         image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
     shape, corners = _choose_tiles(size)
-    if len(corners) > 1 or (known is not None and len(known)):
-        shown = image if known is None else _paint_over(image, known * scale)
-        corners = _with_writing(shown, corners, shape)
+    if len(corners) > 1 or len(known):
+        corners = _with_writing(_paint_over(image, known * scale), corners, shape)
     page = _pad(standardised(np.asarray(image)), shape)
     tiles = [
         page[top + _MARGIN :, left + _MARGIN :][: shape[0], : shape[1]]
@@ -214,14 +211,17 @@ def _choose_tiles(size: Sequence[int]) -> tuple[Shape, list[Corner]]:
     Returns:
       A shape, and the left and top of each tile of it, in pixels of the picture.
     """
-    best: tuple[float, Shape, list[Corner]] | None = None
-    for shape in SHAPES:
-        rows, columns = _starts(size[1], shape[0]), _starts(size[0], shape[1])
-        cost = len(rows) * len(columns) * (math.prod(shape) + _PER_TILE)
-        if rows and columns and (best is None or cost < best[0]):
-            best = cost, shape, [(left, top) for top in rows for left in columns]
-    assert best
-    return best[1:]
+
+    def starts(shape: Shape) -> tuple[list[int], list[int]]:
+        return _starts(size[1], shape[0]), _starts(size[0], shape[1])
+
+    def cost(shape: Shape) -> float:
+        count = math.prod(map(len, starts(shape)))
+        return count * (math.prod(shape) + _PER_TILE) if count else math.inf
+
+    shape = min(SHAPES, key=cost)
+    rows, columns = starts(shape)
+    return shape, [(left, top) for top in rows for left in columns]
 
 
 def _paint_over(image: Image.Image, boxes: np.ndarray) -> Image.Image:
@@ -231,8 +231,7 @@ def _paint_over(image: Image.Image, boxes: np.ndarray) -> Image.Image:
         part = levels[top:bottom, left:right]
         if not part.size:  # a centre may be marked outside of the picture
             continue
-        edges = [part[0], part[-1], part[:, 0], part[:, -1]]
-        part[:] = np.median(np.concatenate(edges))
+        part[:] = _edge_level(part)
     return Image.fromarray(levels)
 
 
@@ -244,7 +243,7 @@ def _with_writing(
     steps = [np.abs(np.diff(small, axis=axis)).ravel() for axis in (0, 1)]
     noise = float(np.median(np.concatenate(steps)))
     # Noise alone differs by some nine deviations, which are as many medians of steps.
-    least = min(_PAPER, 0.25 * np.ptp(small), max(_FAINTEST, 9 * noise))
+    least = min(PAPER_RANGE, 0.25 * np.ptp(small), max(_FAINTEST, 9 * noise))
     kept = []
     for left, top in corners:
         part = small[max(0, top) // 2 : (top + shape[0] + 1) // 2]
@@ -257,11 +256,16 @@ def _with_writing(
 def _pad(pixels: np.ndarray, shape: Shape) -> np.ndarray:
     """Puts a margin of the median of the edges around pixels; it fills a tile."""
     height, width = pixels.shape
-    edges = [pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]
     sides = [max(n + 2 * _MARGIN, s) for n, s in zip(pixels.shape, shape, strict=True)]
-    page = np.full(sides, np.median(np.concatenate(edges)), np.float32)
+    page = np.full(sides, _edge_level(pixels), np.float32)
     page[_MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width] = pixels
     return page
+
+
+def _edge_level(pixels: np.ndarray) -> float:
+    """Returns the median of the outermost pixels, [H, W]."""
+    edges = [pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]
+    return float(np.median(np.concatenate(edges)))
 
 
 def _likely(score: np.ndarray, box: np.ndarray, classes: np.ndarray) -> Found:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from mnist_jax.reading.digit_cuts import cut_digit
 from mnist_jax.reading.lines import order_by_line
-from mnist_jax.reading.page_passes import Found, PagePasses
+from mnist_jax.reading.page_passes import PAPER_RANGE, Found, PagePasses
 
 if TYPE_CHECKING:
     from mnist_jax.checkpoint.load import Loaded
@@ -33,7 +33,6 @@ READ = 0.36  # a place with a higher score is read as a digit
 # the 144 pages without digits counted four times: people send more of those.
 _WEIGHTS = np.array([-1.79, 3.14, 0.21, 0.17])
 _SECOND = 0.75  # weight of the digit net's log-probabilities beside the page net's
-_BLANK = 24  # levels of 255 that noise and uneven paper may differ
 _FLOOR = 0.01  # no net is surer than that of a class being wrong
 
 
@@ -237,7 +236,7 @@ def shows_something(picture: Image.Image) -> bool:
     small = picture.convert("L")
     small.thumbnail((512, 512), Image.Resampling.BOX)
     low, high = np.percentile(np.asarray(small), (0.1, 99.9))
-    return bool(high - low > _BLANK)
+    return bool(high - low > PAPER_RANGE)
 
 
 def _inside(found: Found, which: np.ndarray) -> np.ndarray:
