@@ -81,8 +81,9 @@ def _adjust_strokes(ink: np.ndarray) -> np.ndarray:
 
     ink = np.pad(ink / ink.max(), _BITMAP_SIDE // 8)
     mask = ink > 0.5
-    length = max(np.ptp(np.flatnonzero(mask.any(axis))) + 1 for axis in (0, 1))
-    share = _stroke_width(mask) / length
+    whole = crop_to_ink(mask)
+    length = max(whole.shape)
+    share = _stroke_width(whole) / length
     wanted = np.clip(share, _THINNEST / INK_SIDE, _THICKEST / INK_SIDE)
     step = (wanted - share) * length / (2 * (1 - wanted))
     if abs(step) < 0.5:

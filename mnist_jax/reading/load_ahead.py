@@ -1,11 +1,12 @@
 """Loads pictures ahead of the nets that read them, several at once, in order."""
 
 import collections
+import functools
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -15,9 +16,12 @@ from mnist_jax.reading.paths import Source
 if TYPE_CHECKING:
     from PIL import Image
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
 _WORKERS = min(8, os.cpu_count() or 1)
 _AHEAD = 4 * _WORKERS  # at most so many sources are loaded and not yet taken
-BATCH = 16  # pages that are read at once, at most
+BATCH = 64  # pages that are read at once, at most
 _BATCH_PIXELS = 2**24  # of the pages of a batch after the first
 
 
@@ -60,20 +64,31 @@ def load_batches(
 ) -> Iterator[list[LoadedPage]]:
     """Loads sources in threads; yields their pages in order, in batches.
 
-    Which pages make a batch depends on the pages alone, and so do the answers to the
-    last bit.
+    A batch decides the last bits of its answers. So that they are the same wherever
+    reading starts, a batch ends with every source whose number is a multiple of
+    `BATCH`, and the first batch has sources before `start` that belong to it.
 
     Args:
       sources: from `paths.find_pictures`.
       labels: as for `Reader.read_files`.
-      start: how many of the sources are left out.
+      start: how many of the sources were read before.
       for_page_net: whether pages get a `grey`.
     """
+    first = start // BATCH * BATCH
+    left = itertools.islice(sources, first, None)
+    first_pages = (
+        LoadedPage(source, number, labels.get(source.name))
+        for number, source in enumerate(left, first + 1)
+    )
+    load = functools.partial(_load, for_page_net=for_page_net)
+    loaded = in_threads(load, first_pages, _WORKERS, _AHEAD)
     batch: list[LoadedPage] = []
     pixels = 0
-    for page in _load_in_threads(sources, labels, start, for_page_net):
+    for page in itertools.chain.from_iterable(loaded):
         size = page.picture.width * page.picture.height if page.picture else 0
-        if len(batch) == BATCH or (batch and pixels + size > _BATCH_PIXELS):
+        is_full = len(batch) == BATCH or pixels + size > _BATCH_PIXELS
+        ends = batch and page.number > batch[-1].number and page.number % BATCH == 1
+        if batch and (is_full or ends):
             yield batch
             batch, pixels = [], 0
         batch.append(page)
@@ -82,23 +97,26 @@ def load_batches(
         yield batch
 
 
-def _load_in_threads(
-    sources: Iterable[Source],
-    labels: Mapping[str, str],
-    start: int,
-    for_page_net: bool,
-) -> Iterator[LoadedPage]:
-    pool = ThreadPoolExecutor(_WORKERS)
-    waiting: collections.deque[Future[Iterator[LoadedPage]]] = collections.deque()
+def in_threads(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, ahead: int
+) -> Iterator[Result]:
+    """Calls a function on items in threads; yields the results in order.
+
+    Args:
+      function: that threads may call.
+      items: taken one by one, as results are taken.
+      workers: how many threads.
+      ahead: at most so many items are taken whose results are not.
+    """
+    pool = ThreadPoolExecutor(workers)
+    waiting: collections.deque[Future[Result]] = collections.deque()
     try:
-        left = itertools.islice(sources, start, None)
-        for number, source in enumerate(left, start + 1):
-            first = LoadedPage(source, number, labels.get(source.name))
-            waiting.append(pool.submit(_load, first, for_page_net))
-            if len(waiting) == _AHEAD:
-                yield from waiting.popleft().result()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) == ahead:
+                yield waiting.popleft().result()
         while waiting:
-            yield from waiting.popleft().result()
+            yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -8,6 +8,7 @@ until nothing more is found. Where digits are not about 28 pixels high, the part
 picture that holds them is read once more, at the scale at which they are.
 """
 
+import collections
 import math
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,24 +19,24 @@ from PIL import Image
 
 from mnist_jax.models.page_net import NOISE
 from mnist_jax.reading.page_points import Points, find_points
+from mnist_jax.reading.page_tiles import (
+    MARGIN,
+    OVERLAP,
+    Corner,
+    Shape,
+    choose_tiles,
+    edge_level,
+    pad,
+    with_writing,
+)
 
 if TYPE_CHECKING:
     from mnist_jax.checkpoint.load import Loaded
 
-# Height and width of what the net sees, in pixels; each of them compiles once.
-SHAPES = (
-    *((64, 64), (64, 128), (64, 256), (64, 640)),
-    *((128, 128), (128, 384), (256, 256), (512, 512)),
-)
 # Pixels of a call: tiles of one shape are marked together. A call has either that many
 # tiles or one, so that each shape compiles twice at most.
 _CALL = 2**16
-_MARGIN = 8  # pixels around a picture, at least
-_PER_TILE = 2000  # what a tile costs besides its pixels, in pixels
-PAPER_RANGE = 24  # levels of 255 that noise and uneven paper may differ
-_FAINTEST = 4  # such levels of paper without noise
 _MARGIN_AGAIN = 0.35  # heights around digits that are read once more
-_OVERLAP = 64  # pixels that tiles of a large picture share
 _HEIGHT = 28  # pixels; of a digit where the net reads best
 _NEAR = 1.3  # heights within this factor of `_HEIGHT` need no second pass
 _FIRST = 48  # pixels that the shorter side has in the first pass
@@ -47,10 +48,6 @@ _EXPLAINED = 0.9  # share of all contrast that is in digits, where nothing else 
 _POSSIBLE = 0.1  # a centre that is likelier is kept
 _SURE = 0.5  # a centre that is likelier ends the search for scales
 _SIZES = 2.0  # digits whose heights differ by more are read at scales of their own
-
-
-Shape = tuple[int, int]  # height and width
-Corner = tuple[int, int]  # left and top
 
 
 class Found(NamedTuple):
@@ -116,8 +113,10 @@ class PagePasses:
         Boxes are in pixels of the tile.
         """
         marked: dict[int, Found] = {}
-        for shape in SHAPES:
-            places = [i for i, tile in enumerate(tiles) if tile.shape == shape]
+        of_shape: dict[Shape, list[int]] = collections.defaultdict(list)
+        for i, tile in enumerate(tiles):
+            of_shape[tile.shape].append(i)
+        for shape, places in of_shape.items():
             size = max(1, _CALL // math.prod(shape))
             together = len(places) // size * size
             calls = [places[k : k + size] for k in range(0, together, size)]
@@ -188,12 +187,12 @@ def _at_scale(grey: np.ndarray, scale: float, known: np.ndarray) -> Search:
     if image.size != tuple(size):
         # Box first: it is fast, and what follows still has twice the pixels.
         image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
-    shape, corners = _choose_tiles(size)
+    shape, corners = choose_tiles(size)
     if len(corners) > 1 or len(known):
-        corners = _with_writing(_paint_over(image, known * scale), corners, shape)
-    page = _pad(standardised(np.asarray(image)), shape)
+        corners = with_writing(_paint_over(image, known * scale), corners, shape)
+    page = pad(standardised(np.asarray(image)), shape)
     tiles = [
-        page[top + _MARGIN :, left + _MARGIN :][: shape[0], : shape[1]]
+        page[top + MARGIN :, left + MARGIN :][: shape[0], : shape[1]]
         for left, top in corners
     ]
     parts = []
@@ -205,25 +204,6 @@ def _at_scale(grey: np.ndarray, scale: float, known: np.ndarray) -> Search:
     return found._replace(scale=np.full(len(found.score), scale))
 
 
-def _choose_tiles(size: Sequence[int]) -> tuple[Shape, list[Corner]]:
-    """Covers a picture, (width, height), and a margin around it, with fewest pixels.
-
-    Returns:
-      A shape, and the left and top of each tile of it, in pixels of the picture.
-    """
-
-    def starts(shape: Shape) -> tuple[list[int], list[int]]:
-        return _starts(size[1], shape[0]), _starts(size[0], shape[1])
-
-    def cost(shape: Shape) -> float:
-        count = math.prod(map(len, starts(shape)))
-        return count * (math.prod(shape) + _PER_TILE) if count else math.inf
-
-    shape = min(SHAPES, key=cost)
-    rows, columns = starts(shape)
-    return shape, [(left, top) for top in rows for left in columns]
-
-
 def _paint_over(image: Image.Image, boxes: np.ndarray) -> Image.Image:
     """Paints over what is in some boxes, with the paper around each."""
     levels = np.array(image)
@@ -231,41 +211,8 @@ def _paint_over(image: Image.Image, boxes: np.ndarray) -> Image.Image:
         part = levels[top:bottom, left:right]
         if not part.size:  # a centre may be marked outside of the picture
             continue
-        part[:] = _edge_level(part)
+        part[:] = edge_level(part)
     return Image.fromarray(levels)
-
-
-def _with_writing(
-    image: Image.Image, corners: Sequence[Corner], shape: Shape
-) -> list[Corner]:
-    """Returns the corners of those tiles of a picture that show more than paper."""
-    small = np.asarray(image.reduce(2)).astype(np.int16)
-    steps = [np.abs(np.diff(small, axis=axis)).ravel() for axis in (0, 1)]
-    noise = float(np.median(np.concatenate(steps)))
-    # Noise alone differs by some nine deviations, which are as many medians of steps.
-    least = min(PAPER_RANGE, 0.25 * np.ptp(small), max(_FAINTEST, 9 * noise))
-    kept = []
-    for left, top in corners:
-        part = small[max(0, top) // 2 : (top + shape[0] + 1) // 2]
-        part = part[:, max(0, left) // 2 : (left + shape[1] + 1) // 2]
-        if np.ptp(part) >= least:
-            kept.append((left, top))
-    return kept
-
-
-def _pad(pixels: np.ndarray, shape: Shape) -> np.ndarray:
-    """Puts a margin of the median of the edges around pixels; it fills a tile."""
-    height, width = pixels.shape
-    sides = [max(n + 2 * _MARGIN, s) for n, s in zip(pixels.shape, shape, strict=True)]
-    page = np.full(sides, _edge_level(pixels), np.float32)
-    page[_MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width] = pixels
-    return page
-
-
-def _edge_level(pixels: np.ndarray) -> float:
-    """Returns the median of the outermost pixels, [H, W]."""
-    edges = [pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]
-    return float(np.median(np.concatenate(edges)))
 
 
 def _likely(score: np.ndarray, box: np.ndarray, classes: np.ndarray) -> Found:
@@ -284,6 +231,8 @@ def standardised(pixels: np.ndarray) -> np.ndarray:
 
 def without_doubles(found: Found) -> Found:
     """Drops boxes that mostly cover one that fits better; the best come first."""
+    if len(found.score) < 2:
+        return found
     found = found.pick(np.argsort(-found.fit, kind="stable"))
     low, high = found.box[:, :2] - found.box[:, 2:] / 2, found.box[:, :2]
     high = high + found.box[:, 2:] / 2
@@ -371,20 +320,6 @@ def _around(
     return left, top, right, bottom
 
 
-def _starts(length: int, size: int) -> list[int]:
-    """Returns where tiles begin that cover a length with a margin, and overlap.
-
-    The list is empty if tiles of this size are too small to overlap.
-    """
-    length += 2 * _MARGIN
-    if length <= size:
-        return [-_MARGIN]
-    if size <= _OVERLAP:
-        return []
-    count = math.ceil((length - _OVERLAP) / (size - _OVERLAP))
-    return [round(k * (length - size) / (count - 1)) - _MARGIN for k in range(count)]
-
-
 def _whole_ones(
     found: Found, corner: Corner, shape: Shape, size: Sequence[int]
 ) -> Found:
@@ -394,7 +329,7 @@ def _whole_ones(
         start, end = corner[axis], corner[axis] + shape[1 - axis]
         centre = found.box[:, axis]
         if start > 0:
-            kept &= centre > start + _OVERLAP / 4
+            kept &= centre > start + OVERLAP / 4
         if end < size[axis]:
-            kept &= centre < end - _OVERLAP / 4
+            kept &= centre < end - OVERLAP / 4
     return found.pick(kept)

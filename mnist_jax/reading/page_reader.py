@@ -17,7 +17,8 @@ from PIL import Image
 
 from mnist_jax.reading.digit_cuts import cut_digit
 from mnist_jax.reading.lines import order_by_line
-from mnist_jax.reading.page_passes import PAPER_RANGE, Found, PagePasses
+from mnist_jax.reading.page_passes import Found, PagePasses
+from mnist_jax.reading.page_tiles import PAPER_RANGE
 
 if TYPE_CHECKING:
     from mnist_jax.checkpoint.load import Loaded

@@ -19,6 +19,7 @@ from mnist_jax.errors import (
 )
 from mnist_jax.reading.load_ahead import (
     LoadedPage,
+    in_threads,
     load_batches,
     prepare_page,
     unforeseen,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 Mode = Literal["auto", "digit", "number"]
 
-_BATCH_SIZES = (1024, 32, 1)  # each compiles once
+_BATCH_SIZES = (1024, 32, 8, 1)  # each compiles once
 # On made pictures, the pretrained weights are less sure of 2.4 % of the digits, and of
 # 59 % of the pictures without a digit (checkpoints/pretrained/README.md).
 MIN_CONFIDENCE = 0.5
@@ -127,8 +128,9 @@ class Reader:
         """
         self._open_page_reader()
         batches = load_batches(sources, labels or {}, start, self._reads_pages)
-        for pages in batches:
-            yield from self._read_batch(pages)
+        # While XLA computes for one thread, Python works for the other.
+        for read in in_threads(self._read_batch, batches, workers=2, ahead=2):
+            yield from self._in_order(*read, start)
 
     def read_page(
         self, name: str, picture: "Image.Image | PictureError", page: int = 0
@@ -144,9 +146,9 @@ class Reader:
           CheckpointError: the page net that comes along cannot be loaded.
         """
         self._open_page_reader()
-        loaded = LoadedPage(Source(name), 0, page=page)
-        (answer,) = self._read_batch([prepare_page(loaded, picture, self._reads_pages)])
-        return answer
+        loaded = LoadedPage(Source(name), 1, page=page)
+        prepared = prepare_page(loaded, picture, self._reads_pages)
+        return next(self._in_order(*self._read_batch([prepared])))
 
     def _open_page_reader(self) -> None:
         if self._reads_pages and not self._page_reader:
@@ -185,8 +187,10 @@ class Reader:
             for i, row in zip(chosen, rows, strict=True)
         ]
 
-    def _read_batch(self, pages: Sequence[LoadedPage]) -> Iterator[Prediction]:
-        """Reads pages, and the images of arrays; yields as `read_files` does."""
+    def _read_batch(
+        self, pages: Sequence[LoadedPage]
+    ) -> tuple[Sequence[LoadedPage], Iterator[Prediction]]:
+        """Returns the pages, and the answers to those that have pictures."""
         shown = [page for page in pages if page.picture is not None]
         read = self._read_pages if self._page_reader else self._read_ones
         try:
@@ -194,16 +198,22 @@ class Reader:
         except UserError:
             raise
         except Exception as error:  # later batches are read nevertheless
-            answers = iter(
-                [self._failed(page, "error", unforeseen(error)) for page in shown]
-            )
+            why = unforeseen(error)
+            answers = iter([self._failed(page, "error", why) for page in shown])
+        return pages, answers
+
+    def _in_order(
+        self, pages: Sequence[LoadedPage], answers: Iterator[Prediction], start: int = 0
+    ) -> Iterator[Prediction]:
+        """Yields as `read_files` does, for what `_read_batch` returns."""
         for page in pages:
+            answer = next(answers) if page.picture else None
+            if page.number <= start:
+                continue
             if page.stack is not None:
                 yield from self.read_images(page.source.name, page.stack, page.label)
-            elif page.picture is None:
-                yield self._failed(page, "error", page.error)
             else:
-                yield next(answers)
+                yield answer or self._failed(page, "error", page.error)
 
     def read_images(
         self, name: str, images: np.ndarray, label: str | None = None
@@ -251,8 +261,8 @@ class Reader:
             where = (self._stages_dir, page.number, page.source.name, page.page)
             save_stages(strip, *where)
         if not read.digits:
-            is_blank = not shows_something(page.picture)
-            return self._failed(page, "blank" if is_blank else "no_digit")
+            is_inked = shows_something(page.picture)
+            return self._failed(page, "no_digit" if is_inked else "blank")
         digits = [
             self._digit(
                 digit.probabilities,
@@ -306,16 +316,10 @@ class Reader:
         return Prediction(page.source.name, status, (), error, page.label, page.page)
 
     def _digit(
-        self,
-        probabilities: np.ndarray,
-        image: np.ndarray,
-        box: Box | None = None,
-        line: int = 0,
+        self, row: np.ndarray, image: np.ndarray, box: Box | None = None, line: int = 0
     ) -> Digit:
-        order = np.argsort(-probabilities, kind="stable")[: self._top_k]
-        guesses = tuple(
-            Guess(int(k), self.class_names[k], float(probabilities[k])) for k in order
-        )
+        best = np.argsort(-row, kind="stable")[: self._top_k]
+        guesses = tuple(Guess(int(k), self.class_names[k], float(row[k])) for k in best)
         sure = guesses[0].confidence >= self._min_confidence
         return Digit("ok" if sure else "unsure", guesses, image, box, line)
 
@@ -352,7 +356,7 @@ def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:
     Raises:
       ArgumentError: the images have another shape or other numbers.
     """
-    from mnist_jax.run.inference import predict_logits
+    from mnist_jax.run.inference import predict_loaded
 
     images, logits = as_images(images), []
     count = len(images)
@@ -361,8 +365,7 @@ def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:
         part = images[: len(images) // size * size]
         images = images[len(part) :]
         if len(part):
-            model, variables, task = loaded.model, loaded.variables, loaded.task
-            logits.append(predict_logits(model, variables, part, size, task=task))
+            logits.append(predict_loaded(loaded, part, batch_size=size))
     logits_of_all = np.concatenate(logits)[:count]
     return np.exp(log_softmax(logits_of_all / loaded.temperature))
 

@@ -80,14 +80,17 @@ def find_temperature(
 
 
 def predict_loaded(
-    loaded: Loaded, images: np.ndarray, num_shards: int = 1
+    loaded: Loaded,
+    images: np.ndarray,
+    num_shards: int = 1,
+    batch_size: int | None = None,
 ) -> np.ndarray:
     """Runs a loaded model on images, which are prepared as in its training.
 
     Returns:
-      float32 [N, C], as `predict_logits`.
+      float32 [N, C], as `predict_logits`, whose arguments these are.
     """
-    size = loaded.config.eval_batch_size
+    size = batch_size or loaded.config.eval_batch_size
     model, variables, task = loaded.model, loaded.variables, loaded.task
     return predict_logits(model, variables, images, size, num_shards, task)
 

@@ -11,13 +11,13 @@ from jax import lax
 from mnist_jax.models.page_net import STRIDES
 from mnist_jax.reading.page_loss import UNIT
 from mnist_jax.reading.page_passes import (
-    SHAPES,
     Found,
     PagePasses,
     standardised,
     without_doubles,
 )
 from mnist_jax.reading.page_task import standardise
+from mnist_jax.reading.page_tiles import SHAPES
 
 REACH = 72  # pixels around a place that the net sees
 

@@ -24,7 +24,8 @@ from mnist_jax.config import ConfigDict
 from mnist_jax.data import Dataset
 from mnist_jax.datasets.batches import epoch_indices
 from mnist_jax.evaluate import apply_model
-from mnist_jax.reading.page_passes import SHAPES, PagePasses
+from mnist_jax.reading.page_passes import PagePasses
+from mnist_jax.reading.page_tiles import SHAPES
 from mnist_jax.run.compile_ahead import create_program, state_shapes
 from mnist_jax.run.config_files import CONFIGS, load_config
 from mnist_jax.tasks import Task, find_task

@@ -1,0 +1,87 @@
+"""Covers a picture with tiles of few shapes, as a page net sees it."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+# Height and width of what the net sees, in pixels; each of them compiles once.
+SHAPES = (
+    *((64, 64), (64, 128), (64, 256), (64, 640)),
+    *((128, 128), (128, 384), (256, 256), (512, 512)),
+)
+MARGIN = 8  # pixels around a picture, at least
+_PER_TILE = 2000  # what a tile costs besides its pixels, in pixels
+PAPER_RANGE = 24  # levels of 255 that noise and uneven paper may differ
+_FAINTEST = 4  # such levels of paper without noise
+OVERLAP = 64  # pixels that tiles of a large picture share
+
+Shape = tuple[int, int]  # height and width
+Corner = tuple[int, int]  # left and top
+
+
+def choose_tiles(size: Sequence[int]) -> tuple[Shape, list[Corner]]:
+    """Covers a picture, (width, height), and a margin around it, with fewest pixels.
+
+    Returns:
+      A shape, and the left and top of each tile of it, in pixels of the picture.
+    """
+
+    def starts(shape: Shape) -> tuple[list[int], list[int]]:
+        return _starts(size[1], shape[0]), _starts(size[0], shape[1])
+
+    def cost(shape: Shape) -> float:
+        count = math.prod(map(len, starts(shape)))
+        return count * (math.prod(shape) + _PER_TILE) if count else math.inf
+
+    shape = min(SHAPES, key=cost)
+    rows, columns = starts(shape)
+    return shape, [(left, top) for top in rows for left in columns]
+
+
+def _starts(length: int, size: int) -> list[int]:
+    """Returns where tiles begin that cover a length with a margin, and overlap.
+
+    The list is empty if tiles of this size are too small to overlap.
+    """
+    length += 2 * MARGIN
+    if length <= size:
+        return [-MARGIN]
+    if size <= OVERLAP:
+        return []
+    count = math.ceil((length - OVERLAP) / (size - OVERLAP))
+    return [round(k * (length - size) / (count - 1)) - MARGIN for k in range(count)]
+
+
+def with_writing(
+    image: Image.Image, corners: Sequence[Corner], shape: Shape
+) -> list[Corner]:
+    """Returns the corners of those tiles of a picture that show more than paper."""
+    small = np.asarray(image.reduce(2)).astype(np.int16)
+    steps = [np.abs(np.diff(small, axis=axis)).ravel() for axis in (0, 1)]
+    noise = float(np.median(np.concatenate(steps)))
+    # Noise alone differs by some nine deviations, which are as many medians of steps.
+    least = min(PAPER_RANGE, 0.25 * np.ptp(small), max(_FAINTEST, 9 * noise))
+    kept = []
+    for left, top in corners:
+        part = small[max(0, top) // 2 : (top + shape[0] + 1) // 2]
+        part = part[:, max(0, left) // 2 : (left + shape[1] + 1) // 2]
+        if np.ptp(part) >= least:
+            kept.append((left, top))
+    return kept
+
+
+def pad(pixels: np.ndarray, shape: Shape) -> np.ndarray:
+    """Puts a margin of the median of the edges around pixels; it fills a tile."""
+    height, width = pixels.shape
+    sides = [max(n + 2 * MARGIN, s) for n, s in zip(pixels.shape, shape, strict=True)]
+    page = np.full(sides, edge_level(pixels), np.float32)
+    page[MARGIN : MARGIN + height, MARGIN : MARGIN + width] = pixels
+    return page
+
+
+def edge_level(pixels: np.ndarray) -> float:
+    """Returns the median of the outermost pixels, [H, W]."""
+    edges = [pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]
+    return float(np.median(np.concatenate(edges)))
