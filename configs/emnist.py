@@ -9,11 +9,11 @@ in the same way, by --config.dataset=emnist/letters say.
 
 import ml_collections
 
-from configs import default
+from configs import cnn
 
 
 def get_config() -> ml_collections.ConfigDict:
-    config = default.get_config()
+    config = cnn.get_config()
     config.dataset = "emnist/balanced"
     config.offline_dataset = ""  # none, because digits cannot stand in for letters
     config.validation = 9400  # 200 of each class

@@ -4,7 +4,8 @@ python scripts/train.py --config=configs/fast.py
 
 The whole process took 4.21 s (sd 0.09, n = 4) from an empty compilation cache and
 2.72 s (sd 0.07, n = 4) with it, of which training 1.1 s, with the decoded images
-cached, on 2 cores of an AMD EPYC with AVX-512 (jax 0.12.0.1).
+cached, on 2 cores of an AMD EPYC with AVX-512 (jax 0.12.0.1); and 4.72 s (sd 0.04) and
+3.34 s (sd 0.09, n = 4) on those of an Intel Xeon.
 Test accuracy 99.228 % (sd 0.043 over seeds 0 to 19, n = 20), loss 0.1254 (sd 0.0018).
 
 Two thirds of the images are seen once, by a net whose first layer is fixed. What was
@@ -29,8 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.kwargs.filter_size = 5
     config.model.kwargs.features = (32,)
     config.model.kwargs.dense = (256,)
-    config.optimizer.kwargs.b1 = 0.8
-    config.optimizer.kwargs.b2 = 0.95
+    config.optimizer.name = "quick_adam"
     config.optimizer.learning_rate = 0.02
     config.optimizer.schedule = "linear"
     config.optimizer.warmup_epochs = 0.25

@@ -10,11 +10,11 @@ Test accuracy 98.990 % (sd 0.081 over seeds 0 to 4, n = 5), loss 0.0325 (sd 0.00
 
 import ml_collections
 
-from configs import default
+from configs import cnn
 
 
 def get_config() -> ml_collections.ConfigDict:
-    config = default.get_config()
+    config = cnn.get_config()
     config.validation = 0
     config.offline_dataset = ""
     config.num_epochs = 5

@@ -9,11 +9,11 @@ learns little.
 
 import ml_collections
 
-from configs import default
+from configs import cnn
 
 
 def get_config() -> ml_collections.ConfigDict:
-    config = default.get_config()
+    config = cnn.get_config()
     config.dataset = "digits"
     config.offline_dataset = ""
     config.num_epochs = 2

@@ -13,11 +13,11 @@ tried, on images held out of train.
 
 import ml_collections
 
-from configs import default
+from configs import cnn
 
 
 def get_config() -> ml_collections.ConfigDict:
-    config = default.get_config()
+    config = cnn.get_config()
     config.validation = 0  # the recipe is chosen: train on all images
     config.offline_dataset = ""
     config.num_epochs = 100

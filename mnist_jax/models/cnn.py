@@ -8,8 +8,7 @@ import jax
 from mnist_jax import ops
 from mnist_jax.models.batch_norm import linen_batch_norm
 from mnist_jax.models.contrast import even_contrast
-
-_kernel_init = nn.initializers.he_normal()
+from mnist_jax.models.kernel_init import kernel_init
 
 
 class ConvStage(nn.Module):
@@ -33,7 +32,7 @@ class ConvStage(nn.Module):
     ) -> jax.Array:
         """Maps [B, H, W, C] to [B, H' // 2, W' // 2, features]."""
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param("kernel", _kernel_init, shape)
+        kernel = self.param("kernel", kernel_init, shape)
         if self.batch_norm:  # it has a bias of its own
             x = ops.conv(x, kernel, None, self.padding)
             return ops.max_pool(nn.relu(linen_batch_norm(x, train, mask)))
@@ -84,7 +83,7 @@ class CNN(nn.Module):
             x = stage(x, train, mask)
         x = x.reshape(x.shape[0], -1)
         for features in self.dense:
-            x = nn.Dense(features, kernel_init=_kernel_init)(x)
+            x = nn.Dense(features, kernel_init=kernel_init)(x)
             x = nn.relu(linen_batch_norm(x, train, mask) if self.batch_norm else x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(self.num_classes, dtype="float32")(x)

@@ -6,8 +6,7 @@ import flax.linen as nn
 import jax
 
 from mnist_jax.models.inputs import check_input
-
-_kernel_init = nn.initializers.he_normal()
+from mnist_jax.models.kernel_init import kernel_init
 
 
 class MLP(nn.Module):
@@ -29,6 +28,6 @@ class MLP(nn.Module):
         check_input(images)
         x = images.reshape(images.shape[0], -1)
         for features in self.dense:
-            x = nn.relu(nn.Dense(features, kernel_init=_kernel_init)(x))
+            x = nn.relu(nn.Dense(features, kernel_init=kernel_init)(x))
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(self.num_classes, dtype="float32")(x)

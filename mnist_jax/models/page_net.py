@@ -15,12 +15,11 @@ import jax.numpy as jnp
 
 from mnist_jax import ops
 from mnist_jax.models.batch_norm import linen_batch_norm
+from mnist_jax.models.kernel_init import kernel_init
 
 STRIDES = (4, 2)  # pixels down and across from one place of the map to the next
 NOISE = 8.0  # levels of 255, added to the deviation by which pictures are divided
 SIDE = 16  # height and width of a picture must be multiples of it
-
-_kernel_init = nn.initializers.he_normal()
 
 
 class ConvNorm(nn.Module):
@@ -37,7 +36,7 @@ class ConvNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Maps [B, H, W, C] to [B, H, W, features]."""
-        kernel = self.param("kernel", _kernel_init, (3, 3, x.shape[-1], self.features))
+        kernel = self.param("kernel", kernel_init, (3, 3, x.shape[-1], self.features))
         x = ops.conv(x.astype(self.dtype), kernel.astype(self.dtype), None, "SAME")
         return linen_batch_norm(x, train, None).astype(self.dtype)
 

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mnist_jax import ops
 from mnist_jax.models.batch_norm import BatchNorm
+from mnist_jax.models.contrast import even_contrast
+from mnist_jax.models.cosine_filters import cosine_filters
 from mnist_jax.models.inputs import check_input
-
-_kernel_init = nn.initializers.he_normal()
+from mnist_jax.models.kernel_init import kernel_init
 
 
 class Sprint(nn.Module):
@@ -31,6 +31,7 @@ class Sprint(nn.Module):
       filter_size: their height and width.
       features: channels of each stage that is learned, of 3x3 kernels.
       dense: widths of the hidden dense layers.
+      even_contrast: see the images through `contrast.even_contrast`.
     """
 
     num_classes: int
@@ -39,6 +40,7 @@ class Sprint(nn.Module):
     filter_size: int
     features: Sequence[int]
     dense: Sequence[int]
+    even_contrast: bool = False  # checkpoints from before this field need the default
 
     @nn.compact
     def __call__(
@@ -46,20 +48,21 @@ class Sprint(nn.Module):
     ) -> jax.Array:
         """Returns logits [B, num_classes]; arguments as in `CNN`."""
         check_input(images)
+        images = even_contrast(images) if self.even_contrast else images
         b, h, w, _ = images.shape
         x = images[:, self.border : h - self.border, self.border : w - self.border]
-        kernel = jnp.asarray(_cosine_filters(self.filters, self.filter_size), x.dtype)
+        kernel = jnp.asarray(cosine_filters(self.filters, self.filter_size), x.dtype)
         x = ops.max_pool(ops.conv(x, kernel, None, "VALID"))
         x = nn.relu(BatchNorm(use_bias=False)(x, train, mask))
         for features in self.features:
             # A product with patches compiles in half the time of `ops.conv`. It is as
             # fast, because the first stage needs no gradient for x.
             x = _patches(x, 3)
-            x = nn.Dense(features, use_bias=False, kernel_init=_kernel_init)(x)
+            x = nn.Dense(features, use_bias=False, kernel_init=kernel_init)(x)
             x = nn.relu(BatchNorm()(ops.max_pool(x), train, mask))
         x = x.reshape(b, -1)
         for features in self.dense:
-            x = nn.Dense(features, use_bias=False, kernel_init=_kernel_init)(x)
+            x = nn.Dense(features, use_bias=False, kernel_init=kernel_init)(x)
             x = nn.relu(BatchNorm()(x, train, mask))
         return nn.Dense(self.num_classes, dtype="float32")(x)
 
@@ -72,22 +75,3 @@ def _patches(x: jax.Array, size: int) -> jax.Array:
     h, w = (n - size + 1 for n in x.shape[1:3])
     offsets = [(i, j) for i in range(size) for j in range(size)]
     return jnp.concatenate([x[:, i : i + h, j : j + w] for i, j in offsets], axis=-1)
-
-
-def _cosine_filters(count: int, size: int) -> np.ndarray:
-    """Returns the lowest frequencies of the cosine transform, and their negatives.
-
-    Returns:
-      float32 [size, size, 1, 2 * count], each filter of norm 1.
-
-    Raises:
-      ValueError: there are not so many frequencies.
-    """
-    if not 0 < count <= size**2:
-        raise ValueError(f"filters must be from 1 to filter_size**2 = {size**2}")
-    waves = np.cos(np.pi * np.outer(np.arange(size), np.arange(size) + 0.5) / size)
-    pairs = [(u, v) for u in range(size) for v in range(size)]
-    pairs.sort(key=lambda uv: (uv[0] ** 2 + uv[1] ** 2, uv))
-    filters = np.stack([np.outer(waves[u], waves[v]) for u, v in pairs[:count]], -1)
-    filters /= np.linalg.norm(filters, axis=(0, 1))
-    return np.concatenate([filters, -filters], -1)[:, :, None].astype(np.float32)

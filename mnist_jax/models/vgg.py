@@ -8,8 +8,7 @@ import jax
 from mnist_jax import ops
 from mnist_jax.models.cnn import ConvStage
 from mnist_jax.models.contrast import even_contrast
-
-_kernel_init = nn.initializers.he_normal()
+from mnist_jax.models.kernel_init import kernel_init
 
 
 class VGG(nn.Module):
@@ -43,7 +42,7 @@ class VGG(nn.Module):
         x = x.reshape(x.shape[0], -1)
         for features in self.dense:
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
-            x = nn.relu(nn.Dense(features, kernel_init=_kernel_init)(x))
+            x = nn.relu(nn.Dense(features, kernel_init=kernel_init)(x))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(self.num_classes, dtype="float32")(x)
 
@@ -56,6 +55,6 @@ class Conv3x3(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [B, H, W, C] to [B, H, W, features]."""
-        kernel = self.param("kernel", _kernel_init, (3, 3, x.shape[-1], self.features))
+        kernel = self.param("kernel", kernel_init, (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         return nn.relu(ops.conv(x, kernel, bias, "SAME"))

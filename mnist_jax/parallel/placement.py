@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,9 @@ from mnist_jax.checkpoint.format import tree_digest
 from mnist_jax.errors import ConfigError
 from mnist_jax.parallel import shards
 from mnist_jax.parallel.seeds import jit_for_each_seed
-from mnist_jax.train_state import TrainState
+
+if TYPE_CHECKING:  # prediction does not need optax, which takes long to import
+    from mnist_jax.train_state import TrainState
 
 PyTree = Any
 
@@ -49,7 +51,7 @@ class Placement:
         """Puts arrays onto the devices; with shards, a copy onto each."""
         return jax.device_put(tree, self.sharding)
 
-    def check_replicas(self, state: TrainState) -> None:
+    def check_replicas(self, state: "TrainState") -> None:
         """Checks that all processes hold the same state.
 
         Raises:

@@ -21,7 +21,6 @@ from mnist_jax.models.page_net import NOISE
 from mnist_jax.reading.page_loss import page_loss
 from mnist_jax.reading.page_points import COUNTS
 from mnist_jax.run.stored_config import config_from_dict
-from mnist_jax.simulation.pages import make_page
 from mnist_jax.tasks import BestMetric, Task
 
 SHAPE = (128, 256)  # height and width of a page that is trained on
@@ -118,6 +117,8 @@ def _load_digits(config: str, data_dir: str | None, manual_dir: str | None) -> S
 
 def _make_pages(seed: int, first: int, count: int, digits: Dataset) -> MadePages:
     """Makes pages `first`, `first + 1` and so on."""
+    from mnist_jax.simulation.pages import make_page  # reading does not need it
+
     images = np.empty((count, *SHAPE, 1), np.uint8)
     labels = np.zeros((count, _MOST_DIGITS, 6), np.float32)
     conditions = []

@@ -9,6 +9,7 @@ from mnist_jax.config import ConfigDict
 from mnist_jax.data import normalize
 from mnist_jax.models.contrast import even_contrast
 from mnist_jax.models.create import create_model
+from mnist_jax.run.config_files import load_config
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +75,10 @@ def test_range_shape_dtype():
     assert made.max() <= 1
 
 
-def test_models_see_through_it_and_older_configs_lack_it(default_config):
+def test_models_see_through_it_and_older_configs_lack_it():
     images = normalize(make_dataset(8, seed=0).images)
     lifted = jnp.minimum(images + 0.3, 1)
-    kwargs = default_config.model.kwargs.to_dict()
+    kwargs = load_config("cnn").model.kwargs.to_dict()
     kwargs.pop("even_contrast", None)
     config = ConfigDict({"name": "cnn", "kwargs": kwargs})
     plain = create_model(config, 10)

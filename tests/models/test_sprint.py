@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 from model_configs import model_config
 
+from mnist_jax.models.cosine_filters import cosine_filters
 from mnist_jax.models.create import create_model
-from mnist_jax.models.sprint import _cosine_filters
 
 IMAGES = jax.random.uniform(jax.random.key(1), (3, 28, 28, 1))
 
@@ -21,7 +21,7 @@ def test_sprint_is_convolutions_pooling_and_batch_norm():
         norm = nn.BatchNorm(False, use_scale=False, use_bias=False, epsilon=1e-4)
         return nn.relu(norm.init_with_output(jax.random.key(0), x)[0] + bias)
 
-    filters = jnp.asarray(_cosine_filters(3, 5))
+    filters = jnp.asarray(cosine_filters(3, 5))
     x = nn.Conv(6, (5, 5), padding="VALID", use_bias=False).apply(
         {"params": {"kernel": filters}}, IMAGES[:, 2:-2, 2:-2]
     )
@@ -44,7 +44,7 @@ def test_sprint_is_convolutions_pooling_and_batch_norm():
 
 
 def test_cosine_filters_are_orthogonal():
-    filters = _cosine_filters(25, 5).reshape(25, 50)
+    filters = cosine_filters(25, 5).reshape(25, 50)
     products = filters[:, :25].T @ filters[:, :25]
     np.testing.assert_allclose(products, np.eye(25), atol=1e-6)
     np.testing.assert_array_equal(filters[:, 25:], -filters[:, :25])

@@ -323,12 +323,12 @@ def test_shards_have_randomness_of_their_own(tiny_config):
         ({"num_shards": 2, "batch_norm": True}, "needs the statistics of whole"),
     ],
 )
-def test_what_does_not_go_together_is_refused(default_config, overrides, says):
-    if overrides.pop("batch_norm", False):
-        default_config.model.kwargs.batch_norm = True
-    default_config.update(overrides)
+def test_what_does_not_go_together_is_refused(overrides, says):
+    config = load_config("cnn").unlock()
+    config.model.kwargs.batch_norm = overrides.pop("batch_norm", False)
+    config.update(overrides)
     with pytest.raises(ConfigError, match=says):
-        create_program(default_config, 100, 10)
+        create_program(config, 100, 10)
 
 
 def test_devices_that_the_shards_do_not_spread_over_are_refused(monkeypatch):

@@ -40,7 +40,7 @@ def test_each_split_is_written_with_digits_of_its_own(config, monkeypatch):
         written.append({image.tobytes() for image in images})
         return pages.Page(np.zeros(shape, np.uint8), np.zeros((0, 6)), "blank")
 
-    monkeypatch.setattr(page_task, "make_page", note)
+    monkeypatch.setattr(pages, "make_page", note)
     page_task._load_digits.cache_clear()
     splits = load_pages(config, None, None)
     splits.train.make_batch(0, 0, 1)

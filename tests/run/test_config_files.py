@@ -37,7 +37,7 @@ def test_bad_config_files_give_one_line(tmp_path, text, message):
 
 
 def test_missing_config_file_lists_its_neighbours():
-    names = "best, default, emnist, ensemble, fashion, fast"
+    names = "best, cnn, default, emnist, ensemble, fashion, fast"
     with pytest.raises(ConfigError, match=f"no config file .*nope.py.*{names}"):
         load_config(CONFIGS / "nope.py")
 

@@ -1,11 +1,12 @@
 import pytest
 
+from mnist_jax.run.config_files import load_config
 from mnist_jax.run.longer_runs import explain_longer
 
 
 @pytest.fixture
-def saved(default_config):
-    return default_config
+def saved():
+    return load_config("cnn").unlock()
 
 
 def explain(saved, num_epochs, step, **optimizer):

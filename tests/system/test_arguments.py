@@ -142,7 +142,7 @@ def test_a_model_is_evaluated_on_images_as_they_are_stored(model, images):
 def test_a_model_takes_no_bytes(name, even_contrast):
     """Of those without a check, a convolution says which dtypes it was given."""
     config = model_config(name)
-    if name in ("cnn", "vgg"):
+    if name in ("cnn", "vgg", "sprint"):
         config.kwargs.even_contrast = even_contrast
     net = create_model(config, 10)
     shapes = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, 28, 28, 1)))

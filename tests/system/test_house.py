@@ -32,7 +32,7 @@ LEVELS = (
 )
 
 CORE = (
-    *("config.py", "data.py", "models/cnn.py", "optimizer.py", "losses.py"),
+    *("config.py", "data.py", "models/sprint.py", "optimizer.py", "losses.py"),
     *("metrics.py", "train_state.py", "train_step.py", "train.py", "evaluate.py"),
 )
 CORE_LINES = 1300
