@@ -2,7 +2,7 @@
 
 python scripts/train.py --config=configs/emnist.py
 
-It is not measured: the data was not at hand. The recipe is the default's with a wider
+It is not measured: the data was not at hand. The recipe is that of cnn.py with a wider
 last stage, for five times as many classes. EMNIST's other data sets can be trained on
 in the same way, by --config.dataset=emnist/letters say.
 """

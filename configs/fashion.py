@@ -2,7 +2,7 @@
 
 python scripts/train.py --config=configs/fashion.py
 
-It is not measured: the data was not at hand. The recipe is the default's for twice as
+It is not measured: the data was not at hand. The recipe is that of cnn.py for twice as
 long, with a wider net, dropout, and no turning or shearing: clothes hang straight and
 fill the image.
 """

@@ -32,6 +32,7 @@ class Sprint(nn.Module):
       features: channels of each stage that is learned, of 3x3 kernels.
       dense: widths of the hidden dense layers.
       even_contrast: see the images through `contrast.even_contrast`.
+      depths: convolutions of each stage, all but the first one padded; () for one each.
     """
 
     num_classes: int
@@ -40,7 +41,8 @@ class Sprint(nn.Module):
     filter_size: int
     features: Sequence[int]
     dense: Sequence[int]
-    even_contrast: bool = False  # checkpoints from before this field need the default
+    even_contrast: bool = False  # checkpoints from before this field and
+    depths: Sequence[int] = ()  # that one need the defaults
 
     @nn.compact
     def __call__(
@@ -54,11 +56,17 @@ class Sprint(nn.Module):
         kernel = jnp.asarray(cosine_filters(self.filters, self.filter_size), x.dtype)
         x = ops.max_pool(ops.conv(x, kernel, None, "VALID"))
         x = nn.relu(BatchNorm(use_bias=False)(x, train, mask))
-        for features in self.features:
+        depths = self.depths or (1,) * len(self.features)
+        stages = list(zip(self.features, depths, strict=True))
+        for stage, (features, depth) in enumerate(stages):
             # A product with patches compiles in half the time of `ops.conv`. It is as
             # fast, because the first stage needs no gradient for x.
             x = _patches(x, 3)
             x = nn.Dense(features, use_bias=False, kernel_init=kernel_init)(x)
+            for i in range(1, depth):
+                x = nn.relu(BatchNorm()(x, train, mask))
+                name, shape = f"kernel_{stage}_{i}", (3, 3, features, features)
+                x = ops.conv(x, self.param(name, kernel_init, shape), None, "SAME")
             x = nn.relu(BatchNorm()(ops.max_pool(x), train, mask))
         x = x.reshape(b, -1)
         for features in self.dense:

@@ -1,6 +1,8 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from model_configs import model_config
 
 from mnist_jax.models.cosine_filters import cosine_filters
@@ -9,11 +11,10 @@ from mnist_jax.models.create import create_model
 IMAGES = jax.random.uniform(jax.random.key(1), (3, 28, 28, 1))
 
 
-def test_sprint_is_convolutions_pooling_and_batch_norm():
+@pytest.mark.parametrize("depths", [(), (1,), (3,)])
+def test_sprint_is_convolutions_pooling_and_batch_norm(depths):
     """Its patches and own batch norm are what linen's layers compute."""
-    import flax.linen as nn
-
-    model = create_model(model_config("sprint"), 10)
+    model = create_model(model_config("sprint", depths=depths), 10)
     variables = model.init(jax.random.key(0), IMAGES)
     params = variables["params"]
 
@@ -30,11 +31,16 @@ def test_sprint_is_convolutions_pooling_and_batch_norm():
     x = nn.Conv(8, (3, 3), padding="VALID", use_bias=False).apply(
         {"params": {"kernel": kernel}}, x
     )
+    for i in range(1, sum(depths)):
+        kernel = params[f"kernel_0_{i}"]
+        x = nn.Conv(8, (3, 3), padding="SAME", use_bias=False).apply(
+            {"params": {"kernel": kernel}}, normalise(x, 0)
+        )
     bias = jnp.arange(8.0)
     x = normalise(nn.max_pool(x, (2, 2), (2, 2)), bias).reshape(3, -1)
     x = normalise(x @ params["Dense_1"]["kernel"], 0)
     expected = nn.Dense(10).apply({"params": params["Dense_2"]}, x)
-    params = {**params, "BatchNorm_1": {"bias": bias}}
+    params = {**params, f"BatchNorm_{sum(depths) or 1}": {"bias": bias}}
     got, updated = model.apply(
         {**variables, "params": params}, IMAGES, train=True, mutable=["batch_stats"]
     )

@@ -1,0 +1,93 @@
+"""The front of accuracy against seconds: which run is best for the time it takes."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from mnist_jax.analysis.figure_style import BLUE, GREY, RED, styled, subplots
+from mnist_jax.errors import DataError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Recipe(NamedTuple):
+    """What a recipe reaches.
+
+    Attributes:
+      name: of the recipe.
+      by: the framework that it was run with.
+      seconds: of the whole process.
+      accuracy: mean on test, in percent.
+      sd: standard deviation of the accuracy, in percent.
+    """
+
+    name: str
+    by: str
+    seconds: float
+    accuracy: float
+    sd: float
+
+
+def read_recipes(path: str | Path) -> list[Recipe]:
+    """Reads a CSV file with a column for each field of `Recipe`; others are left out.
+
+    Raises:
+      DataError: the file cannot be read, or a column or a number is missing.
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return [
+            Recipe(
+                row["name"],
+                row["by"],
+                *(float(row[field]) for field in ("seconds", "accuracy", "sd")),
+            )
+            for row in rows
+        ]
+    except (OSError, UnicodeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"cannot read recipes from {path}: {error!r}") from error
+
+
+def find_front(recipes: Iterable[Recipe]) -> list[Recipe]:
+    """Returns those that no other one beats in both seconds and accuracy, in order."""
+    front: list[Recipe] = []
+    for recipe in sorted(recipes, key=lambda r: (r.seconds, -r.accuracy)):
+        if not front or recipe.accuracy > front[-1].accuracy:
+            front.append(recipe)
+    return front
+
+
+@styled
+def draw_front(recipes: Sequence[Recipe], ours: str = "mnist_jax") -> "Figure":
+    """Draws accuracy against seconds; a line joins what is on the front.
+
+    Args:
+      recipes: one or more.
+      ours: the framework whose recipes are blue.
+    """
+    figure, axes = subplots(1, 1, (7.2, 4.2))
+    front = find_front(recipes)
+    seconds, accuracies = [r.seconds for r in front], [r.accuracy for r in front]
+    axes.plot(seconds, accuracies, color=BLUE, alpha=0.35, zorder=1)
+    for recipe in recipes:
+        is_ours, place = recipe.by == ours, (recipe.seconds, recipe.accuracy)
+        colour = BLUE if is_ours else RED
+        axes.errorbar(*place, recipe.sd, color=colour, marker="o", capsize=3)
+        axes.annotate(
+            recipe.name if is_ours else f"{recipe.by}: {recipe.name}",
+            place,
+            xytext=(7, -11),
+            textcoords="offset points",
+            color=colour,
+        )
+    axes.set_xscale("log")
+    axes.margins(x=0.18, y=0.12)
+    axes.set_xlabel("seconds, from the command to the saved model")
+    axes.set_ylabel("test accuracy, %")
+    axes.set_title("Accuracy against seconds")
+    axes.grid(visible=True)
+    axes.tick_params(color=GREY)
+    return figure
