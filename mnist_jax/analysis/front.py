@@ -64,6 +64,8 @@ def find_front(recipes: Iterable[Recipe]) -> list[Recipe]:
 def draw_front(recipes: Sequence[Recipe], ours: str = "mnist_jax") -> "Figure":
     """Draws accuracy against seconds; a line joins what is on the front.
 
+    Recipes of ours have their name beside them, others that of their framework.
+
     Args:
       recipes: one or more.
       ours: the framework whose recipes are blue.
@@ -72,18 +74,19 @@ def draw_front(recipes: Sequence[Recipe], ours: str = "mnist_jax") -> "Figure":
     front = find_front(recipes)
     seconds, accuracies = [r.seconds for r in front], [r.accuracy for r in front]
     axes.plot(seconds, accuracies, color=BLUE, alpha=0.35, zorder=1)
-    for recipe in recipes:
-        is_ours, place = recipe.by == ours, (recipe.seconds, recipe.accuracy)
+    for i, recipe in enumerate(sorted(recipes, key=lambda r: r.seconds)):
+        place, is_ours = (recipe.seconds, recipe.accuracy), recipe.by == ours
         colour = BLUE if is_ours else RED
         axes.errorbar(*place, recipe.sd, color=colour, marker="o", capsize=3)
         axes.annotate(
-            recipe.name if is_ours else f"{recipe.by}: {recipe.name}",
+            recipe.name if is_ours else recipe.by,
             place,
-            xytext=(7, -11),
+            xytext=(7, 5 if i % 2 else -13),  # neighbours keep clear of each other
             textcoords="offset points",
             color=colour,
         )
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.margins(x=0.18, y=0.12)
     axes.set_xlabel("seconds, from the command to the saved model")
     axes.set_ylabel("test accuracy, %")

@@ -23,7 +23,7 @@ def test_points_are_read_and_drawn(tmp_path):
     points = read_recipes(path)
     assert points == [FAST, SLOW]
     (axes,) = draw_front(points).axes
-    assert [text.get_text() for text in axes.texts] == ["fast", "other: slow"]
+    assert [text.get_text() for text in axes.texts] == ["fast", "other"]
     line = axes.lines[0]
     assert (list(line.get_xdata()), list(line.get_ydata())) == ([3.0], [99.2])
     assert axes.get_xscale() == "log"
