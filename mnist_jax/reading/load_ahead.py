@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 _WORKERS = min(8, os.cpu_count() or 1)
 _AHEAD = 4 * _WORKERS  # at most so many sources are loaded and not yet taken
 BATCH = 64  # pages that are read at once, at most
-_BATCH_PIXELS = 2**24  # of the pages of a batch after the first
+_BATCH_PIXELS = 2**23  # of the pages of a batch after the first
 
 
 class LoadedPage(NamedTuple):
