@@ -39,12 +39,13 @@ def get_config() -> ml_collections.ConfigDict:
     config.eval_batch_size = 200  # so few that they fit the cache
 
     config.model = ml_collections.ConfigDict()
-    config.model.name = "sprint"  # whose first layer is fixed; or cnn, vgg, mlp, tiny
+    config.model.name = "sprint"  # others have other kwargs: see cnn.py, mlp.py
     config.model.kwargs = ml_collections.ConfigDict()
     config.model.kwargs.border = 2  # pixels that are left out on every side
     config.model.kwargs.filters = 12
     config.model.kwargs.filter_size = 5
     config.model.kwargs.features = (32,)
+    config.model.kwargs.depths = ()  # convolutions of each stage; () for one each
     config.model.kwargs.dense = (256,)
     config.model.kwargs.even_contrast = False  # True evens out the input's contrast
 

@@ -85,7 +85,7 @@ def _optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
 def _quick_adam(
     learning_rate: Any, b1: float = 0.8, b2: float = 0.95, **kwargs: Any
 ) -> optax.GradientTransformation:
-    """Adam that forgets sooner, for runs of a few thousand steps."""
+    """Adam that forgets sooner, for short runs."""
     return optax.adam(learning_rate, b1, b2, **kwargs)
 
 
@@ -127,7 +127,7 @@ def create_optimizer(
     except ConfigError:
         raise
     except Exception as error:  # whatever a wrong argument makes optax raise
-        shown = name if ":" in name else f"optax.{name}"
+        shown = f"optax.{name}" if name in vars(optax) | vars(contrib) else name
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(
             f"config.optimizer: {shown} cannot be used so: {reason}"

@@ -1,6 +1,7 @@
 """The front of accuracy against seconds: which run is best for the time it takes."""
 
 import csv
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,7 +21,7 @@ class Recipe(NamedTuple):
       by: the framework that it was run with.
       seconds: of the whole process.
       accuracy: mean on test, in percent.
-      sd: standard deviation of the accuracy, in percent.
+      sd: standard deviation of the accuracy, in percent; 0 if it was not measured.
     """
 
     name: str
@@ -34,21 +35,25 @@ def read_recipes(path: str | Path) -> list[Recipe]:
     """Reads a CSV file with a column for each field of `Recipe`; others are left out.
 
     Raises:
-      DataError: the file cannot be read, or a column or a number is missing.
+      DataError: the file cannot be read, or has no rows, or a column or a number is
+        missing, or no number that can be drawn.
     """
     try:
         with Path(path).open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        return [
-            Recipe(
-                row["name"],
-                row["by"],
-                *(float(row[field]) for field in ("seconds", "accuracy", "sd")),
-            )
+        numbers = ("seconds", "accuracy", "sd")
+        recipes = [
+            Recipe(row["name"], row["by"], *(float(row[name]) for name in numbers))
             for row in rows
         ]
     except (OSError, UnicodeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"cannot read recipes from {path}: {error!r}") from error
+    if not recipes:
+        raise DataError(f"cannot read recipes from {path}: it has no rows")
+    for recipe in recipes:
+        if not (0 < recipe.seconds < math.inf and 0 <= recipe.sd < math.inf):
+            raise DataError(f"cannot read recipes from {path}: no such {recipe}")
+    return recipes
 
 
 def find_front(recipes: Iterable[Recipe]) -> list[Recipe]:
@@ -77,11 +82,12 @@ def draw_front(recipes: Sequence[Recipe], ours: str = "mnist_jax") -> "Figure":
     for i, recipe in enumerate(sorted(recipes, key=lambda r: r.seconds)):
         place, is_ours = (recipe.seconds, recipe.accuracy), recipe.by == ours
         colour = BLUE if is_ours else RED
-        axes.errorbar(*place, recipe.sd, color=colour, marker="o", capsize=3)
+        style = {"color": colour, "markerfacecolor": BLUE if is_ours else "white"}
+        axes.errorbar(*place, recipe.sd or None, marker="o", capsize=3, **style)
         axes.annotate(
             recipe.name if is_ours else recipe.by,
             place,
-            xytext=(7, 5 if i % 2 else -13),  # neighbours keep clear of each other
+            xytext=(0, 9) if i % 2 else (7, -13),  # neighbours keep clear of each other
             textcoords="offset points",
             color=colour,
         )

@@ -10,12 +10,12 @@ from mnist_jax import ops
 from mnist_jax.models.batch_norm import BatchNorm
 from mnist_jax.models.contrast import even_contrast
 from mnist_jax.models.cosine_filters import cosine_filters
-from mnist_jax.models.inputs import check_input
+from mnist_jax.models.inputs import check_input, stage_depths
 from mnist_jax.models.kernel_init import kernel_init
 
 
 class Sprint(nn.Module):
-    """A CNN that learns much from few images, and costs little: see configs/fast.py.
+    """A CNN that learns much from few images, and costs little: see configs/default.py.
 
     The first convolution is not learned, so nothing is differentiated in front of the
     second. Its filters are the lowest frequencies of the cosine transform, each with
@@ -56,8 +56,7 @@ class Sprint(nn.Module):
         kernel = jnp.asarray(cosine_filters(self.filters, self.filter_size), x.dtype)
         x = ops.max_pool(ops.conv(x, kernel, None, "VALID"))
         x = nn.relu(BatchNorm(use_bias=False)(x, train, mask))
-        depths = self.depths or (1,) * len(self.features)
-        stages = list(zip(self.features, depths, strict=True))
+        stages = zip(self.features, stage_depths(self), strict=True)
         for stage, (features, depth) in enumerate(stages):
             # A product with patches compiles in half the time of `ops.conv`. It is as
             # fast, because the first stage needs no gradient for x.

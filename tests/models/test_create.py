@@ -28,6 +28,12 @@ def test_logits_have_a_column_for_each_class(name, num_classes):
     ("config", "message"),
     [
         (model_config("sprint", filters=26), "filters must be from 1 to filter_size"),
+        (model_config("sprint", depths=(0,)), "depths must have a whole number of 1"),
+        (model_config("sprint", depths=(1, 2)), "depths must have a whole number of 1"),
+        (model_config("sprint", depths="two"), "depths must have a whole number of 1"),
+        (model_config("sprint", depths=(2.5,)), "depths must have a whole number of 1"),
+        (model_config("vgg", depths=(1, -1)), "depths must have a whole number of 1"),
+        (model_config("vgg", depths=(1,)), "depths must have a whole number of 1"),
         (ConfigDict({"name": "cnnn", "kwargs": {}}), "did you mean 'cnn'"),
         (model_config(depth=3), "kwargs.depth is unknown for 'cnn'; it takes: batch"),
         (ConfigDict({"name": "mlp", "kwargs": {"dense": ()}}), "dropout is missing"),
