@@ -1,6 +1,6 @@
 """Checks models and what they are applied to, when traced: it costs a run nothing."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -22,17 +22,23 @@ def check_input(images: jax.Array) -> None:
         )
 
 
-def stage_depths(model: Any) -> tuple[int, ...]:
-    """Returns how many convolutions each stage has: `model.depths`, or one for each.
+def pair_stages(
+    features: Sequence[int], depths: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Returns channels and number of convolutions of each stage.
+
+    Args:
+      features: channels of each stage.
+      depths: convolutions of each stage; empty for one each.
 
     Raises:
-      ValueError: they are not one number of 1 or more for each of `model.features`.
+      ValueError: `depths` are not one number of 1 or more for each of `features`.
     """
-    depths = tuple(model.depths) or (1,) * len(model.features)
-    are_counts = all(isinstance(depth, int) and depth >= 1 for depth in depths)
-    if not are_counts or len(depths) != len(model.features):
+    counts = tuple(depths) or (1,) * len(features)
+    are_counts = all(isinstance(count, int) and count >= 1 for count in counts)
+    if not are_counts or len(counts) != len(features):
         raise ValueError(
             "depths must have a whole number of 1 or more for each of features, got "
-            f"{model.depths}"
+            f"{depths}"
         )
-    return depths
+    return list(zip(features, counts, strict=True))

@@ -10,7 +10,7 @@ from mnist_jax import ops
 from mnist_jax.models.batch_norm import BatchNorm
 from mnist_jax.models.contrast import even_contrast
 from mnist_jax.models.cosine_filters import cosine_filters
-from mnist_jax.models.inputs import check_input, stage_depths
+from mnist_jax.models.inputs import check_input, pair_stages
 from mnist_jax.models.kernel_init import kernel_init
 
 
@@ -56,7 +56,7 @@ class Sprint(nn.Module):
         kernel = jnp.asarray(cosine_filters(self.filters, self.filter_size), x.dtype)
         x = ops.max_pool(ops.conv(x, kernel, None, "VALID"))
         x = nn.relu(BatchNorm(use_bias=False)(x, train, mask))
-        stages = zip(self.features, stage_depths(self), strict=True)
+        stages = pair_stages(self.features, self.depths)
         for stage, (features, depth) in enumerate(stages):
             # A product with patches compiles in half the time of `ops.conv`. It is as
             # fast, because the first stage needs no gradient for x.

@@ -8,7 +8,7 @@ import jax
 from mnist_jax import ops
 from mnist_jax.models.cnn import ConvStage
 from mnist_jax.models.contrast import even_contrast
-from mnist_jax.models.inputs import stage_depths
+from mnist_jax.models.inputs import pair_stages
 from mnist_jax.models.kernel_init import kernel_init
 
 
@@ -36,7 +36,7 @@ class VGG(nn.Module):
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
         """Returns logits [B, num_classes]; arguments as in `CNN`."""
         x = even_contrast(images) if self.even_contrast else images
-        for features, depth in zip(self.features, stage_depths(self), strict=True):
+        for features, depth in pair_stages(self.features, self.depths):
             for _ in range(depth - 1):
                 x = Conv3x3(features)(x)
             x = ConvStage(features, 3, "SAME")(x)
