@@ -38,11 +38,17 @@ from mnist_jax.errors import ConfigError, UserError, suggest
 from mnist_jax.run.config_files import CONFIGS, PACKAGE, load_config
 
 OURS = "mnist_jax"
-MODULES = {
-    OURS: "mnist_jax.benchmark.peers.ours",
-    "keras": "mnist_jax.benchmark.peers.keras_peer",
-    "torch": "mnist_jax.benchmark.peers.torch_peer",
-    "flax": "mnist_jax.benchmark.peers.flax_peer",
+MODULES = {  # of those who do the work of each task
+    "digits": {
+        OURS: "mnist_jax.benchmark.peers.ours",
+        "keras": "mnist_jax.benchmark.peers.keras_peer",
+        "torch": "mnist_jax.benchmark.peers.torch_peer",
+        "flax": "mnist_jax.benchmark.peers.flax_peer",
+    },
+    "pages": {
+        OURS: "mnist_jax.benchmark.peers.ours",
+        "torch": "mnist_jax.benchmark.peers.torch_pages",
+    },
 }
 _OWN = (OURS, "flax")  # installed with this project
 
@@ -179,16 +185,18 @@ def check_same_work(config: ConfigDict, names: Sequence[str]) -> None:
     Raises:
       ConfigError: a peer that is not there, or a config that is not the peers' work.
     """
-    peers = [name for name in MODULES if name != OURS]
+    task = config.get("task", "digits")
+    file = "page_reader.py" if task == "pages" else "seed.py"
+    peers = [name for name in MODULES[task] if name != OURS]
     for name in names:
         if name not in peers:
             raise ConfigError(f"--compare: no peer {name!r}: {suggest(name, peers)}")
-    seed = load_config(CONFIGS / "seed.py").to_dict()
+    seed = load_config(CONFIGS / file).to_dict()
     ours = config.to_dict()
     for field in _WORK_FIELDS:
         if ours[field] != seed[field]:
             raise ConfigError(
-                f"--compare is on the work of configs/seed.py: config.{field} must be "
+                f"--compare is on the work of configs/{file}: config.{field} must be "
                 "as it is there"
             )
 
@@ -210,7 +218,7 @@ def compare_with_peers(
         of parameters or did not learn.
     """
     config = workload.config.to_dict()
-    skipped = {}
+    modules, skipped = MODULES[config.get("task", "digits")], {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         Work(config, *workload.dataset).save(folder)
@@ -221,7 +229,8 @@ def compare_with_peers(
             if peer_python and name not in _OWN:
                 python = peer_python
             begun = time.perf_counter()
-            child = stack.enter_context(_start_child(name, python, folder))
+            command = [python, "-m", "mnist_jax.benchmark.peers", modules[name]]
+            child = stack.enter_context(_start_child(name, command, folder))
             answer = child.answer("start")
             if "missing" in answer and name != OURS:
                 skipped[name] = (
@@ -251,18 +260,17 @@ def compare_with_peers(
     return Comparison(contestants, ratios(rates), skipped)
 
 
-def _start_child(name: str, python: str, folder: Path) -> Child:
+def _start_child(name: str, command: Sequence[str], folder: Path) -> Child:
     """Starts a contestant on the work that is in a folder.
 
     Raises:
       UserError: there is no such interpreter.
     """
-    module = ["-m", "mnist_jax.benchmark.peers", MODULES[name]]
     try:
-        return Child(name, [python, *module, str(folder)], folder / f"{name}.log")
+        return Child(name, [*command, str(folder)], folder / f"{name}.log")
     except OSError as error:
         raise UserError(
-            f"cannot run --peer_python={python}: {error.strerror}"
+            f"cannot run --peer_python={command[0]}: {error.strerror}"
         ) from error
 
 
@@ -361,10 +369,7 @@ def _environment() -> dict[str, str]:
 
 _ROWS = {
     "training": ("training_images_per_second", "training, images per second"),
-    "inference": (
-        "inference_images_per_second",
-        "inference, images per second",
-    ),
+    "inference": ("inference_images_per_second", "inference, images per second"),
     "one_image": ("milliseconds_for_one_image", "inference on one image, milliseconds"),
 }
 _HEADER = f"{'':16}{'median':>10}{'min':>10}{'max':>10}   {OURS} is (min-max)"
@@ -385,13 +390,9 @@ def format_comparison(comparison: Comparison) -> str:
                 row += f" ({ratio.min:.2f}-{ratio.max:.2f})"
             lines.append(row)
     lines.append("start to first step in seconds; loss before and after")
-    for name, contestant in comparison.contestants.items():
-        numbers = (
-            contestant.start_to_first_step_seconds,
-            contestant.loss_before,
-            contestant.loss_after,
-        )
+    for name, one in comparison.contestants.items():
+        numbers = (one.start_to_first_step_seconds, one.loss_before, one.loss_after)
         row = f"  {name:14}" + "".join(f"{format_number(n):>10}" for n in numbers)
-        lines.append(f"{row}   {contestant.version}")
+        lines.append(f"{row}   {one.version}")
     lines += [f"  {name:14}skipped: {why}" for name, why in comparison.skipped.items()]
     return "\n".join(lines)

@@ -22,7 +22,9 @@ class ModelFlops:
     training_flops_per_image: int  # forward and backward
 
 
-def count_model_flops(model: nn.Module) -> ModelFlops:
+def count_model_flops(
+    model: nn.Module, image_shape: tuple[int, ...] = (28, 28, 1)
+) -> ModelFlops:
     """Counts the convolutions and matrix products of a model.
 
     They are counted in the jaxpr, the program before any compiler sees it, with `ops`
@@ -34,9 +36,11 @@ def count_model_flops(model: nn.Module) -> ModelFlops:
     backward pass, has the same products. The images get no gradient.
 
     Args:
-      model: maps float32 [B, 28, 28, 1] to logits, through `ops` or any JAX function.
+      model: maps float32 [B, *image_shape] to outputs, through `ops` or any JAX
+        function.
+      image_shape: of one image.
     """
-    image = jnp.zeros((1, 28, 28, 1))
+    image = jnp.zeros((1, *image_shape))
     variables = jax.eval_shape(model.init, jax.random.key(0), image)
     params = variables.pop("params")
 

@@ -38,16 +38,16 @@ from mnist_jax.benchmark.workloads import (
 from mnist_jax.checkpoint.save import Checkpointer
 from mnist_jax.datasets.sources import DatasetSource
 from mnist_jax.errors import ConfigError, UserError, suggest
-from mnist_jax.models.create import create_model
 from mnist_jax.run.compile_ahead import compile_train_steps
 from mnist_jax.run.inference import predict_logits
+from mnist_jax.tasks import DIGITS, Task
 
 _MATMUL_SIZE = 4096  # 137 GFLOP, which takes much longer than any overhead
 
 
 def model_flops_of(workload: Workload) -> ModelFlops:
     """Counts the floating-point operations of the workload's model."""
-    return count_model_flops(create_model(workload.config.model, workload.num_classes))
+    return count_model_flops(workload.create_model(), workload.task.image_shape)
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _seconds_per_call(call: Callable[[], Any], seconds: float) -> float:
 
 @dataclass(frozen=True)
 class Inference:
-    """`inference.predict_logits`, from uint8 images to logits, both on the host."""
+    """`inference.predict_logits`, from uint8 images to outputs, both on the host."""
 
     images_per_second: Spread  # in batches of `config.eval_batch_size`
     milliseconds_for_one_image: Spread
@@ -125,13 +125,13 @@ class Inference:
 
 def measure_inference(workload: Workload) -> Inference:
     """Times inference on many images and on one."""
-    model = create_model(workload.config.model, workload.num_classes)
+    model, task = workload.create_model(), workload.task
     variables = variables_on_one_device(workload.create_program().create_state())
     images = workload.dataset.images[:INFERENCE_IMAGES]
 
     def time_calls(images: np.ndarray, batch_size: int) -> np.ndarray:
         def predict() -> np.ndarray:
-            return predict_logits(model, variables, images, batch_size)
+            return predict_logits(model, variables, images, batch_size, task=task)
 
         _seconds_per_call(predict, 0.0)  # compiles
         _seconds_per_call(predict, workload.seconds)
@@ -246,6 +246,11 @@ MEASUREMENTS: dict[str, Callable[[Workload], Any]] = {
 }
 
 
+def measurements_of(task: Task) -> list[str]:
+    """Returns those keys of `MEASUREMENTS` that a task has; start-up is of digits."""
+    return [name for name in MEASUREMENTS if task is DIGITS or name != "startup"]
+
+
 def run_measurements(
     workload: Workload, names: Sequence[str]
 ) -> Iterator[tuple[str, Any]]:
@@ -256,11 +261,13 @@ def run_measurements(
       names: keys of `MEASUREMENTS`.
 
     Raises:
-      ConfigError: there is no measurement of that name; nothing is measured then.
+      ConfigError: there is no measurement of that name for the workload's task;
+        nothing is measured then.
     """
+    known = measurements_of(workload.task)
     for name in names:
-        if name not in MEASUREMENTS:
-            raise ConfigError(f"no measurement {name!r}: {suggest(name, MEASUREMENTS)}")
+        if name not in known:
+            raise ConfigError(f"no measurement {name!r}: {suggest(name, known)}")
     return ((name, MEASUREMENTS[name](workload)) for name in names)
 
 

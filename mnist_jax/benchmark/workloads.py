@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 
@@ -13,10 +14,12 @@ from mnist_jax.config import ConfigDict
 from mnist_jax.data import Dataset
 from mnist_jax.run.compile_ahead import Program, create_program
 from mnist_jax.run.signals import StopFlag
+from mnist_jax.tasks import Task, find_task
 from mnist_jax.train import train_epoch
 from mnist_jax.train_state import TrainState
 
 INFERENCE_IMAGES = 10_000  # as many as MNIST's test split has
+PAGES = 128  # that are trained on again and again, where pages are
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Workload:
     """What is measured, and for how long.
 
     Attributes:
-      config: model, optimizer and batch sizes; as for training.
+      config: task, model, optimizer and batch sizes; as for training.
       dataset: the training images, on the host.
       num_classes: number of logits.
       repeats: how often each quantity is timed.
@@ -39,9 +42,19 @@ class Workload:
     seconds: float
     profile_dir: str | None = None
 
+    @property
+    def task(self) -> Task:
+        """What is learned."""
+        return find_task(self.config.get("task", "digits"))
+
+    def create_model(self) -> nn.Module:
+        """Returns the task's model, as it is trained."""
+        return self.task.create_model(self.config, self.num_classes)
+
     def create_program(self) -> Program:
         """See `compile_ahead.create_program`."""
-        return create_program(self.config, len(self.dataset.labels), self.num_classes)
+        num_images = len(self.dataset.labels)
+        return create_program(self.config, num_images, self.num_classes, self.task)
 
 
 def synthetic_dataset(num_images: int) -> Dataset:
@@ -56,6 +69,24 @@ def synthetic_dataset(num_images: int) -> Dataset:
     images[np.arange(num_images), 2 * labels + 4] = 255  # a line tells the class
     wrong = rng.random(num_images) < 0.2
     return Dataset(images, np.where(wrong, (labels + 1) % 10, labels))
+
+
+def synthetic_pages(num_pages: int, shape: tuple[int, int]) -> Dataset:
+    """Makes noise with bars on it, as marked digits: a bar's grey tells its class.
+
+    Labels are those of `reading.page_loss`. What pages show costs the net no time, and
+    this needs no OpenCV.
+    """
+    rng, (height, width) = np.random.default_rng(0), shape
+    images = rng.integers(0, 64, (num_pages, height, width, 1), np.uint8)
+    labels = np.zeros((num_pages, 80, 6), np.float32)
+    digits = rng.integers(0, 10, (num_pages, 6))
+    tops = rng.integers(0, height - 28, digits.shape)
+    for page, place in np.ndindex(digits.shape):
+        digit, top, left = digits[page, place], tops[page, place], 20 + 36 * place
+        images[page, top : top + 28, left : left + 14] = 80 + 17 * digit
+        labels[page, place] = (left + 7, top + 14, 14, 28, digit, 0)
+    return Dataset(images, labels)
 
 
 def train_for(

@@ -2,6 +2,7 @@
 
   python scripts/benchmark.py
   python scripts/benchmark.py --config=configs/default.py --only=training
+  python scripts/benchmark.py --config=configs/page_reader.py --compare=torch
   python scripts/benchmark.py --json > speed.json
   python scripts/benchmark.py --compare=keras,torch,flax
   python scripts/benchmark.py --growth=growth.png
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
 _FLAGS = flags.FlagValues()
 _CONFIG = define_config_flag(
-    _FLAGS, "seed.py", "The config file; comparisons use seed.py."
+    _FLAGS, "seed.py", "The config file; comparisons use seed.py or page_reader.py."
 )
 _ONLY = flags.DEFINE_list(
     "only",
@@ -112,8 +113,6 @@ def main(arguments: list[str]) -> None:
     refuse_arguments(arguments)
     config = _CONFIG.value
     validate_config(config)
-    if (task := config.get("task", "digits")) != "digits":
-        raise ConfigError(f"config.task = {task!r}: the benchmark is of digits alone")
     _check_flags(config)
     from mnist_jax.benchmark import measure
     from mnist_jax.parallel import devices
@@ -126,7 +125,7 @@ def main(arguments: list[str]) -> None:
     workload = _make_workload(config)
     names = _ONLY.value
     if not names and not (_COMPARE.value or _GROWTH.value or _READING.value):
-        names = list(measure.MEASUREMENTS)
+        names = measure.measurements_of(workload.task)
     measurements = measure.run_measurements(workload, names)
     machine = measure.describe_machine()
     _show(f"device   {devices.describe_devices()}")
@@ -161,6 +160,11 @@ def main(arguments: list[str]) -> None:
 
 def _check_flags(config: ConfigDict) -> None:
     """Raises an error for what would fail only after all the work."""
+    if (task := config.get("task", "digits")) not in ("digits", "pages"):
+        raise ConfigError(f"config.task = {task!r}: only digits and pages are measured")
+    if task == "pages" and (_GROWTH.value or _DATA.value == "config"):
+        flag = "--growth" if _GROWTH.value else "--data=config"
+        raise ConfigError(f"{flag} is of digits: leave it out, or name another config")
     if _PROFILE_DIR.value and _ONLY.value and "training" not in _ONLY.value:
         raise ConfigError("--profile_dir is a trace of training: add it to --only")
     if _PROFILE_DIR.value:
@@ -193,7 +197,11 @@ def _make_workload(config: ConfigDict) -> "Workload":
     from mnist_jax.benchmark import workloads
 
     num_classes = 10
-    if _DATA.value == "config":
+    if config.get("task", "digits") == "pages":
+        from mnist_jax.reading.page_task import SHAPE
+
+        dataset = workloads.synthetic_pages(workloads.PAGES, SHAPE)
+    elif _DATA.value == "config":
         splits = data.load_splits(config, None, None)
         assert isinstance(splits.train, data.Dataset)  # a task's stream is not measured
         dataset, num_classes = splits.train, splits.source.num_classes

@@ -9,9 +9,15 @@ import pytest
 from mnist_jax.benchmark import compare
 from mnist_jax.benchmark.compare import Comparison, Contestant
 from mnist_jax.benchmark.peers import Work, flax_peer, ours, rate
-from mnist_jax.benchmark.workloads import Spread, Workload, synthetic_dataset
+from mnist_jax.benchmark.workloads import (
+    Spread,
+    Workload,
+    synthetic_dataset,
+    synthetic_pages,
+)
 from mnist_jax.config import ConfigDict
 from mnist_jax.errors import ConfigError, UserError
+from mnist_jax.run.config_files import CONFIGS, load_config
 
 PEER = """
 import os, sys, time
@@ -44,7 +50,7 @@ def peers(tmp_path, monkeypatch):
     """Fake contestants: `peers(name, ...)` adds one, and "mnist_jax" is there."""
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     modules = {}
-    monkeypatch.setattr(compare, "MODULES", modules)
+    monkeypatch.setattr(compare, "MODULES", {"digits": modules})
 
     def add(
         name, imports="", parameters=7, train="pass", rate=100.0, learns=1, of="fake"
@@ -223,3 +229,51 @@ def test_peers_that_are_always_there(seed_config, name):
 
     module = {"ours": ours, "flax": flax_peer}[name]
     _check_peer(module.create(work), num_parameters, loss)
+
+
+@pytest.fixture
+def page_config():
+    config = load_config(CONFIGS / "page_reader.py")
+    config.model.kwargs.features, config.model.kwargs.blocks = (4, 4, 4), (0, 1, 0)
+    config.batch_size = config.eval_batch_size = 2
+    config.num_shards, config.compute_dtype = 1, "float32"
+    return config
+
+
+def test_only_those_who_do_the_work_of_pages_are_compared(page_config):
+    with pytest.raises(ConfigError, match="no peer 'keras': valid: torch"):
+        compare.check_same_work(page_config, ["keras"])
+    with pytest.raises(ConfigError, match=r"configs/page_reader\.py: config\.batch"):
+        compare.check_same_work(page_config, ["torch"])
+    page_config.batch_size = 32
+    compare.check_same_work(page_config, ["torch"])
+
+
+def test_pages_are_marked_and_learned(page_config):
+    work = Work(page_config.to_dict(), *synthetic_pages(4, (128, 256)))
+    peer = ours.create(work)
+    before = ours.loss(peer.predict(4), work.labels)
+    peer.first_step()
+    for _ in range(8):
+        assert peer.train(0.0) > 0
+    outputs = peer.predict(4)
+    assert outputs.shape == (4, 32, 128, 15)
+    assert ours.loss(outputs, work.labels) < before
+
+
+def test_pytorch_has_the_same_page_net_and_loss(page_config):
+    pytest.importorskip("torch", reason="pip install -e '.[peers]'")
+    from mnist_jax.benchmark.peers import torch_pages
+
+    work = Work(page_config.to_dict(), *synthetic_pages(4, (128, 256)))
+    work.labels[0, :2, 4] = -1  # digits to be ignored
+    mine, theirs = ours.create(work), torch_pages.create(work)
+    assert mine.num_parameters == theirs.num_parameters
+    outputs = mine.predict(4)
+    assert theirs.predict(4).shape == outputs.shape
+    expected = ours.loss(outputs, work.labels)
+    assert torch_pages.loss(outputs, work.labels) == pytest.approx(expected, rel=1e-4)
+    before = torch_pages.loss(theirs.predict(4), work.labels)
+    for _ in range(20):
+        theirs.train(0.0)
+    assert torch_pages.loss(theirs.predict(4), work.labels) < before

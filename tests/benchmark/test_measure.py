@@ -13,6 +13,7 @@ from mnist_jax.errors import ConfigError, UserError
 from mnist_jax.run.config_files import CONFIGS
 
 SCRIPT = CONFIGS.parent / "scripts" / "benchmark.py"
+PAGES = f"--config={CONFIGS / 'page_reader.py'}"
 
 
 @pytest.fixture
@@ -144,6 +145,10 @@ def test_help_is_for_people():
         (["fast"], "unexpected argument 'fast'"),
         (["--compare=kera"], "did you mean 'keras'"),
         (["--compare=keras", "--config.batch_size=64"], "config.batch_size"),
+        ([PAGES, "--growth=growth.png"], "--growth is of digits"),
+        ([PAGES, "--data=config"], "--data=config is of digits"),
+        ([PAGES, "--only=startup"], "no measurement 'startup'"),
+        (["--config.task=dots"], "only digits and pages are measured"),
     ],
 )
 def test_script_refuses_in_one_line(flags, message):

@@ -1,6 +1,6 @@
 import numpy as np
 
-from mnist_jax.benchmark.workloads import Spread, synthetic_dataset
+from mnist_jax.benchmark.workloads import Spread, synthetic_dataset, synthetic_pages
 
 
 def test_spread():
@@ -19,3 +19,16 @@ def test_synthetic_dataset_can_be_learned_but_not_wholly():
     images, labels = synthetic_dataset(2000)
     lines = images[:, 4:24:2, :, 0].astype(int).sum(axis=2).argmax(axis=1)
     assert 0.75 < np.mean(lines == labels) < 0.85
+
+
+def test_synthetic_pages_have_bars_where_their_labels_are():
+    pages = synthetic_pages(5, (128, 256))
+    assert pages.images.shape == (5, 128, 256, 1)
+    assert pages.images.dtype == np.uint8
+    for picture, rows in zip(pages.images[..., 0], pages.labels, strict=True):
+        digits = rows[rows[:, 2] > 0]
+        assert len(digits) == 6
+        for x, y, width, height, digit, _ in digits.astype(int):
+            bar = picture[y - height // 2 : y + height // 2]
+            bar = bar[:, x - width // 2 : x + width // 2]
+            assert (bar == 80 + 17 * digit).all()

@@ -20,7 +20,7 @@ from mnist_jax.commands.run_module import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILT_FROM = ("mnist_jax", "configs", "checkpoints/pretrained")
-NEED_AN_EXTRA = ("keras_peer", "torch_peer")
+NEED_AN_EXTRA = ("keras_peer", "torch_peer", "torch_pages")
 
 pytestmark = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("setuptools", "pip"))),

@@ -1,12 +1,17 @@
-"""The work of configs/seed.py in other frameworks, written as their users would.
+"""The work of two configs in other frameworks, written as their users would.
 
-Open `flax_peer.py` first. All peers train the same model: conv 3x3x32, relu, pool, conv
-3x3x64, relu, pool, dense 128, relu, dense 10, without padding, in float32; with Adam;
-on batches of 128 of data in memory, shuffled in every epoch. `benchmark.compare` runs
-each in a process of its own, by `python -m mnist_jax.benchmark.peers MODULE FOLDER`.
-MODULE must have
+Open `flax_peer.py` first. Peers of configs/seed.py train the same model: conv 3x3x32,
+relu, pool, conv 3x3x64, relu, pool, dense 128, relu, dense 10, without padding, in
+float32; with Adam; on batches of 128 of data in memory, shuffled in every epoch.
+`torch_pages.py` trains the net of configs/page_reader.py. `benchmark.compare` runs each
+in a process of its own, by `python -m mnist_jax.benchmark.peers MODULE FOLDER`. MODULE
+must have
 
     def create(work: Work) -> Peer
+
+and, if its outputs are not the logits of classes,
+
+    def loss(outputs: np.ndarray, labels: np.ndarray) -> float
 
 It imports its framework and, of this project, this package only. So it runs where only
 that framework is installed.
@@ -26,8 +31,8 @@ class Work(NamedTuple):
 
     Attributes:
       config: `config.to_dict()`, after JSON.
-      images: uint8 [N, 28, 28, 1].
-      labels: int32 [N].
+      images: uint8 [N, 28, 28, 1], or [N, H, W, 1] of pages.
+      labels: int32 [N], or float32 [N, M, 6] as `reading.page_loss` has them.
     """
 
     config: dict
@@ -64,7 +69,14 @@ class Peer(Protocol):
         """Continues training for about that long; returns images a second."""
 
     def predict(self, count: int) -> np.ndarray:
-        """Returns the logits [count, 10] of the first images, on the host."""
+        """Returns the outputs [count, ...] of the first images, on the host."""
+
+
+def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the mean loss of logits [N, C], in nats."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_total = np.log(np.exp(shifted).sum(axis=1))
+    return float(np.mean(log_total - shifted[np.arange(len(labels)), labels]))
 
 
 def rate(steps: Iterator[int], seconds: float) -> float:

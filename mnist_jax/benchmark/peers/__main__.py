@@ -2,7 +2,7 @@
 
     train SECONDS            images a second
     predict COUNT SECONDS    images a second, COUNT in each call
-    loss                     mean cross entropy on the first images, in nats
+    loss                     mean loss on the first images, in nats
 
 It sends one line unasked, about itself, when its first training step is done. It ends
 when its input ends, so that no peer outlives the process that compares.
@@ -17,9 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from mnist_jax.benchmark.peers import Peer, Work, rate
+from mnist_jax.benchmark.peers import Peer, Work, cross_entropy, rate
 
 _LOSS_IMAGES = 10_000
 
@@ -35,20 +33,18 @@ def main(module: str, folder: str) -> None:
             print(json.dumps(fields), file=answers, flush=True)
 
     try:
-        create = importlib.import_module(module).create
+        peers = importlib.import_module(module)
     except ModuleNotFoundError as error:
         answer(missing=error.name)
         return
     try:
-        _serve(create, Work.load(Path(folder)), answer)
+        _serve(peers, Work.load(Path(folder)), answer)
     except Exception as error:
         answer(error=f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
-def _serve(
-    create: Callable[[Work], Peer], work: Work, answer: Callable[..., None]
-) -> None:
-    peer = create(work)
+def _serve(peers: Any, work: Work, answer: Callable[..., None]) -> None:
+    peer, loss = peers.create(work), getattr(peers, "loss", cross_entropy)
     peer.first_step()
     answer(version=peer.version, num_parameters=peer.num_parameters)
     for line in sys.stdin:
@@ -59,19 +55,13 @@ def _serve(
             value = rate(_predictions(peer, int(numbers[0])), float(numbers[1]))
         else:
             count = min(_LOSS_IMAGES, len(work.labels))
-            value = _loss(peer.predict(count), work.labels[:count])
+            value = loss(peer.predict(count), work.labels[:count])
         answer(value=value)
 
 
 def _predictions(peer: Peer, count: int) -> Iterator[int]:
     while True:
         yield len(peer.predict(count))
-
-
-def _loss(logits: np.ndarray, labels: np.ndarray) -> float:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    log_total = np.log(np.exp(shifted).sum(axis=1))
-    return float(np.mean(log_total - shifted[np.arange(len(labels)), labels]))
 
 
 if __name__ == "__main__":

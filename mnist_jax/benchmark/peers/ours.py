@@ -3,13 +3,15 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mnist_jax.benchmark import workloads
-from mnist_jax.benchmark.peers import Work
+from mnist_jax.benchmark.peers import Work, cross_entropy
+from mnist_jax.config import ConfigDict
 from mnist_jax.data import Dataset
-from mnist_jax.models.create import create_model
 from mnist_jax.parallel import devices
+from mnist_jax.reading.page_loss import page_loss
 from mnist_jax.run.compile_ahead import compile_train_steps
 from mnist_jax.run.inference import predict_logits
 from mnist_jax.run.stored_config import config_from_dict
@@ -28,7 +30,7 @@ class Ours:
         self._state = program.create_state()
         params = jax.tree.leaves(self._state.params)
         self.num_parameters = sum(param.size for param in params)
-        self._model = create_model(config.model, workload.num_classes)
+        self._model, self._task = workload.create_model(), workload.task
         self._eval_batch_size = config.eval_batch_size
         self._images, self._dataset = work.images, program.placement.put(dataset)
         self._variables: Any = None  # those of the state, on one device
@@ -51,7 +53,17 @@ class Ours:
         if self._variables is None:  # on one device, as `load_model` places them
             self._variables = workloads.variables_on_one_device(self._state)
         size = min(count, self._eval_batch_size)
-        return predict_logits(self._model, self._variables, self._images[:count], size)
+        images, task = self._images[:count], self._task
+        return predict_logits(self._model, self._variables, images, size, task=task)
+
+
+def loss(outputs: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the mean loss of digits' logits or of a page net's maps."""
+    if labels.ndim == 1:
+        return cross_entropy(outputs, labels)
+    return float(
+        np.mean(page_loss(outputs, {"label": jnp.asarray(labels)}, ConfigDict()))
+    )
 
 
 create = Ours
