@@ -54,6 +54,28 @@ def test_targets_are_one_at_the_centre_and_fall_off():
     assert np.asarray(targets.weight).sum() == pytest.approx(1, abs=0.3)
 
 
+def test_each_place_is_of_the_digit_that_is_highest_there():
+    rng = np.random.default_rng(3)
+    for count in (1, 6, 9):  # of nine that there is room for
+        digits = np.zeros((2, 9, 6), np.float32)
+        for page, own in enumerate((count, 1)):
+            places = rng.uniform((0, 0, 4, 8), (256, 128, 40, 60), (own, 4))
+            digits[page, :own, :4] = places
+            digits[page, :own, 4] = rng.integers(-1, 10, own)
+        targets = page_targets(digits, (32, 128))
+        each = [page_targets(digits[:, [i]], (32, 128)) for i in range(9)]
+        heats = np.stack([of_one.heat for of_one in each])
+        np.testing.assert_array_equal(targets.heat, heats.max(0))
+        seen = targets.heat > 0
+        for name in ("digit", "box"):
+            values = np.stack([getattr(of_one, name) for of_one in each])
+            highest = heats.argmax(0)
+            if name == "box":
+                highest = highest[..., None]
+            chosen = np.take_along_axis(values, highest[None], 0)[0]
+            np.testing.assert_array_equal(getattr(targets, name)[seen], chosen[seen])
+
+
 def test_an_empty_page_has_no_targets():
     targets = page_targets(label(), MAP)
     assert not targets.heat.any()
