@@ -38,7 +38,7 @@ def make_page_config():
     config.dataset, config.validation = make_tiny_config().dataset, 100
     config.train_split, config.test_split = "train[:600]", "test"
     config.batch_size = config.eval_batch_size = 4
-    config.num_epochs = 1
+    config.num_epochs, config.compute_dtype = 1, "float32"
     config.optimizer.warmup_epochs = 0.0
     config.model.kwargs.features = (4, 4, 4)
     config.model.kwargs.blocks = (0, 0, 0)

@@ -82,8 +82,8 @@ def _highest_bells(
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the highest bell at each place, [B, h, w], and which of M it is.
 
-    Most of the M are padding, so it goes through those alone that some page has: as
-    one product of all M it took a fifteenth of a training step.
+    Most of the M are padding, so it goes through those alone that some page has: one
+    product of all M made a training step longer by a sixth.
 
     Args:
       down: the bells' heights in each row, [B, M, h].

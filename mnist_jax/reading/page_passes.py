@@ -1,10 +1,10 @@
 """Runs the page net on a picture: at rising scales, until it finds digits.
 
-    grey [H, W] ─► rising scales ─► digits ─► the scale at which they are 28 pixels high
+    grey [H, W] ─► rising scales ─► digits ─► the scale at which they are 36 pixels high
 
-The net has learned digits of 10 to 100 pixels, most of 20 to 48, and is best at 28. So
+The net has learned digits of 10 to 100 pixels, most of 20 to 48, and is best at 36. So
 a picture is first reduced to a shorter side of 48 pixels, then to twice that and so on,
-until nothing more is found. Where digits are not about 28 pixels high, the part of the
+until nothing more is found. Where digits are not about 36 pixels high, the part of the
 picture that holds them is read once more, at the scale at which they are.
 """
 
@@ -37,16 +37,18 @@ if TYPE_CHECKING:
 # tiles or one, so that each shape compiles twice at most.
 _CALL = 2**16
 _MARGIN_AGAIN = 0.35  # heights around digits that are read once more
-_HEIGHT = 28  # pixels; of a digit where the net reads best
+_HEIGHT = 36  # pixels; of a digit where the net reads best
 _NEAR = 1.3  # heights within this factor of `_HEIGHT` need no second pass
 _FIRST = 48  # pixels that the shorter side has in the first pass
 _LARGEST = 4.0  # most that a picture is enlarged
-_ENLARGED_AREA = 496**2  # pixels; larger pictures are not enlarged
+_ENLARGED_AREA = 432 * 464  # pixels; larger pictures are not enlarged
 _LOWEST = 8  # pixels; nothing can be read on a lower strip
 _SPREAD = 0.45  # of the logarithm of heights that fit
 _EXPLAINED = 0.9  # share of all contrast that is in digits, where nothing else is
 _POSSIBLE = 0.1  # a centre that is likelier is kept
 _SURE = 0.5  # a centre that is likelier ends the search for scales
+_SAME = 0.6  # share of the smaller of two boxes that both have, if of one digit
+_EARLIER = 0.5  # weight of what an earlier pass says, beside the last one
 _SIZES = 2.0  # digits whose heights differ by more are read at scales of their own
 
 
@@ -170,7 +172,8 @@ def _look_again(grey: np.ndarray, found: Found) -> Search:
         again = yield from _at_scale(part, _HEIGHT / height, known=np.zeros((0, 4)))
         again.box[:, :2] += left, top
         ratio = again.box[:, 3] / height
-        parts.append(again.pick((ratio > 1 / _SIZES) & (ratio < _SIZES)))
+        again = again.pick((ratio > 1 / _SIZES) & (ratio < _SIZES))
+        parts.append(_with_opinions(again, group))
     return without_doubles(_join(parts))
 
 
@@ -234,16 +237,42 @@ def without_doubles(found: Found) -> Found:
     if len(found.score) < 2:
         return found
     found = found.pick(np.argsort(-found.fit, kind="stable"))
-    low, high = found.box[:, :2] - found.box[:, 2:] / 2, found.box[:, :2]
-    high = high + found.box[:, 2:] / 2
-    area = found.box[:, 2:].prod(1)
+    covered = _covered(found.box, found.box)
     kept: list[int] = []
-    for i in range(len(area)):
-        shared = np.minimum(high[i], high[kept]) - np.maximum(low[i], low[kept])
-        covered = np.maximum(shared, 0).prod(1) / np.minimum(area[i], area[kept])
-        if not (covered > 0.6).any():
+    for i in range(len(covered)):
+        if not (covered[i, kept] > _SAME).any():
             kept.append(i)
     return found.pick(np.array(kept, int))
+
+
+def _with_opinions(found: Found, before: Found) -> Found:
+    """Averages scores and classes with those that the same digits had before.
+
+    Args:
+      found: of the last pass, which says where they are.
+      before: of passes at other scales.
+    """
+    shared = _covered(found.box, before.box)  # [N, M]
+    if not shared.size:
+        return found
+    same = shared.argmax(1)
+    weight = np.where(shared.max(1) > _SAME, _EARLIER, 0)
+    score = (found.score + weight * before.score[same]) / (1 + weight)
+    log = np.log(found.classes + 1e-6)
+    log += weight[:, None] * np.log(before.classes[same] + 1e-6)
+    classes = np.exp(log - log.max(1, keepdims=True))
+    classes /= classes.sum(1, keepdims=True)
+    return found._replace(score=score, fit=score, classes=classes)
+
+
+def _covered(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Returns which share of the smaller one two boxes have in common: [N, M]."""
+    low, high = boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2
+    left, right = others[:, :2] - others[:, 2:] / 2, others[:, :2] + others[:, 2:] / 2
+    shared = np.minimum(high[:, None], right) - np.maximum(low[:, None], left)
+    areas = np.minimum(boxes[:, 2:].prod(1)[:, None], others[:, 2:].prod(1))
+    covered: np.ndarray = np.maximum(shared, 0).prod(2) / np.maximum(areas, 1e-9)
+    return covered
 
 
 def _misfit(found: Found, scale: float | np.ndarray) -> np.ndarray:

@@ -144,7 +144,7 @@ def _make_paper(rng: Rng, shape: tuple[int, ...], tones: Tones) -> np.ndarray:
         paper *= cv2.resize(light, (width, height), interpolation=cv2.INTER_LINEAR)
     if rng.random() < 0.1 * rough:  # a shadow with an edge
         paper *= _shadow(rng, shape, 0.5 if is_strong else 0.8)
-    if rng.random() < 0.05 * rough:  # glare
+    if rng.random() < 0.08 * rough:  # glare
         paper += _glare(rng, shape, 255 - tones.paper * (1 - 0.2 * tones.ink))
     kind = rng.random() / rough
     if kind < 0.3:  # fibres, stains, a board

@@ -41,14 +41,18 @@ def write_touching(sheet: Sheet) -> None:
     gap = float(rng.uniform(-0.35, 0.06))
     for line, y in rows(sheet, float(rng.uniform(1.2, 1.8))):
         labels = fill_labels(sheet, draw_count(rng) + 1)
-        write_items(sheet, labels, draw_start(sheet), y, line, gap, touch)
+        joined = 0.3 if rng.random() < 0.3 else 0.0
+        write_items(sheet, labels, draw_start(sheet), y, line, gap, touch, joined)
 
 
 def _amount(rng: Rng) -> list[Item]:
     """Draws a number with separators."""
     items: list[Item] = []
-    if rng.random() < 0.3:
+    start = rng.random()
+    if start < 0.3:
         items.append(page_marks.pick(rng, (*page_marks.CURRENCIES, "-", "+")))
+    elif start < 0.36:
+        items += ["prefix", " "]
     kind = rng.integers(7)
     if kind > 4:  # days
         mark = page_marks.pick(rng, ("/", "/", "steep /", "/", ".", "-"))
@@ -60,7 +64,8 @@ def _amount(rng: Rng) -> list[Item]:
         first, mark = int(rng.integers(1, 4)), page_marks.pick(rng, ",.")
         items += draw_labels(rng, first)
         for _ in range(rng.integers(0, 3)):
-            items += [mark, *draw_labels(rng, 3)]
+            is_round = rng.random() < 0.25
+            items += [mark, *([0, 0, 0] if is_round else draw_labels(rng, 3))]
         if rng.random() < 0.7:
             items += [".,"[mark == "."], *draw_labels(rng, 2)]
     else:  # times, telephone numbers, versions, fractions
@@ -92,7 +97,8 @@ def write_cheque(sheet: Sheet) -> None:
             items += [page_marks.pick(rng, ends)] * int(rng.integers(1, 4))
         start = draw_start(sheet)
         gap = float(rng.uniform(-0.1, 0.2))
-        end = write_items(sheet, items, start, y, line, gap, touch=0.03)
+        joined = 0.5 if rng.random() < 0.4 else 0.0
+        end = write_items(sheet, items, start, y, line, gap, 0.03, joined)
         if rng.random() < 0.25:
             end = _write_cents(sheet, end, y, line)
         if rng.random() < 0.5:
@@ -137,13 +143,13 @@ def write_marks(sheet: Sheet) -> None:
             items = [*first[:3], operator, *second]
             if rng.random() < 0.6:
                 items += ["=", *draw_labels(rng, int(rng.integers(1, 4)))]
-        elif kind < 0.36:
+        elif kind < 0.35:
             items = [*mark, *([" "] * int(rng.integers(2))), *first]
-        elif kind < 0.42:
+        elif kind < 0.4:
             sign = page_marks.pick(rng, page_marks.CURRENCIES)
             items = [sign, *([" "] * int(rng.integers(2))), *first]
-        elif kind < 0.52:
-            word = page_marks.pick(rng, ("word", "prefix", "prefix"))
+        elif kind < 0.54:
+            word = page_marks.pick(rng, ("word", "prefix", "prefix", "prefix"))
             items = [word, *([" "] * int(rng.integers(2))), *first]
         elif kind < 0.65:
             tick = page_marks.pick(rng, page_marks.TICKS[:2])

@@ -27,7 +27,10 @@ _WORDS = (
     "Montant", "Fecha", "Nombre", "Summe", "Kunde", "Invoice", "reference", "Year",
     "Month", "Day", "Result", "Answer", "Score", "Room", "Type", "Yes", "No.", "only",
 )  # fmt: skip
-_PREFIXES = ("No", "No.", "Nr", "Nr.", "N°", "EUR", "USD", "CHF", "Fr.", "Rs", "Total:")
+_PREFIXES = (
+    *("No", "No", "No.", "no", "no.", "Nro", "Nr", "Nr.", "N°", "Box", "Zip", "Room"),
+    *("EUR", "USD", "CHF", "Fr.", "Rs", "Euro", "Total", "Total:", "Tel.", "Lot", "to"),
+)
 _CAPITAL = 47.0  # pixels of a capital in `character_mask`, about
 SEPARATORS = (".", ",", "long comma", "-", "/", "steep /", ":", "middle dot")
 OPERATORS = ("+", "-", "=", "times", "divided", "<", ">", "/", "~")

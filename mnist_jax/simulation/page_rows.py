@@ -9,6 +9,7 @@ from mnist_jax.simulation import page_marks
 from mnist_jax.simulation.page_digits import Rng, write_digit
 from mnist_jax.simulation.page_sheet import UNREADABLE, Sheet
 
+_ROUND = (0, 6, 8, 9)  # such digits stay what they are where a stroke joins them
 _COVERED = 0.12  # a digit is left out if more of it would stand on ink
 
 Item = int | str  # a digit; the name of a sign, "letter", "word", "prefix" or " "
@@ -71,6 +72,7 @@ def write_items(
     line: int,
     gap: float,
     touch: float = 0.0,
+    joined: float = 0.0,
 ) -> float:
     """Writes a row.
 
@@ -82,6 +84,7 @@ def write_items(
       line: its number.
       gap: between items, as a share of the digits' height; below zero, boxes overlap.
       touch: which share of a digit's ink may stand on the ink before it.
+      joined: how likely the pen goes on from one round digit to the next.
 
     Returns:
       x of its end.
@@ -90,7 +93,7 @@ def write_items(
     start, slope = x, float(rng.normal(0, 0.02))
     if rng.random() < 0.03:  # a row that climbs or sinks
         slope = float(rng.uniform(-0.5, 0.5))
-    for item in items:
+    for before, item in zip((" ", *items), items, strict=False):
         if x > sheet.shape[1] + height:
             break
         own = y + slope * (x - start) + height * float(rng.normal(0, 0.03))
@@ -99,9 +102,23 @@ def write_items(
             space = max(0.08, gap * float(rng.uniform(0.4, 1)))
         else:
             right = write_one(sheet, item, x, own, line, touch)
+            if before in _ROUND and item in _ROUND and rng.random() < joined:
+                _join_digits(sheet, x, right, own)
             x, space = right, gap * (1 + 0.3 * float(rng.normal()))
         x += space * height
     return x
+
+
+def _join_digits(sheet: Sheet, x: float, right: float, y: float) -> None:
+    """Draws the stroke by which a hand goes on to the digit from x to `right`."""
+    rng, height = sheet.rng, sheet.height
+    reach = 0.25 * (right - x)
+    level = height * float(rng.choice([-0.38, 0.38], p=[0.75, 0.25]))
+    start, middle, end = level + height * rng.normal(0, 0.06, 3)
+    left = x - 0.2 * height
+    points = [(left, y + start), ((left + x) / 2, y + middle), (x + reach, y + end)]
+    pen = max(1.0, 0.8 * sheet.hand.width * height)
+    sheet.line(points, pen, on=sheet.ink)
 
 
 def write_one(

@@ -10,6 +10,7 @@ from mnist_jax.drawing.opencv import load_opencv
 from mnist_jax.simulation.page_digits import Hand, Pool
 
 UNREADABLE = -1  # the class of a digit that is cut or covered
+_LARGEST = 4.0  # by which a page is stretched at a place
 
 
 class Written(NamedTuple):
@@ -81,15 +82,21 @@ class Sheet:
         return (a * x + b * y + c) / far, (d * x + e * y + f) / far
 
     def turn_at(self, x: float, y: float) -> np.ndarray:
-        """Returns how the page is turned and stretched at a place, float [2, 2]."""
+        """Returns how the page is turned and stretched at a place, float [2, 2].
+
+        Far beside the picture a page that is seen from the side stretches without end,
+        and what is written there would fill the memory. So it is stretched by
+        `_LARGEST` at most.
+        """
         across, down = self._place(x, y)
         right, below = self._place(x + 1, y), self._place(x, y + 1)
-        return np.array(
+        turn = np.array(
             [
                 [right[0] - across, below[0] - across],
                 [right[1] - down, below[1] - down],
             ]
         )
+        return turn / max(1.0, float(np.abs(turn).max()) / _LARGEST)
 
     def line(
         self,

@@ -12,7 +12,7 @@ from mnist_jax.drawing import opencv
 from mnist_jax.drawing.masks import INK
 from mnist_jax.errors import UserError
 from mnist_jax.simulation.page_digits import Pool, draw_hand
-from mnist_jax.simulation.page_layouts import write_plain
+from mnist_jax.simulation.page_layouts import write_display, write_plain
 from mnist_jax.simulation.page_sheet import UNREADABLE, Sheet
 from mnist_jax.simulation.pages import CONDITIONS, make_page
 
@@ -147,6 +147,18 @@ def test_boxes_fit_the_ink(seed):
         outside[y0 : y0 + round(height), x0 : x0 + round(width)] = False
     # What is left of digits that are almost wholly beyond the edge.
     assert outside.sum() < 0.01 * (sheet.ink > INK).sum()
+
+
+def test_a_page_is_not_stretched_without_end_far_beside_the_picture():
+    view = np.eye(3)
+    view[2, 0] = -1 / 500  # at x = 500 it ends in the horizon
+    sheet = make_sheet(0, view)
+    near = sheet.turn_at(100, 100)
+    np.testing.assert_allclose(near, [[1.57, 0], [0.31, 1.25]], atol=0.01)
+    for x in (480.0, 499.99, 500.01, 501.0):
+        assert np.abs(sheet.turn_at(x, 100)).max() <= 4
+    for _ in range(20):  # rows that go on beyond the picture are written all the same
+        write_display(sheet)
 
 
 def test_a_cut_digit_is_unreadable_and_its_box_is_what_is_seen():
