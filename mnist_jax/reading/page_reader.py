@@ -32,7 +32,7 @@ READ = 0.36  # a place with a higher score is read as a digit
 # A logistic regression of what is a digit and read right, on `_features`: fitted on
 # 6,350 places of 1,000 simulated pages, of images that no net was trained on. Places of
 # the 171 pages without digits counted four times: people send more of those. What was
-# wrong counted twice, so that of answers above 0.9 less than one in a hundred is wrong.
+# wrong counted twice, so that few answers above 0.9 are wrong.
 _WEIGHTS = np.array([-3.05, 3.11, 0.29, 0.06])
 _SECOND = 0.75  # weight of the digit net's log-probabilities beside the page net's
 _FLOOR = 0.01  # no net is surer than that of a class being wrong

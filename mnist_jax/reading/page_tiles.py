@@ -8,7 +8,7 @@ from PIL import Image
 
 # Height and width of what the net sees, in pixels; each of them compiles once. Shorter
 # sides of 48, 96 and 192 pixels, as `page_passes` reduces pictures to, fit with their
-# margins. The shapes took the fewest pixels for the pictures that people send.
+# margins. The shapes took fewest pixels for pictures like those that people send.
 SHAPES = (
     *((64, 64), (64, 128), (64, 272), (112, 128)),
     *((112, 416), (208, 272), (240, 368), (448, 480)),

@@ -9,6 +9,7 @@ import pytest
 from jax import lax
 
 from mnist_jax.models.page_net import STRIDES
+from mnist_jax.reading import page_passes
 from mnist_jax.reading.page_loss import UNIT
 from mnist_jax.reading.page_passes import (
     Found,
@@ -195,3 +196,25 @@ def test_the_net_sees_what_it_saw_in_training():
     for picture in (pixels, pixels // 40, np.full_like(pixels, 90)):
         expected = standardise(jnp.asarray(picture)[None, ..., None])[0, ..., 0]
         np.testing.assert_allclose(standardised(picture), expected, atol=1e-5)
+
+
+def test_what_two_passes_say_of_a_digit_counts_both():
+    def found(boxes, scores, likeliest):
+        classes = np.full((len(boxes), 10), 0.02)
+        classes[np.arange(len(boxes)), likeliest] = 0.82
+        numbers = np.array(scores, float)
+        boxes = np.array(boxes, float).reshape(-1, 4)
+        return Found(boxes, numbers, classes, numbers, np.ones(len(numbers)))
+
+    last = found([(50, 50, 20, 30), (90, 50, 20, 30)], [0.4, 0.5], [3, 7])
+    before = found([(51, 49, 22, 31), (130, 50, 20, 30)], [0.7, 0.9], [8, 1])
+    both = page_passes._with_opinions(last, before)
+    np.testing.assert_array_equal(both.box, last.box)
+    np.testing.assert_allclose(both.score, [0.5, 0.5])  # 0.4 counts twice, 0.7 once
+    np.testing.assert_allclose(both.classes.sum(1), 1)
+    assert both.classes[0].argmax() == 3
+    assert 0.02 < both.classes[0, 8] < 0.5
+    np.testing.assert_allclose(both.classes[1], last.classes[1], atol=1e-4)
+    for one, other in ((last, found([], [], [])), (found([], [], []), before)):
+        unchanged = page_passes._with_opinions(one, other)
+        np.testing.assert_array_equal(unchanged.score, one.score)
