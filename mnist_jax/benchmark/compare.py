@@ -193,7 +193,8 @@ def check_same_work(config: ConfigDict, names: Sequence[str]) -> None:
             raise ConfigError(f"--compare: no peer {name!r}: {suggest(name, peers)}")
     seed = load_config(CONFIGS / file).to_dict()
     ours = config.to_dict()
-    for field in _WORK_FIELDS:
+    fields = _WORK_FIELDS if task == "pages" else (*_WORK_FIELDS, "compute_dtype")
+    for field in fields:
         if ours[field] != seed[field]:
             raise ConfigError(
                 f"--compare is on the work of configs/{file}: config.{field} must be "

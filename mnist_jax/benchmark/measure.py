@@ -58,8 +58,8 @@ class Training:
       images_per_second: of the training loop, with augmentation.
       milliseconds_per_step: for a step of `config.batch_size` images.
       matmul_gflops_per_second: the peak, that is, the speed of a large float32 matrix
-        product at JAX's default precision. It is measured between the repeats of
-        training.
+        product at JAX's default precision, whatever `compute_dtype` is. It is measured
+        between the repeats of training.
       utilisation: the model's FLOPs a second, divided by the peak just before and after
         (another program on the machine slows down both); 1 is the peak.
     """

@@ -74,18 +74,19 @@ def synthetic_dataset(num_images: int) -> Dataset:
 def synthetic_pages(num_pages: int, shape: tuple[int, int]) -> Dataset:
     """Makes noise with bars on it, as marked digits: a bar's grey tells its class.
 
-    Labels are those of `reading.page_loss`. What pages show costs the net no time, and
-    this needs no OpenCV.
+    Labels are those of `reading.page_loss`, and pages have about as many digits as
+    simulated ones. What else pages show costs no time, and this needs no OpenCV.
     """
     rng, (height, width) = np.random.default_rng(0), shape
     images = rng.integers(0, 64, (num_pages, height, width, 1), np.uint8)
     labels = np.zeros((num_pages, 80, 6), np.float32)
-    digits = rng.integers(0, 10, (num_pages, 6))
-    tops = rng.integers(0, height - 28, digits.shape)
-    for page, place in np.ndindex(digits.shape):
-        digit, top, left = digits[page, place], tops[page, place], 20 + 36 * place
-        images[page, top : top + 28, left : left + 14] = 80 + 17 * digit
-        labels[page, place] = (left + 7, top + 14, 14, 28, digit, 0)
+    rows, columns = height // 30, width // 16
+    for page, count in enumerate(rng.geometric(1 / 5.4, num_pages)):
+        places = rng.permutation(rows * columns)[:count]
+        for i, place in enumerate(places):
+            digit, top, left = rng.integers(10), place // columns * 30, place % columns
+            images[page, top : top + 28, 16 * left : 16 * left + 12] = 80 + 17 * digit
+            labels[page, i] = (16 * left + 6, top + 14, 12, 28, digit, 0)
     return Dataset(images, labels)
 
 

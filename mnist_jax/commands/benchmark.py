@@ -83,7 +83,7 @@ _PROFILE_DIR = define_path_flag(
     _FLAGS, "profile_dir", None, "Folder for a trace of training, which xprof reads."
 )
 _COMPARE = flags.DEFINE_list(
-    "compare", [], "Some of: keras, torch, flax.", flag_values=_FLAGS
+    "compare", [], "Some of: keras, torch, flax; torch of pages.", flag_values=_FLAGS
 )
 _PEER_PYTHON = define_path_flag(
     _FLAGS,

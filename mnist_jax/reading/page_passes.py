@@ -237,16 +237,18 @@ def without_doubles(found: Found) -> Found:
     if len(found.score) < 2:
         return found
     found = found.pick(np.argsort(-found.fit, kind="stable"))
-    covered = _covered(found.box, found.box)
     kept: list[int] = []
-    for i in range(len(covered)):
-        if not (covered[i, kept] > _SAME).any():
+    for i in range(len(found.score)):
+        if not (_covered(found.box[[i]], found.box[kept]) > _SAME).any():
             kept.append(i)
     return found.pick(np.array(kept, int))
 
 
 def _with_opinions(found: Found, before: Found) -> Found:
-    """Averages scores and classes with those that the same digits had before.
+    """Takes the mean of scores, and joins classes, with those of an earlier pass.
+
+    The classes of the same digit there count as another witness's: log-probabilities
+    are added.
 
     Args:
       found: of the last pass, which says where they are.

@@ -145,6 +145,7 @@ def test_help_is_for_people():
         (["fast"], "unexpected argument 'fast'"),
         (["--compare=kera"], "did you mean 'keras'"),
         (["--compare=keras", "--config.batch_size=64"], "config.batch_size"),
+        (["--compare=torch", "--config.compute_dtype=bfloat16"], "compute_dtype"),
         ([PAGES, "--growth=growth.png"], "--growth is of digits"),
         ([PAGES, "--data=config"], "--data=config is of digits"),
         ([PAGES, "--only=startup"], "no measurement 'startup'"),

@@ -1,8 +1,9 @@
 """The page net in PyTorch: channels_last, the pages as tensors in memory.
 
-The network, its loss and its optimizer are those of `models.page_net`,
-`reading.page_loss` and configs/page_reader.py, written afresh. Where the config trains
-in bfloat16, so does this, by autocast.
+The network and its loss are those of `models.page_net` and `reading.page_loss`, written
+afresh. The optimizer is that of configs/page_reader.py with a constant rate; the moving
+average is kept, and not predicted with. Only mnist_jax counts right digits as it
+trains. Where the config trains in bfloat16, so does this, by autocast.
 """
 
 from collections.abc import Iterator, Sequence
@@ -89,6 +90,8 @@ def page_losses(outputs: torch.Tensor, digits: torch.Tensor) -> torch.Tensor:
       outputs: [B, h, w, 15].
       digits: [B, M, 6].
     """
+    most = int((digits[..., 2] > 0).sum(1).max())  # the others are padding
+    digits = digits[:, : max(1, most)]
     h, w = outputs.shape[1:3]
     y, x = ((torch.arange(n) + 0.5) * s for n, s in zip((h, w), _STRIDES, strict=True))
     centre_x, centre_y, width, height, digit = digits[..., :5].unbind(-1)
