@@ -72,7 +72,7 @@ class Peer(Protocol):
         """Returns the outputs [count, ...] of the first images, on the host."""
 
 
-def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
+def mean_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     """Returns the mean loss of logits [N, C], in nats."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_total = np.log(np.exp(shifted).sum(axis=1))

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mnist_jax.benchmark.peers import Peer, Work, cross_entropy, rate
+from mnist_jax.benchmark.peers import Peer, Work, mean_cross_entropy, rate
 
 _LOSS_IMAGES = 10_000
 
@@ -44,7 +44,7 @@ def main(module: str, folder: str) -> None:
 
 
 def _serve(peers: Any, work: Work, answer: Callable[..., None]) -> None:
-    peer, loss = peers.create(work), getattr(peers, "loss", cross_entropy)
+    peer, loss = peers.create(work), getattr(peers, "loss", mean_cross_entropy)
     peer.first_step()
     answer(version=peer.version, num_parameters=peer.num_parameters)
     for line in sys.stdin:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mnist_jax.benchmark import workloads
-from mnist_jax.benchmark.peers import Work, cross_entropy
+from mnist_jax.benchmark.peers import Work, mean_cross_entropy
 from mnist_jax.config import ConfigDict
 from mnist_jax.data import Dataset
 from mnist_jax.parallel import devices
@@ -57,13 +57,13 @@ class Ours:
         return predict_logits(self._model, self._variables, images, size, task=task)
 
 
-def loss(outputs: np.ndarray, labels: np.ndarray) -> float:
+def jax_loss(outputs: np.ndarray, labels: np.ndarray) -> float:
     """Returns the mean loss of digits' logits or of a page net's maps."""
     if labels.ndim == 1:
-        return cross_entropy(outputs, labels)
+        return mean_cross_entropy(outputs, labels)
     return float(
         np.mean(page_loss(outputs, {"label": jnp.asarray(labels)}, ConfigDict()))
     )
 
 
-create = Ours
+create, loss = Ours, jax_loss

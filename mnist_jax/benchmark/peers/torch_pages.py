@@ -21,7 +21,7 @@ _DIGITS_A_PAGE = 6.0
 _PREDICT_BATCH = 8
 
 
-class ConvNorm(nn.Sequential):
+class TorchConvNorm(nn.Sequential):
     """A 3x3 convolution with batch norm."""
 
     def __init__(self, channels: int, features: int) -> None:
@@ -29,19 +29,19 @@ class ConvNorm(nn.Sequential):
         super().__init__(conv, nn.BatchNorm2d(features))
 
 
-class Residual(nn.Module):
+class TorchResidual(nn.Module):
     """Two convolutions whose result is added to what they see."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first, self.second = (ConvNorm(channels, channels) for _ in range(2))
+        self.first, self.second = (TorchConvNorm(channels, channels) for _ in range(2))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps [B, C, H, W] to the same shape."""
         return torch.relu(x + self.second(torch.relu(self.first(x))))
 
 
-class PageNet(nn.Module):
+class TorchPageNet(nn.Module):
     """Maps standardised pages [B, 1, H, W] to maps [B, H / 4, W / 2, 15]."""
 
     def __init__(
@@ -49,18 +49,18 @@ class PageNet(nn.Module):
     ) -> None:
         super().__init__()
         fine, middle, coarse = features
-        self.stem = ConvNorm(16, fine)
+        self.stem = TorchConvNorm(16, fine)
         self.down = nn.ModuleList(
             [nn.Conv2d(4 * fine, middle, 1), nn.Conv2d(4 * middle, coarse, 1)]
         )
         self.stages = nn.ModuleList(
-            nn.Sequential(*[Residual(width) for _ in range(count)])
+            nn.Sequential(*[TorchResidual(width) for _ in range(count)])
             for width, count in zip(features, blocks, strict=True)
         )
         self.up = nn.ModuleList(
             [nn.Conv2d(coarse, middle, 1), nn.Conv2d(middle, fine, 1)]
         )
-        self.merge, self.head = Residual(middle), ConvNorm(fine, head)
+        self.merge, self.head = TorchResidual(middle), TorchConvNorm(fine, head)
         self.last = nn.Conv2d(head, 30, 1)
         with torch.no_grad():
             self.last.bias.zero_()
@@ -150,7 +150,7 @@ class TorchPages:
         self._batch_size, self._decay = config["batch_size"], config["ema_decay"]
         self._is_coarse = config["compute_dtype"] == "bfloat16"
         net = config["model"]["kwargs"]
-        self._net = PageNet(net["features"], net["blocks"], net["head"])
+        self._net = TorchPageNet(net["features"], net["blocks"], net["head"])
         self._net.to(memory_format=torch.channels_last)
         self._parameters = list(self._net.parameters())
         self._averages = [p.detach().clone() for p in self._parameters]
@@ -207,10 +207,10 @@ def _standardise(pages: torch.Tensor) -> torch.Tensor:
     return scaled.contiguous(memory_format=torch.channels_last)
 
 
-def loss(outputs: np.ndarray, labels: np.ndarray) -> float:
+def torch_loss(outputs: np.ndarray, labels: np.ndarray) -> float:
     """See `peers`."""
     losses = page_losses(torch.from_numpy(outputs), torch.from_numpy(labels))
     return float(losses.mean())
 
 
-create = TorchPages
+create, loss = TorchPages, torch_loss
