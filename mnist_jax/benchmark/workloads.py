@@ -19,7 +19,7 @@ from mnist_jax.train import train_epoch
 from mnist_jax.train_state import TrainState
 
 INFERENCE_IMAGES = 10_000  # as many as MNIST's test split has
-PAGES = 128  # that are trained on again and again, where pages are
+NUM_PAGES = 128  # that are trained on again and again, where pages are
 
 
 @dataclass(frozen=True)

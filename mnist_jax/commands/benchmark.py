@@ -200,7 +200,7 @@ def _make_workload(config: ConfigDict) -> "Workload":
     if config.get("task", "digits") == "pages":
         from mnist_jax.reading.page_task import SHAPE
 
-        dataset = workloads.synthetic_pages(workloads.PAGES, SHAPE)
+        dataset = workloads.synthetic_pages(workloads.NUM_PAGES, SHAPE)
     elif _DATA.value == "config":
         splits = data.load_splits(config, None, None)
         assert isinstance(splits.train, data.Dataset)  # a task's stream is not measured

@@ -72,6 +72,24 @@ class Peer(Protocol):
         """Returns the outputs [count, ...] of the first images, on the host."""
 
 
+class StepPeer:
+    """What peers share that train step by step.
+
+    Attributes:
+      steps: as `rate` takes them.
+    """
+
+    steps: Iterator[int]
+
+    def first_step(self) -> None:
+        """See `Peer`."""
+        next(self.steps)
+
+    def train(self, seconds: float) -> float:
+        """See `Peer`."""
+        return rate(self.steps, seconds)
+
+
 def mean_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     """Returns the mean loss of logits [N, C], in nats."""
     shifted = logits - logits.max(axis=1, keepdims=True)

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from mnist_jax.benchmark.peers import Work, rate
+from mnist_jax.benchmark.peers import StepPeer, Work
 
 _PREDICT_BATCH = 1000
 
@@ -52,7 +52,7 @@ def _pred_step(model: PeerCNN, images: jax.Array) -> jax.Array:
     return model(images)
 
 
-class FlaxPeer:
+class FlaxPeer(StepPeer):
     """See `peers.Peer`."""
 
     version = f"{flax.__version__} on jax {jax.__version__}"
@@ -66,15 +66,7 @@ class FlaxPeer:
         self._optimizer = nnx.Optimizer(self._model, tx, wrt=nnx.Param)
         params = jax.tree.leaves(nnx.state(self._model, nnx.Param))
         self.num_parameters = sum(param.size for param in params)
-        self._steps = self._train()
-
-    def first_step(self) -> None:
-        """See `peers.Peer`."""
-        next(self._steps)
-
-    def train(self, seconds: float) -> float:
-        """See `peers.Peer`."""
-        return rate(self._steps, seconds)
+        self.steps = self._train()
 
     def predict(self, count: int) -> np.ndarray:
         """See `peers.Peer`."""

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from mnist_jax.benchmark.peers import Work, rate
+from mnist_jax.benchmark.peers import StepPeer, Work
 
 _NOISE = 8.0  # of `models.page_net`
 _UNIT, _SPREAD, _SHARPEST, _STRIDES = 16.0, 8.0, (2.4, 1.4), (4, 2)
@@ -137,7 +137,7 @@ def page_losses(outputs: torch.Tensor, digits: torch.Tensor) -> torch.Tensor:
     return (focal + weight * (wrong + away)).sum((1, 2)) / _DIGITS_A_PAGE
 
 
-class TorchPages:
+class TorchPages(StepPeer):
     """See `peers.Peer`."""
 
     version = torch.__version__
@@ -163,15 +163,7 @@ class TorchPages:
             weight_decay=optimizer["weight_decay"],
             fused=True,
         )
-        self._steps = self._train()
-
-    def first_step(self) -> None:
-        """See `peers.Peer`."""
-        next(self._steps)
-
-    def train(self, seconds: float) -> float:
-        """See `peers.Peer`."""
-        return rate(self._steps, seconds)
+        self.steps = self._train()
 
     def predict(self, count: int) -> np.ndarray:
         """See `peers.Peer`."""

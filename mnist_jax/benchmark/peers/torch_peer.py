@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from mnist_jax.benchmark.peers import Work, rate
+from mnist_jax.benchmark.peers import StepPeer, Work
 
 _PREDICT_BATCH = 100  # faster than 1000, whose memory is mapped anew each time
 
 
-class TorchPeer:
+class TorchPeer(StepPeer):
     """See `peers.Peer`."""
 
     version = torch.__version__
@@ -44,15 +44,7 @@ class TorchPeer:
             fused=True,
         )
         self._loss = nn.CrossEntropyLoss()
-        self._steps = self._train()
-
-    def first_step(self) -> None:
-        """See `peers.Peer`."""
-        next(self._steps)
-
-    def train(self, seconds: float) -> float:
-        """See `peers.Peer`."""
-        return rate(self._steps, seconds)
+        self.steps = self._train()
 
     def predict(self, count: int) -> np.ndarray:
         """See `peers.Peer`."""
