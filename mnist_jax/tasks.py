@@ -110,6 +110,7 @@ def find_task(name: str) -> Task:
 TASKS: dict[str, str] = {
     "digits": "mnist_jax.tasks:DIGITS",
     "pages": "mnist_jax.reading.page_task:PAGES",
+    "page_proposals": "mnist_jax.reading.page_task:PROPOSALS",
 }
 
 

@@ -12,7 +12,7 @@ from mnist_jax.errors import ConfigError, DataError
 from mnist_jax.evaluate import evaluate, make_eval_step
 from mnist_jax.models.ensemble import Ensemble
 from mnist_jax.parallel.seeds import over_seeds, unstack
-from mnist_jax.reading.page_task import is_page_net, make_held_out
+from mnist_jax.reading.page_task import PROPOSALS, is_page_net, make_held_out
 
 
 class LabelledSplit(NamedTuple):
@@ -106,7 +106,7 @@ def _load_pages(
             f"no test figure is given: {why}{instead * (digits.validation is not None)}"
         )
     images = digits.test if split == "test" else _check_held_out(digits.validation)
-    made = make_held_out(split, images)
+    made = make_held_out(split, images, loaded.task is PROPOSALS)
     name = f"pages of {digits.source.name}/{split}"
     pages = Dataset(made.images, made.labels)
     return LabelledSplit(digits.source, name, pages, conditions=made.conditions)

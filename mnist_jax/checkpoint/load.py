@@ -1,10 +1,12 @@
 """Loads a trained model from the folder of a run, for evaluation and prediction."""
 
+import json
 import math
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 from flax.traverse_util import unflatten_dict
 
@@ -20,9 +22,10 @@ from mnist_jax.checkpoint.read import (
 )
 from mnist_jax.config import ConfigDict
 from mnist_jax.errors import ArgumentError, CheckpointError, ConfigError
-from mnist_jax.models.create import Model, init_shapes
+from mnist_jax.models.create import KNOWN_SHAPES, Model, init_shapes, network_name
 from mnist_jax.models.ensemble import Ensemble
 from mnist_jax.parallel.jax_options import check_options
+from mnist_jax.run import saved_programs
 from mnist_jax.run.stored_config import check_stored_config, config_from_dict
 from mnist_jax.tasks import DIGITS, TASKS, Task, find_task
 
@@ -51,6 +54,11 @@ class Loaded(NamedTuple):
     def temperature(self) -> float:
         """Divisor of logits that makes confidences honest: see `fit_temperature`."""
         return float(self.metadata.get("temperature", 1.0))
+
+    @property
+    def program_key(self) -> str | None:
+        """What decides its programs, for `SavedProgram`; None if a user's code does."""
+        return _program_key(self.config, self.metadata["dataset"]["num_classes"])
 
 
 def load_model(
@@ -93,7 +101,7 @@ def load_model(
         task = find_task(config.get("task", "digits"))
         least = 2 if task.has_logits else 1
         _check_dataset(metadata["dataset"], metadata.get("temperature", 1.0), least)
-        net = task.create_model(config, metadata["dataset"]["num_classes"])
+        net = _create_net(task, config, metadata["dataset"]["num_classes"])
         member = task.predictor(net, config)
         num_seeds = config.get("num_seeds", 1)
         expected = init_shapes(net, task.image_shape, num_seeds)
@@ -151,6 +159,43 @@ def _best_first(workdir: str | Path, steps: list[int]) -> list[int]:
     return sorted(ranked, key=lambda s: -(scores[s] or 0))
 
 
+def _create_net(task: Task, config: ConfigDict, num_classes: int) -> nn.Module:
+    """Creates a network; what an earlier process has traced of it is not traced again.
+
+    Raises:
+      ConfigError: see `create_model`.
+    """
+    key = _program_key(config, num_classes)
+    if kept := saved_programs.recall(key):
+        KNOWN_SHAPES[kept["network"]] = unflatten_dict(
+            {path: _to_shape(text) for path, text in kept["types"].items()}, sep="/"
+        )
+    net = task.create_model(config, num_classes)
+    if not kept:
+        shapes = types(init_shapes(net, task.image_shape))
+        name = network_name(net, task.image_shape)
+        saved_programs.keep(key, {"network": name, "types": shapes})
+    return net
+
+
+def _to_shape(text: str) -> jax.ShapeDtypeStruct:
+    """The inverse of `format.types`, of a leaf."""
+    dtype, bracket, sizes = text.partition("[")
+    return jax.ShapeDtypeStruct(json.loads(bracket + sizes), dtype)
+
+
+def _program_key(config: ConfigDict, num_classes: int) -> str | None:
+    named = (config.model.name, config.get("task", "digits"))
+    if not all(map(_is_own, named)):
+        return None
+    return f"{num_classes} {config.to_json(sort_keys=True)}"
+
+
+def _is_own(name: str) -> bool:
+    """Whether a name of a table, or "module:name", stands for code of this package."""
+    return ":" not in name or name.startswith(f"{mnist_jax.__name__}.")
+
+
 def _check_trusted(config: ConfigDict, dataset: str, trust_code: bool) -> None:
     """Raises an error if a module would be imported that the user does not trust.
 
@@ -159,9 +204,8 @@ def _check_trusted(config: ConfigDict, dataset: str, trust_code: bool) -> None:
     fields = (config.get(name, "") for name in ("task", "offline_dataset"))
     names = (config.model.name, dataset, *fields)
     for name in names:
-        module, colon, _ = str(name).partition(":")
-        is_own = module.startswith(f"{mnist_jax.__name__}.")
-        if colon and not (trust_code or is_own or module in sys.modules):
+        module = str(name).partition(":")[0]
+        if not (_is_own(str(name)) or trust_code or module in sys.modules):
             raise ConfigError(
                 f"it names code, {name}: add --trust_code if you know where it is from"
             )

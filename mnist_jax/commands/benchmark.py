@@ -244,7 +244,8 @@ def _measure_reading() -> dict[str, Any]:
     """Measures what --reading asks for; shows each kind of picture when done."""
     from mnist_jax.benchmark import measure, reading
     from mnist_jax.checkpoint.load import load_classifier
-    from mnist_jax.reading.reader import Reader, load_page_net
+    from mnist_jax.reading.page_nets import load_page_net
+    from mnist_jax.reading.reader import Reader
 
     page_net = load_page_net(_PAGE_WORKDIR.value or PRETRAINED_PAGES)
     reader = Reader(load_classifier(PRETRAINED), pages=page_net)

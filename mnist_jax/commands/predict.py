@@ -172,11 +172,11 @@ def main(arguments: list[str]) -> int:
 
 def _load_page_net(loaded: "Loaded") -> "Loaded | None":
     """Loads what finds the digits; None if a picture shows one thing."""
-    from mnist_jax.reading import reader
+    from mnist_jax.reading import page_nets
 
-    if reader.reads_pages(loaded, _READ.value):
+    if page_nets.reads_pages(loaded, _READ.value):
         workdir = _PAGE_WORKDIR.value or PRETRAINED_PAGES
-        return reader.load_page_net(workdir, _TRUST_CODE.value)
+        return page_nets.load_page_net(workdir, _TRUST_CODE.value)
     if _PAGE_WORKDIR.value:
         raise ConfigError("--page_workdir is not for one digit (or letter) a picture")
     return None

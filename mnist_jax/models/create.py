@@ -104,12 +104,17 @@ def _check_parameters(variables: Any) -> None:
         raise ValueError(f"{count:.0e} parameters are more than a memory holds")
 
 
+# What an earlier process has traced, by `network_name`.
+KNOWN_SHAPES: dict[str, Any] = {}
+
+
 def init_shapes(
     model: nn.Module, image_shape: tuple[int, ...], num_seeds: int = 1
 ) -> Any:
     """Returns what `model.init` returns, with shapes and dtypes in place of arrays.
 
-    To trace a large network takes a quarter of a second, so equal ones are traced once.
+    To trace a large network takes a quarter of a second, so equal ones are traced once,
+    and those of `KNOWN_SHAPES` not at all.
 
     Args:
       model: maps float32 [B, *image_shape] and `train` to outputs.
@@ -117,7 +122,8 @@ def init_shapes(
       num_seeds: S; above 1, all shapes have a leading axis [S].
     """
     try:
-        shapes = _traced(model, image_shape)
+        known = KNOWN_SHAPES.get(network_name(model, image_shape))
+        shapes = _traced(model, image_shape) if known is None else known
     except TypeError:  # a field that has no hash; or what the model itself raises
         shapes = _traced.__wrapped__(model, image_shape)
     if num_seeds == 1:
@@ -125,6 +131,11 @@ def init_shapes(
     return jax.tree.map(
         lambda one: jax.ShapeDtypeStruct((num_seeds, *one.shape), one.dtype), shapes
     )
+
+
+def network_name(model: nn.Module, image_shape: tuple[int, ...]) -> str:
+    """Returns what tells a network from others of the same code."""
+    return f"{image_shape} {model!r}"
 
 
 @functools.lru_cache(8)

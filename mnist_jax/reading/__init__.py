@@ -5,8 +5,9 @@ Open `reader.py` first: `Reader` reads pictures, and returns `predictions` for e
 and AVIF, and `unwrap` for data URLs and archives. `file_pages` goes through their
 pages, and `pdf_pages` has those of a PDF drawn by the process `pdf_worker`;
 `load_ahead` does so in threads. `page_reader` reads the digits of pages: `page_passes`
-runs the page net at several scales, on the tiles of `page_tiles`, `digit_cuts` cuts
-what it finds into 28x28 images for the digit net, and `lines` puts digits in order.
+runs the nets of `page_nets` at several scales, on the tiles of `page_tiles`,
+`digit_cuts` cuts what they find into 28x28 images for the digit net, and `lines` puts
+digits in order.
 `pictures` is for one digit or letter that fills a picture. `answers` is the form of
 answers for programs, `answer_files` writes them, `answer_text` is for people, and
 `annotate` draws on the picture. `labels` finds right answers, and `score` counts what

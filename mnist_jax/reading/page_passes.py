@@ -9,26 +9,30 @@ picture that holds them is read once more, at the scale at which they are.
 """
 
 import collections
+import functools
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 from PIL import Image
 
-from mnist_jax.models.page_net import NOISE
-from mnist_jax.reading.page_points import Points, find_points
+from mnist_jax.reading.page_points import find_points
 from mnist_jax.reading.page_tiles import (
     MARGIN,
     OVERLAP,
     Corner,
     Shape,
+    box_around,
     choose_tiles,
-    edge_level,
     pad,
+    paint_over,
+    standardised,
+    with_margin,
     with_writing,
 )
+from mnist_jax.run.saved_programs import SavedProgram
 
 if TYPE_CHECKING:
     from mnist_jax.checkpoint.load import Loaded
@@ -42,6 +46,8 @@ _NEAR = 1.3  # heights within this factor of `_HEIGHT` need no second pass
 _FIRST = 48  # pixels that the shorter side has in the first pass
 _LARGEST = 4.0  # most that a picture is enlarged
 _ENLARGED_AREA = 432 * 464  # pixels; larger pictures are not enlarged
+_PROPOSED = 0.25  # a place that the proposal net finds likelier is looked at
+_REDUCED = 0.25  # of a picture's size, where the proposal net looks
 _LOWEST = 8  # pixels; nothing can be read on a lower strip
 _SPREAD = 0.45  # of the logarithm of heights that fit
 _EXPLAINED = 0.9  # share of all contrast that is in digits, where nothing else is
@@ -66,21 +72,28 @@ class Found(NamedTuple):
         return Found(*(values[which] for values in self))
 
 
+# What looks for digits in a picture: it yields tiles, float32 [h, w] of `SHAPES`, and
+# is sent what the net marks on each of them.
+Search = Generator[list[np.ndarray], list[Found], Found]
+
+
 class PagePasses:
     """Finds digits in pictures with a page net.
 
     Args:
       loaded: from `load.load_model`, of the task "pages".
+      load_proposals: loads a net of the task "page_proposals". It is called once a
+        large picture comes.
     """
 
-    def __init__(self, loaded: "Loaded") -> None:
-        def points(variables: Any, pictures: jax.Array) -> Points:
-            outputs: Any = loaded.model.apply(variables, pictures)
-            places = outputs.shape[1] * outputs.shape[2]
-            return find_points(outputs, min(256, places // 16))
+    def __init__(
+        self, loaded: "Loaded", load_proposals: Callable[[], "Loaded"]
+    ) -> None:
+        self._points, self._load_proposals = _to_points(loaded), load_proposals
 
-        self._points = jax.jit(points)
-        self._variables = loaded.variables
+    @functools.cached_property
+    def _proposals(self) -> SavedProgram:
+        return _to_points(self._load_proposals())
 
     def find(self, greys: Sequence[np.ndarray]) -> list[Found | Exception]:
         """Finds what may be digits in each of some pictures, all at the same time.
@@ -90,52 +103,98 @@ class PagePasses:
 
         Returns:
           What was found in each, or what went wrong with it.
+
+        Raises:
+          CheckpointError: the proposal net cannot be loaded.
         """
-        results: dict[int, Found | Exception] = {}
-        searches = dict(enumerate(map(_search, greys)))
-        answers: dict[int, list[Found] | None] = dict.fromkeys(searches)
-        while searches:
-            wanted: dict[int, list[np.ndarray]] = {}
-            for i, search in list(searches.items()):
-                try:
-                    wanted[i] = search.send(answers[i])  # type: ignore[arg-type]
-                except StopIteration as end:
-                    results[i] = end.value
-                except Exception as error:  # the other pictures are read nevertheless
-                    results[i] = error
-                if i in results:
-                    del searches[i]
-            marked = iter(self._mark([tile for i in searches for tile in wanted[i]]))
-            answers = {i: [next(marked) for _ in wanted[i]] for i in searches}
+        large = [i for i, grey in enumerate(greys) if _takes_several(grey.shape)]
+        proposals: dict[int, Found | Exception] = {}
+        if large:
+            looks = {i: _propose(greys[i]) for i in large}
+            proposals = _search_all(looks, self._proposals)
+        results = _search_all(
+            {i: _search(grey, proposals.get(i)) for i, grey in enumerate(greys)},
+            self._points,
+        )
         return [results[i] for i in range(len(greys))]
 
-    def _mark(self, tiles: Sequence[np.ndarray]) -> list[Found]:
-        """Runs the net on tiles, float32 [h, w] of `SHAPES`; those of a shape together.
 
-        Boxes are in pixels of the tile.
-        """
-        marked: dict[int, Found] = {}
-        of_shape: dict[Shape, list[int]] = collections.defaultdict(list)
-        for i, tile in enumerate(tiles):
-            of_shape[tile.shape].append(i)
-        for shape, places in of_shape.items():
-            size = max(1, _CALL // math.prod(shape))
-            together = len(places) // size * size
-            calls = [places[k : k + size] for k in range(0, together, size)]
-            for call in calls + [[place] for place in places[together:]]:
-                batch = np.stack([tiles[i] for i in call])[..., None]
-                points = jax.device_get(self._points(self._variables, batch))
-                marked |= zip(call, map(_likely, *points), strict=True)
-        return [marked[i] for i in range(len(tiles))]
-
-
-# What looks for digits in a picture: it yields tiles, float32 [h, w] of `SHAPES`, and
-# is sent what the net marks on each of them.
-Search = Generator[list[np.ndarray], list[Found], Found]
+def _search_all(
+    searches: dict[int, Search], points: SavedProgram
+) -> dict[int, Found | Exception]:
+    """Goes on with searches until each has ended, and returns what they found."""
+    results: dict[int, Found | Exception] = {}
+    answers: dict[int, list[Found] | None] = dict.fromkeys(searches)
+    while searches:
+        wanted: dict[int, list[np.ndarray]] = {}
+        for i, search in list(searches.items()):
+            try:
+                wanted[i] = search.send(answers[i])  # type: ignore[arg-type]
+            except StopIteration as end:
+                results[i] = end.value
+            except Exception as error:  # the other pictures are read nevertheless
+                results[i] = error
+            if i in results:
+                del searches[i]
+        marked = iter(_mark([tile for i in searches for tile in wanted[i]], points))
+        answers = {i: [next(marked) for _ in wanted[i]] for i in searches}
+    return results
 
 
-def _search(grey: np.ndarray) -> Search:
-    """Looks for digits in a picture, uint8 [H, W]."""
+def _to_points(loaded: "Loaded") -> SavedProgram:
+    """Returns what maps tiles, float32 [B, h, w, 1], to the fields of `Points`."""
+
+    def points(variables: Any, tiles: jax.Array) -> tuple[jax.Array, ...]:
+        outputs: Any = loaded.model.apply(variables, tiles)
+        places = outputs.shape[1] * outputs.shape[2]
+        return tuple(find_points(outputs, min(256, places // 16)))
+
+    key = loaded.program_key
+    return SavedProgram(points, loaded.variables, key and f"points {key}")
+
+
+def _mark(tiles: Sequence[np.ndarray], points: SavedProgram) -> list[Found]:
+    """Runs a net on tiles, float32 [h, w] of `SHAPES`; those of a shape together.
+
+    Boxes are in pixels of the tile.
+    """
+    marked: dict[int, Found] = {}
+    of_shape: dict[Shape, list[int]] = collections.defaultdict(list)
+    for i, tile in enumerate(tiles):
+        of_shape[tile.shape].append(i)
+    for shape, places in of_shape.items():
+        size = max(1, _CALL // math.prod(shape))
+        together = len(places) // size * size
+        calls = [places[k : k + size] for k in range(0, together, size)]
+        for call in calls + [[place] for place in places[together:]]:
+            batch = np.stack([tiles[i] for i in call])[..., None]
+            marks = jax.device_get(points(batch))
+            marked |= zip(call, map(_likely, *marks), strict=True)
+    return [marked[i] for i in range(len(tiles))]
+
+
+def _takes_several(shape: tuple[int, ...]) -> bool:
+    """Whether a picture, [H, W], takes several tiles."""
+    return len(choose_tiles(shape[::-1])[1]) > 1
+
+
+def _propose(grey: np.ndarray) -> Search:
+    """Looks for what may be digits, of 10 to 400 pixels."""
+    found = yield from _at_scale(grey, _REDUCED, np.zeros((0, 4)))
+    return found.pick(found.score > _PROPOSED)
+
+
+def _search(grey: np.ndarray, proposed: Found | Exception | None) -> Search:
+    """Looks for digits in a picture, uint8 [H, W].
+
+    Args:
+      grey: the picture.
+      proposed: what may be digits, if it takes several tiles; those without any are
+        passed over.
+    """
+    if isinstance(proposed, Exception):
+        raise proposed
+    places = None if proposed is None else proposed.box
     found, is_fine = _nothing(), False
     for scale in _scales(grey.shape):
         sure = found.score > _SURE
@@ -146,7 +205,7 @@ def _search(grey: np.ndarray) -> Search:
         # A digit that is seen at several scales counts where it fits best. What would
         # fit better at this one than where it was found, and is not seen, is none.
         stays = abs(_misfit(found, scale)) > abs(_misfit(found, found.scale))
-        seen = yield from _at_scale(grey, scale, found.box[sure & stays])
+        seen = yield from _at_scale(grey, scale, found.box[sure & stays], places)
         fit = seen.score * np.exp(-0.5 * (_misfit(seen, scale) / _SPREAD) ** 2)
         seen = seen._replace(fit=fit)
         found = without_doubles(_join([found.pick(stays), seen]))
@@ -167,7 +226,7 @@ def _look_again(grey: np.ndarray, found: Found) -> Search:
             parts.append(group)
             continue
         margin = _MARGIN_AGAIN * height
-        left, top, right, bottom = _around(group.box, margin, grey.shape)
+        left, top, right, bottom = box_around(group.box, margin, grey.shape)
         part = grey[top:bottom, left:right]
         again = yield from _at_scale(part, _HEIGHT / height, known=np.zeros((0, 4)))
         again.box[:, :2] += left, top
@@ -177,22 +236,29 @@ def _look_again(grey: np.ndarray, found: Found) -> Search:
     return without_doubles(_join(parts))
 
 
-def _at_scale(grey: np.ndarray, scale: float, known: np.ndarray) -> Search:
+def _at_scale(
+    grey: np.ndarray,
+    scale: float,
+    known: np.ndarray,
+    proposed: np.ndarray | None = None,
+) -> Search:
     """Finds digits in a picture that is first reduced or enlarged.
 
     Args:
       grey: uint8 [H, W].
       scale: how much.
       known: boxes [N, 4] of digits; where only these are, it does not look.
+      proposed: boxes [M, 4]; where it takes several tiles, it looks at these alone.
     """
     size = [max(1, round(side * scale)) for side in grey.shape[::-1]]
     image = Image.fromarray(grey)
     if image.size != tuple(size):
         # Box first: it is fast, and what follows still has twice the pixels.
         image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
-    shape, corners = choose_tiles(size)
+    places = None if proposed is None else proposed[:, :2] * scale
+    shape, corners = choose_tiles(size, places)
     if len(corners) > 1 or len(known):
-        corners = with_writing(_paint_over(image, known * scale), corners, shape)
+        corners = with_writing(paint_over(image, known * scale), corners, shape)
     page = pad(standardised(np.asarray(image)), shape)
     tiles = [
         page[top + MARGIN :, left + MARGIN :][: shape[0], : shape[1]]
@@ -207,29 +273,11 @@ def _at_scale(grey: np.ndarray, scale: float, known: np.ndarray) -> Search:
     return found._replace(scale=np.full(len(found.score), scale))
 
 
-def _paint_over(image: Image.Image, boxes: np.ndarray) -> Image.Image:
-    """Paints over what is in some boxes, with the paper around each."""
-    levels = np.array(image)
-    for left, top, right, bottom in _with_margin(boxes, levels.shape):
-        part = levels[top:bottom, left:right]
-        if not part.size:  # a centre may be marked outside of the picture
-            continue
-        part[:] = edge_level(part)
-    return Image.fromarray(levels)
-
-
 def _likely(score: np.ndarray, box: np.ndarray, classes: np.ndarray) -> Found:
     """Takes what may be digits from the points of a tile, [K, ...] each."""
     which = score > _POSSIBLE
     box, score, classes = (v[which].astype(np.float64) for v in (box, score, classes))
     return Found(box, score, classes, fit=score, scale=np.ones(len(score)))
-
-
-def standardised(pixels: np.ndarray) -> np.ndarray:
-    """As `page_task.standardise`, of one picture [H, W] before it is padded."""
-    levels = pixels.astype(np.float32)
-    levels -= levels.mean()
-    return levels / (levels.std() + NOISE)
 
 
 def without_doubles(found: Found) -> Found:
@@ -314,18 +362,9 @@ def _explained(grey: np.ndarray, boxes: np.ndarray) -> float:
     contrast[contrast < 0.25 * contrast.max()] = 0  # paper and noise
     inside = np.zeros(levels.shape, bool)
     boxes = boxes * (image.width / grey.shape[1])
-    for left, top, right, bottom in _with_margin(boxes, levels.shape):
+    for left, top, right, bottom in with_margin(boxes, levels.shape):
         inside[top:bottom, left:right] = True
     return float(contrast[inside].sum() / max(float(contrast.sum()), 1e-6))
-
-
-def _with_margin(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns left, top, right and bottom around each box, int [N, 4], in a picture."""
-    middle, half = boxes[:, :2], boxes[:, 2:] / 2
-    margin = half + 0.2 * boxes[:, 3:]
-    corners = np.concatenate([middle - margin, middle + margin + 1], 1)
-    inside: np.ndarray = np.clip(corners, 0, [*shape[::-1], *shape[::-1]]).astype(int)
-    return inside
 
 
 def _by_height(found: Found) -> list[Found]:
@@ -338,17 +377,6 @@ def _by_height(found: Found) -> list[Found]:
             groups.append(found.pick(np.arange(start, end)))
             start = end
     return groups
-
-
-def _around(
-    boxes: np.ndarray, margin: float, shape: tuple[int, ...]
-) -> tuple[int, int, int, int]:
-    """Returns left, top, right and bottom around boxes, inside of the picture."""
-    low = (boxes[:, :2] - boxes[:, 2:] / 2).min(0) - margin
-    high = (boxes[:, :2] + boxes[:, 2:] / 2).max(0) + margin
-    left, top = np.maximum(0, np.floor(low)).astype(int)
-    right, bottom = np.minimum(shape[::-1], np.ceil(high)).astype(int)
-    return left, top, right, bottom
 
 
 def _whole_ones(

@@ -17,6 +17,7 @@ from PIL import Image
 
 from mnist_jax.reading.digit_cuts import cut_digit
 from mnist_jax.reading.lines import order_by_line
+from mnist_jax.reading.page_nets import load_proposal_net
 from mnist_jax.reading.page_passes import Found, PagePasses
 from mnist_jax.reading.page_tiles import PAPER_RANGE
 
@@ -80,7 +81,7 @@ class PageReader:
     def __init__(
         self, loaded: "Loaded", classify: Classify, page_weight: float = 1.0
     ) -> None:
-        self._passes = PagePasses(loaded)
+        self._passes = PagePasses(loaded, load_proposal_net)
         self._classify = classify
         self._page_weight = page_weight
 

@@ -1,5 +1,6 @@
 """The task of the page reader: a net that marks the digits of simulated pages."""
 
+import dataclasses
 import functools
 import json
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ from mnist_jax.tasks import BestMetric, Task
 SHAPE = (128, 256)  # height and width of a page that is trained on
 PAGES_AN_EPOCH = 16_000
 HELD_OUT_PAGES = 512  # of validation, and as many of test
-_MOST_DIGITS = 80  # of a page
+_MOST_DIGITS = 256  # of a page
 _HELD_OUT_SEEDS = {"validation": 2**32, "test": 2**32 + 1}  # no run has these seeds
 
 
@@ -55,13 +56,22 @@ def standardise(pictures: jax.Array) -> jax.Array:
 
 
 def load_pages(
-    config: ConfigDict, data_dir: str | None, manual_dir: str | None
+    config: ConfigDict,
+    data_dir: str | None,
+    manual_dir: str | None,
+    reduced: bool = False,
 ) -> Splits:
     """Loads digits to write pages with.
 
     Pages to train on are made by workers, of the images that a digit net would be
     trained on. Pages of validation and of test are made of its validation and test
     images, so that no image is on pages of two splits.
+
+    Args:
+      config: of the run.
+      data_dir: see `data.load_splits`.
+      manual_dir: likewise.
+      reduced: whether pages are larger, and then reduced; see `make_reduced_page`.
 
     Raises:
       UserError: OpenCV is missing, or see `data.load_splits`.
@@ -71,13 +81,14 @@ def load_pages(
     digits = _load_digits(*where)
     validation = None
     if digits.validation is not None:
-        validation = Dataset(*make_held_out("validation", digits.validation)[:2])
-    test = Dataset(*make_held_out("test", digits.test)[:2])
-    train = Stream(functools.partial(make_batch, *where), PAGES_AN_EPOCH)
+        held_out = make_held_out("validation", digits.validation, reduced)
+        validation = Dataset(*held_out[:2])
+    test = Dataset(*make_held_out("test", digits.test, reduced)[:2])
+    train = Stream(functools.partial(make_batch, *where, reduced), PAGES_AN_EPOCH)
     return digits._replace(train=train, validation=validation, test=test)
 
 
-def make_held_out(split: str, digits: Dataset) -> MadePages:
+def make_held_out(split: str, digits: Dataset, reduced: bool = False) -> MadePages:
     """Makes the pages of "validation" or "test", written with digits of that split.
 
     They are the same for all runs that hold the same digits out of training.
@@ -85,13 +96,14 @@ def make_held_out(split: str, digits: Dataset) -> MadePages:
     Raises:
       UserError: OpenCV is missing.
     """
-    return _make_pages(_HELD_OUT_SEEDS[split], 0, HELD_OUT_PAGES, digits)
+    return _make_pages(_HELD_OUT_SEEDS[split], 0, HELD_OUT_PAGES, digits, reduced)
 
 
 def make_batch(
     config: str,
     data_dir: str | None,
     manual_dir: str | None,
+    reduced: bool,
     seed: int,
     step: int,
     batch_size: int,
@@ -104,7 +116,7 @@ def make_batch(
     """
     digits = _load_digits(config, data_dir, manual_dir).train
     assert isinstance(digits, Dataset)
-    made = _make_pages(seed, step * batch_size, batch_size, digits)
+    made = _make_pages(seed, step * batch_size, batch_size, digits, reduced)
     mask = np.ones(batch_size, bool)
     return {"image": made.images, "label": made.labels, "mask": mask}
 
@@ -115,10 +127,13 @@ def _load_digits(config: str, data_dir: str | None, manual_dir: str | None) -> S
     return load_splits(config_from_dict(json.loads(config)), data_dir, manual_dir)
 
 
-def _make_pages(seed: int, first: int, count: int, digits: Dataset) -> MadePages:
+def _make_pages(
+    seed: int, first: int, count: int, digits: Dataset, reduced: bool
+) -> MadePages:
     """Makes pages `first`, `first + 1` and so on."""
-    from mnist_jax.simulation.pages import make_page  # reading does not need it
+    from mnist_jax.simulation import page_reduced, pages  # reading does not need them
 
+    make_page = page_reduced.make_reduced_page if reduced else pages.make_page
     images = np.empty((count, *SHAPE, 1), np.uint8)
     labels = np.zeros((count, _MOST_DIGITS, 6), np.float32)
     conditions = []
@@ -183,6 +198,15 @@ PAGES = Task(
 )
 
 
+# What finds digits of any size on reduced pages, and does not tell which they are. Then
+# the page net reads them at the scale that suits it.
+PROPOSALS = dataclasses.replace(
+    PAGES,
+    load_splits=functools.partial(load_pages, reduced=True),
+    create_model=lambda config, num_classes: _create_net(config, 1),
+)
+
+
 def is_page_net(loaded: Loaded) -> bool:
-    """Whether a model marks the digits of pages."""
-    return loaded.task is PAGES
+    """Whether a model marks the digits of pages; `PROPOSALS` too."""
+    return loaded.task in (PAGES, PROPOSALS)

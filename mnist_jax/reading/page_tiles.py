@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from mnist_jax.models.page_net import NOISE
+
 # Height and width of what the net sees, in pixels; each of them compiles once. Shorter
 # sides of 48, 96 and 192 pixels, as `page_passes` reduces pictures to, fit with their
 # margins. The shapes took fewest pixels for pictures like those that people send.
@@ -23,23 +25,33 @@ Shape = tuple[int, int]  # height and width
 Corner = tuple[int, int]  # left and top
 
 
-def choose_tiles(size: Sequence[int]) -> tuple[Shape, list[Corner]]:
+def choose_tiles(
+    size: Sequence[int], places: np.ndarray | None = None
+) -> tuple[Shape, list[Corner]]:
     """Covers a picture, (width, height), and a margin around it, with fewest pixels.
+
+    Args:
+      size: width and height.
+      places: x and y of what has to be covered, float [N, 2]; None for all.
 
     Returns:
       A shape, and the left and top of each tile of it, in pixels of the picture.
     """
 
-    def starts(shape: Shape) -> tuple[list[int], list[int]]:
-        return _starts(size[1], shape[0]), _starts(size[0], shape[1])
+    def cover(shape: Shape) -> list[Corner]:
+        rows, columns = _starts(size[1], shape[0]), _starts(size[0], shape[1])
+        corners = [(left, top) for top in rows for left in columns]
+        if places is None or len(corners) < 2:
+            return corners
+        low = places[:, None] - np.array(corners)
+        inside = ((low >= 0) & (low < shape[::-1])).all(2).any(0)
+        return [corner for corner, shows in zip(corners, inside, strict=True) if shows]
 
-    def cost(shape: Shape) -> float:
-        count = math.prod(map(len, starts(shape)))
-        return count * (math.prod(shape) + _PER_TILE) if count else math.inf
-
-    shape = min(SHAPES, key=cost)
-    rows, columns = starts(shape)
-    return shape, [(left, top) for top in rows for left in columns]
+    possible = [s for s in SHAPES if _starts(size[1], s[0]) and _starts(size[0], s[1])]
+    covers = {shape: cover(shape) for shape in possible}
+    return min(
+        covers.items(), key=lambda each: len(each[1]) * (math.prod(each[0]) + _PER_TILE)
+    )
 
 
 def _starts(length: int, size: int) -> list[int]:
@@ -87,3 +99,41 @@ def edge_level(pixels: np.ndarray) -> float:
     """Returns the median of the outermost pixels, [H, W]."""
     edges = [pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]
     return float(np.median(np.concatenate(edges)))
+
+
+def standardised(pixels: np.ndarray) -> np.ndarray:
+    """As `page_task.standardise`, of one picture [H, W] before it is padded."""
+    levels = pixels.astype(np.float32)
+    levels -= levels.mean()
+    return levels / (levels.std() + NOISE)
+
+
+def with_margin(boxes: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns left, top, right and bottom around each box, int [N, 4], in a picture."""
+    middle, half = boxes[:, :2], boxes[:, 2:] / 2
+    margin = half + 0.2 * boxes[:, 3:]
+    corners = np.concatenate([middle - margin, middle + margin + 1], 1)
+    inside: np.ndarray = np.clip(corners, 0, [*shape[::-1], *shape[::-1]]).astype(int)
+    return inside
+
+
+def box_around(
+    boxes: np.ndarray, margin: float, shape: tuple[int, ...]
+) -> tuple[int, int, int, int]:
+    """Returns left, top, right and bottom around boxes, inside of the picture."""
+    low = (boxes[:, :2] - boxes[:, 2:] / 2).min(0) - margin
+    high = (boxes[:, :2] + boxes[:, 2:] / 2).max(0) + margin
+    left, top = np.maximum(0, np.floor(low)).astype(int)
+    right, bottom = np.minimum(shape[::-1], np.ceil(high)).astype(int)
+    return left, top, right, bottom
+
+
+def paint_over(image: Image.Image, boxes: np.ndarray) -> Image.Image:
+    """Paints over what is in some boxes, with the paper around each."""
+    levels = np.array(image)
+    for left, top, right, bottom in with_margin(boxes, levels.shape):
+        part = levels[top:bottom, left:right]
+        if not part.size:  # a centre may be marked outside of the picture
+            continue
+        part[:] = edge_level(part)
+    return Image.fromarray(levels)

@@ -1,22 +1,23 @@
 """Reads the digits in pictures; each with a confidence, or the reason why not."""
 
 import dataclasses
+import functools
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from mnist_jax.calibration import log_softmax
 from mnist_jax.errors import (
     ArgumentError,
-    CheckpointError,
     ConfigError,
     PictureError,
     UserError,
     suggest,
 )
+from mnist_jax.reading import page_nets
 from mnist_jax.reading.load_ahead import (
     LoadedPage,
     in_threads,
@@ -27,7 +28,6 @@ from mnist_jax.reading.load_ahead import (
 from mnist_jax.reading.number_arrays import as_images
 from mnist_jax.reading.paths import Source
 from mnist_jax.reading.predictions import Box, Digit, Guess, Prediction, scale_box
-from mnist_jax.run.config_files import PRETRAINED_PAGES
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mnist_jax.checkpoint.load import Loaded
     from mnist_jax.data import Dataset
     from mnist_jax.reading.page_reader import PageReader, PageReading
+    from mnist_jax.run.saved_programs import SavedProgram
 
 Mode = Literal["auto", "digit", "number"]
 
@@ -82,12 +83,12 @@ class Reader:
         if not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:
             raise ArgumentError(f"top_k={top_k!r} is not a whole number of 1 or more")
         self.class_names: list[str] = loaded.metadata["dataset"]["class_names"]
-        if read == "number" and not reads_pages(loaded, read):
+        if read == "number" and not page_nets.reads_pages(loaded, read):
             trained_on = loaded.metadata["dataset"]["name"]
             raise ConfigError(f"--read=number: {trained_on} has no digits")
         self._loaded = loaded
         self._min_confidence = min_confidence
-        self._reads_pages, self._page_net = reads_pages(loaded, read), pages
+        self._reads_pages, self._page_net = page_nets.reads_pages(loaded, read), pages
         self._page_reader: PageReader | None = None
         self._top_k = top_k
         self._stages_dir = stages_dir
@@ -101,7 +102,24 @@ class Reader:
     def classify(self, images: np.ndarray) -> np.ndarray:
         """As `predict`, and threads may call it."""
         with self._lock:  # one call at a time, as XLA uses all cores by itself
-            return predict(self._loaded, images)
+            return _probabilities(as_images(images), self._loaded, self._logits)
+
+    def _logits(self, images: np.ndarray, batch_size: int) -> np.ndarray:
+        starts = range(0, len(images), batch_size)
+        parts = [self._program(images[i : i + batch_size]) for i in starts]
+        return np.concatenate([np.asarray(part, np.float32) for part in parts])
+
+    @functools.cached_property
+    def _program(self) -> "SavedProgram":
+        from mnist_jax.run.saved_programs import SavedProgram
+
+        model, task = self._loaded.model, self._loaded.task
+
+        def logits(variables: Any, images: Any) -> Any:
+            return model.apply(variables, task.prepare(images), train=False)
+
+        key = self._loaded.program_key
+        return SavedProgram(logits, self._loaded.variables, key and f"logits {key}")
 
     def read_files(
         self,
@@ -154,7 +172,7 @@ class Reader:
         if self._reads_pages and not self._page_reader:
             from mnist_jax.reading.page_reader import PageReader
 
-            self._page_net = self._page_net or load_page_net()
+            self._page_net = self._page_net or page_nets.load_page_net()
             weight = self._loaded.config.get("page_weight", 1.0)  # older ones lack it
             self._page_reader = PageReader(self._page_net, self.classify, weight)
 
@@ -358,43 +376,24 @@ def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:
     """
     from mnist_jax.run.inference import predict_loaded
 
-    images, logits = as_images(images), []
-    count = len(images)
+    def logits(part: np.ndarray, size: int) -> np.ndarray:
+        return predict_loaded(loaded, part, batch_size=size)
+
+    return _probabilities(as_images(images), loaded, logits)
+
+
+def _probabilities(
+    images: np.ndarray,
+    loaded: "Loaded",
+    logits_of: Callable[[np.ndarray, int], np.ndarray],
+) -> np.ndarray:
+    """Returns float64 [N, C] of images [N, 28, 28, 1], in batches of a few sizes."""
+    count, logits = len(images), []
     images = images if count else np.zeros((1, 28, 28, 1), np.uint8)
     for size in _BATCH_SIZES:
         part = images[: len(images) // size * size]
         images = images[len(part) :]
         if len(part):
-            logits.append(predict_loaded(loaded, part, batch_size=size))
+            logits.append(logits_of(part, size))
     logits_of_all = np.concatenate(logits)[:count]
     return np.exp(log_softmax(logits_of_all / loaded.temperature))
-
-
-def reads_pages(loaded: "Loaded", read: str) -> bool:
-    """Whether a reader with these arguments looks for digits with a page net."""
-    names: list[str] = loaded.metadata["dataset"]["class_names"]
-    return read != "digit" and names == list("0123456789")
-
-
-def load_page_net(
-    workdir: str | Path = PRETRAINED_PAGES, trust_code: bool = False
-) -> "Loaded":
-    """Loads a page net from the folder of a run; by default the one that comes along.
-
-    Args:
-      workdir: the folder.
-      trust_code: see `load.load_model`.
-
-    Raises:
-      CheckpointError: the model learned another task; or see `load.load_model`.
-    """
-    from mnist_jax.checkpoint.load import load_model
-    from mnist_jax.reading.page_task import is_page_net
-
-    loaded = load_model(workdir, trust_code=trust_code)
-    if not is_page_net(loaded):
-        raise CheckpointError(
-            f"the run in {str(workdir)!r} is of no page net (config.task = "
-            f"{loaded.config.get('task', 'digits')!r}): see configs/page_reader.py"
-        )
-    return loaded

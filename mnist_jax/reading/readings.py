@@ -19,14 +19,13 @@ from mnist_jax.errors import ArgumentError, PictureError, kind_of
 from mnist_jax.local_files import local_path
 from mnist_jax.reading import annotate, files
 from mnist_jax.reading.load_ahead import load_each_page
+from mnist_jax.reading.page_nets import load_page_net, reads_pages
 from mnist_jax.reading.paths import Source, source_of_url
 from mnist_jax.reading.predictions import Prediction
 from mnist_jax.reading.reader import (
     MIN_CONFIDENCE,
     Mode,
     Reader,
-    load_page_net,
-    reads_pages,
 )
 from mnist_jax.run.config_files import PRETRAINED, PRETRAINED_PAGES
 

@@ -25,6 +25,7 @@ def _find_folder(installed: str, in_checkout: str) -> Path:
 CONFIGS = _find_folder("configs", "configs")
 PRETRAINED = _find_folder("pretrained", "checkpoints/pretrained")
 PRETRAINED_PAGES = PRETRAINED / "page_reader"
+PRETRAINED_PROPOSALS = PRETRAINED / "page_proposals"
 
 
 def find_config(path: str | Path) -> Path:

@@ -260,11 +260,16 @@ def pad_picture(
     Returns:
       The tile, and x and y of the picture's corner on it.
     """
-    border = [picture[0], picture[-1], picture[:, 0], picture[:, -1]]
-    tile = np.full(shape, np.median(np.concatenate(border)), np.uint8)
+    tile = np.full(shape, border_level(picture), np.uint8)
     rest = [
         max(0, room - side) for room, side in zip(shape, picture.shape, strict=True)
     ]
     top, left = (min(int(rng.integers(16, 33)), most) for most in rest)
     tile[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
     return tile, left, top
+
+
+def border_level(picture: np.ndarray) -> float:
+    """Returns the median grey of a picture's border."""
+    border = [picture[0], picture[-1], picture[:, 0], picture[:, -1]]
+    return float(np.median(np.concatenate(border)))

@@ -12,7 +12,7 @@ from mnist_jax.checkpoint import load
 from mnist_jax.commands import benchmark
 from mnist_jax.drawing import opencv
 from mnist_jax.errors import UserError
-from mnist_jax.reading import reader
+from mnist_jax.reading import page_nets
 
 
 @dataclasses.dataclass
@@ -66,7 +66,7 @@ def test_reading_as_a_table_and_as_json(parsed, monkeypatch, capsys):
     other = dataclasses.replace(one, digits_f1=None)
     measured = {reading.LINE: {reading.OURS: one, reading.RECOGNITION: other}}
     loaded = []
-    monkeypatch.setattr(reader, "load_page_net", loaded.append)
+    monkeypatch.setattr(page_nets, "load_page_net", loaded.append)
     digit_net = types.SimpleNamespace(metadata={"dataset": {"class_names": ["a", "b"]}})
     monkeypatch.setattr(load, "load_classifier", lambda workdir: digit_net)
     monkeypatch.setitem(sys.modules, "rapidocr", None)

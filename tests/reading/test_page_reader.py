@@ -6,6 +6,7 @@ from PIL import Image
 from mnist_jax.checkpoint.load import load_model
 from mnist_jax.datasets.offline_digits import load_digits
 from mnist_jax.reading import page_reader, reader
+from mnist_jax.reading.page_nets import load_page_net
 from mnist_jax.reading.page_passes import Found
 from mnist_jax.reading.page_reader import (
     READ,
@@ -21,7 +22,7 @@ from mnist_jax.run.config_files import PRETRAINED
 def read_page():
     """Reads an RGB picture with the nets that come along."""
     digits = load_model(PRETRAINED)
-    pages = PageReader(reader.load_page_net(), lambda x: reader.predict(digits, x))
+    pages = PageReader(load_page_net(), lambda x: reader.predict(digits, x))
     return lambda picture: pages.read([to_grey(picture)])[0]
 
 
@@ -151,7 +152,7 @@ def test_rows_are_probabilities_and_surer_nets_make_them_surer():
 
 def test_what_may_be_a_digit_and_is_not_read_costs_certainty(monkeypatch):
     class OnePass:
-        def __init__(self, score):
+        def __init__(self, score, load_proposals):
             self.score = score
 
         def find(self, greys):

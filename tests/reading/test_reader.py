@@ -204,11 +204,11 @@ def test_files_that_fail_do_not_keep_others_from_it(loaded, picture, tmp_path):
 def test_what_breaks_on_a_picture_breaks_no_other(loaded, picture, monkeypatch):
     at_scale, calls = page_passes._at_scale, []
 
-    def fail_once(grey, scale, *known):
+    def fail_once(grey, scale, *known, **others):
         calls.append(scale)
         if len(calls) == 1:
             raise RuntimeError("of no kind\nthat was thought of")
-        return at_scale(grey, scale, *known)
+        return at_scale(grey, scale, *known, **others)
 
     monkeypatch.setattr(page_passes, "_at_scale", fail_once)
     bad, good = read(loaded, picture, picture)

@@ -11,6 +11,7 @@ from mnist_jax.run.config_files import (
     CONFIGS,
     PRETRAINED,
     PRETRAINED_PAGES,
+    PRETRAINED_PROPOSALS,
     find_config,
     load_config,
 )
@@ -92,7 +93,12 @@ LATER = {
 
 
 @pytest.mark.parametrize(
-    ("name", "folder"), [("pretrained", PRETRAINED), ("page_reader", PRETRAINED_PAGES)]
+    ("name", "folder"),
+    [
+        ("pretrained", PRETRAINED),
+        ("page_reader", PRETRAINED_PAGES),
+        ("page_proposals", PRETRAINED_PROPOSALS),
+    ],
 )
 def test_configs_of_the_weights_that_come_along_are_those_of_their_runs(name, folder):
     (metadata,) = folder.glob("checkpoints/*/metadata/metadata")
@@ -102,7 +108,9 @@ def test_configs_of_the_weights_that_come_along_are_those_of_their_runs(name, fo
     assert flatten_config(load_config(name)) == expected
 
 
-@pytest.mark.parametrize("name", ["pretrained", "page_reader", "my_hand"])
+@pytest.mark.parametrize(
+    "name", ["pretrained", "page_reader", "page_proposals", "my_hand"]
+)
 def test_configs_of_the_weights_that_come_along_do_not_use_the_default(
     tmp_path, monkeypatch, name
 ):

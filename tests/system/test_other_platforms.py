@@ -109,8 +109,9 @@ def page_programs() -> dict[str, Call]:
     task = find_task("pages")
     program = create_program(config, STEPS, CLASSES, task, True)
     variables = state_shapes(program).variables
-    loaded = Loaded(config, program.model, variables, {}, 0, task)
-    points = PagePasses(loaded)._points
+    metadata = {"dataset": {"num_classes": CLASSES}}
+    loaded = Loaded(config, program.model, variables, metadata, 0, task)
+    points = jax.jit(PagePasses(loaded, lambda: loaded)._points.function)
     batch = batch_shapes(task, 4)
     arguments = (variables, batch["image"])
     outputs = jax.eval_shape(

@@ -1,0 +1,147 @@
+"""Keeps compiled programs, so that a later process neither traces nor compiles them.
+
+JAX's own cache finds what was compiled by the lowered program. So each process traces
+and lowers its programs again, which takes longer than to read a picture with them. Here
+a program is found by what it was made of: the code of this package, a config, shapes,
+versions and the processor.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import pickle
+import platform
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import flax
+import jax
+import jaxlib
+import numpy as np
+
+import mnist_jax
+from mnist_jax.checkpoint.atomic import atomic_file
+from mnist_jax.parallel.devices import num_cores
+from mnist_jax.parallel.jax_options import compared_options
+
+PyTree = Any
+
+
+class SavedProgram:
+    """A jitted function whose compiled programs are kept in JAX's cache folder.
+
+    Programs are kept on a CPU alone, and where that folder is set. Whoever can write
+    into it can run code here, as is so with JAX's own cache.
+
+    Args:
+      function: maps (variables, an array [B, ...]) to arrays.
+      variables: its first argument.
+      key: what the function depends on, besides the code of this package; None if
+        other code is called, so that nothing is kept.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], variables: PyTree, key: str | None
+    ) -> None:
+        self.function = function
+        self._variables = variables
+        self._key = key
+        self._programs: dict[Any, Callable[..., Any]] = {}
+
+    def __call__(self, array: np.ndarray) -> Any:
+        """Returns the function's result, as arrays on the device."""
+        form = f"{array.shape} {array.dtype.str}"
+        if form in self._programs:
+            return self._programs[form](self._variables, array)
+        path = _kept_file(self._key, f"{form}.program")
+        if path is not None and path.is_file():
+            with contextlib.suppress(Exception):  # damaged, or of another system
+                program = _read_program(path)
+                result = jax.block_until_ready(program(self._variables, array))
+                self._programs[form] = program
+                return result
+        program = self._compile(array) if path else jax.jit(self.function)
+        result = program(self._variables, array)
+        if path is not None:
+            with contextlib.suppress(Exception):  # XLA cannot save each; a full disk
+                _write_program(path, program)
+        self._programs[form] = program
+        return result
+
+    def _compile(self, array: np.ndarray) -> Any:
+        def function(variables: PyTree, array: Any) -> Any:
+            return self.function(variables, array)
+
+        # What JAX's cache has given cannot be saved again. No other program has this
+        # name, so that it is compiled.
+        function.__name__ = f"saved_{uuid.uuid4().hex}"
+        return jax.jit(function).lower(self._variables, array).compile()
+
+
+def _read_program(path: Path) -> Any:
+    from jax.experimental import serialize_executable
+
+    saved = pickle.loads(path.read_bytes())
+    return serialize_executable.deserialize_and_load(*saved)
+
+
+def _write_program(path: Path, program: Any) -> None:
+    from jax.experimental import serialize_executable
+
+    content = pickle.dumps(serialize_executable.serialize(program))
+    with atomic_file(path) as file:
+        file.write(content)
+
+
+def recall(key: str | None) -> dict[str, Any] | None:
+    """Returns what `keep` has kept of a key; None if there is nothing."""
+    path = _kept_file(key, "notes.json")
+    if path is not None:
+        with contextlib.suppress(OSError, ValueError):  # none is there, or damaged
+            notes: dict[str, Any] = json.loads(path.read_bytes())
+            return notes
+    return None
+
+
+def keep(key: str | None, notes: dict[str, Any]) -> None:
+    """Keeps what JSON can hold beside the programs of a key, if these are kept."""
+    path = _kept_file(key, "notes.json")
+    if path is not None:
+        with contextlib.suppress(OSError), atomic_file(path) as file:
+            file.write(json.dumps(notes).encode())
+
+
+def _kept_file(key: str | None, what: str) -> Path | None:
+    """Returns a file, which may not be there; None where nothing is kept."""
+    folder = jax.config.jax_compilation_cache_dir
+    if key is None or not folder:
+        return None
+    if jax.default_backend() != "cpu" or jax.process_count() > 1:
+        return None
+    name = hashlib.sha256(f"{_circumstances()} {what} {key}".encode()).hexdigest()
+    return Path(folder) / f"mnist_jax-{name[:40]}{Path(what).suffix}"
+
+
+@functools.cache
+def _circumstances() -> str:
+    """Returns what decides which programs the code of this package makes."""
+    code = hashlib.sha256()
+    for path in sorted(Path(mnist_jax.__file__).parent.rglob("*.py")):
+        code.update(path.read_bytes())
+    versions = (jax.__version__, jaxlib.__version__, flax.__version__)
+    devices = (len(jax.devices()), num_cores(), _processor())
+    about = [code.hexdigest(), versions, devices, compared_options()]
+    return json.dumps(about, sort_keys=True)
+
+
+def _processor() -> str:
+    """Returns which instructions the processor has."""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        about = {line for line in lines if line.startswith(("model", "flags", "Feat"))}
+        return " ".join(sorted(about))
+    return f"{platform.machine()} {platform.processor()} {os.cpu_count()}"

@@ -1,0 +1,118 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mnist_jax.run import saved_programs
+from mnist_jax.run.saved_programs import SavedProgram, keep, recall
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """JAX's cache folder, where programs are kept."""
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    yield tmp_path
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+@pytest.fixture
+def traced():
+    return []
+
+
+@pytest.fixture
+def make(traced):
+    """Makes a program, as a process does that starts anew."""
+
+    def function(variables, array):
+        traced.append(array.shape)
+        return jnp.tanh(array @ variables["a"]), array.sum()
+
+    variables = {"a": jnp.arange(6.0).reshape(3, 2) / 6}
+    return lambda key="a net": SavedProgram(function, variables, key)
+
+
+def kept(folder, ending="program"):
+    return sorted(folder.glob(f"mnist_jax-*.{ending}"))
+
+
+def test_a_later_process_traces_nothing(folder, make, traced):
+    rows = np.arange(12, dtype=np.float32).reshape(4, 3)
+    first = make()
+    expected = jax.device_get(first(rows))
+    assert jax.device_get(first(rows))[1] == expected[1] == rows.sum()
+    assert traced == [(4, 3)]
+    later = make()
+    for _ in range(2):
+        for found, right in zip(later(rows), expected, strict=True):
+            np.testing.assert_array_equal(found, right)
+    assert traced == [(4, 3)]
+    make()(rows[:2])
+    assert traced == [(4, 3), (2, 3)]
+    assert len(kept(folder)) == 2
+
+
+def test_what_the_program_depends_on_is_told_apart(folder, make, monkeypatch):
+    rows = np.ones((2, 3), np.float32)
+    make()(rows)
+    make("another net")(rows)
+    make()(rows.astype(np.float16))
+    assert len(kept(folder)) == 3
+    monkeypatch.setattr(saved_programs, "_circumstances", lambda: "other code")
+    make()(rows)
+    assert len(kept(folder)) == 4
+
+
+def test_other_code_and_no_folder_keep_nothing(folder, make):
+    rows = np.ones((2, 3), np.float32)
+    np.testing.assert_allclose(make(None)(rows)[1], 6)
+    keep(None, {"a": 1})
+    jax.config.update("jax_compilation_cache_dir", None)
+    np.testing.assert_allclose(make()(rows)[1], 6)
+    keep("a net", {"a": 1})
+    assert recall("a net") is None
+    assert not kept(folder)
+    assert not kept(folder, "json")
+
+
+@pytest.mark.parametrize("content", [b"", b"no pickle", None])
+def test_a_damaged_program_is_compiled_anew(folder, make, traced, content):
+    rows = np.ones((2, 3), np.float32)
+    make()(rows)
+    (path,) = kept(folder)
+    path.write_bytes(path.read_bytes()[:-500] if content is None else content)
+    np.testing.assert_allclose(make()(rows)[1], 6)
+    assert len(traced) == 2
+    make()(rows)  # it was mended
+    assert len(traced) == 2
+
+
+def test_a_program_that_jax_has_cached_is_kept_whole(folder, make, traced):
+    """What XLA reads from JAX's cache, it cannot save again."""
+    rows = np.ones((2, 3), np.float32)
+    make()(rows)
+    (path,) = kept(folder)
+    path.unlink()
+    jax.clear_caches()
+    make()(rows)
+    np.testing.assert_allclose(make()(rows)[1], 6)
+    assert len(traced) == 2
+
+
+def test_notes_are_kept_until_they_are_damaged(folder):
+    assert recall("a net") is None
+    keep("a net", {"shape": [3, 4]})
+    assert recall("a net") == {"shape": [3, 4]}
+    assert recall("another") is None
+    (path,) = kept(folder, "json")
+    path.write_text("{")
+    assert recall("a net") is None
+
+
+def test_a_folder_that_cannot_be_written_only_costs_time(folder, make):
+    (folder / "file").touch()
+    jax.config.update("jax_compilation_cache_dir", str(folder / "file"))
+    np.testing.assert_allclose(make()(np.ones((2, 3), np.float32))[1], 6)
+    keep("a net", {})
+    assert recall("a net") is None
