@@ -167,14 +167,13 @@ def _create_net(task: Task, config: ConfigDict, num_classes: int) -> nn.Module:
     """
     key = _program_key(config, num_classes)
     if kept := saved_programs.recall(key):
-        KNOWN_SHAPES[kept["network"]] = unflatten_dict(
-            {path: _to_shape(text) for path, text in kept["types"].items()}, sep="/"
-        )
+        shapes = {path: _to_shape(text) for path, text in kept["types"].items()}
+        KNOWN_SHAPES[kept["network"]] = unflatten_dict(shapes, sep="/")
     net = task.create_model(config, num_classes)
     if not kept:
-        shapes = types(init_shapes(net, task.image_shape))
+        named = types(init_shapes(net, task.image_shape))
         name = network_name(net, task.image_shape)
-        saved_programs.keep(key, {"network": name, "types": shapes})
+        saved_programs.keep(key, {"network": name, "types": named})
     return net
 
 

@@ -6,6 +6,9 @@ The net has learned digits of 10 to 100 pixels, most of 20 to 48, and is best at
 a picture is first reduced to a shorter side of 48 pixels, then to twice that and so on,
 until nothing more is found. Where digits are not about 36 pixels high, the part of the
 picture that holds them is read once more, at the scale at which they are.
+
+Of a picture that takes several tiles, only those are looked at in which a smaller net,
+which sees it at a quarter of its size, proposes a digit of any size.
 """
 
 import collections

@@ -34,8 +34,8 @@ PyTree = Any
 class SavedProgram:
     """A jitted function whose compiled programs are kept in JAX's cache folder.
 
-    Programs are kept on a CPU alone, and where that folder is set. Whoever can write
-    into it can run code here, as is so with JAX's own cache.
+    Programs are kept on a CPU alone, and where that folder is set. To load one is to
+    run it, as is so with JAX's own cache: only files of the same user are loaded.
 
     Args:
       function: maps (variables, an array [B, ...]) to arrays.
@@ -58,7 +58,7 @@ class SavedProgram:
         if form in self._programs:
             return self._programs[form](self._variables, array)
         path = _kept_file(self._key, f"{form}.program")
-        if path is not None and path.is_file():
+        if path is not None and _is_ours(path):
             with contextlib.suppress(Exception):  # damaged, or of another system
                 program = _read_program(path)
                 result = jax.block_until_ready(program(self._variables, array))
@@ -82,6 +82,13 @@ class SavedProgram:
         return jax.jit(function).lower(self._variables, array).compile()
 
 
+def _is_ours(path: Path) -> bool:
+    """Whether a file is there, and belongs to the user who runs this process."""
+    if not path.is_file():
+        return False
+    return not hasattr(os, "getuid") or path.stat().st_uid == os.getuid()
+
+
 def _read_program(path: Path) -> Any:
     from jax.experimental import serialize_executable
 
@@ -102,8 +109,8 @@ def recall(key: str | None) -> dict[str, Any] | None:
     path = _kept_file(key, "notes.json")
     if path is not None:
         with contextlib.suppress(OSError, ValueError):  # none is there, or damaged
-            notes: dict[str, Any] = json.loads(path.read_bytes())
-            return notes
+            notes = json.loads(path.read_bytes())
+            return notes if isinstance(notes, dict) else None
     return None
 
 

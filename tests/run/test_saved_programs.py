@@ -88,6 +88,14 @@ def test_a_damaged_program_is_compiled_anew(folder, make, traced, content):
     assert len(traced) == 2
 
 
+def test_a_program_of_another_user_is_not_loaded(folder, make, traced, monkeypatch):
+    rows = np.ones((2, 3), np.float32)
+    make()(rows)
+    monkeypatch.setattr(saved_programs.os, "getuid", lambda: 12345)
+    np.testing.assert_allclose(make()(rows)[1], 6)
+    assert len(traced) == 2
+
+
 def test_a_program_that_jax_has_cached_is_kept_whole(folder, make, traced):
     """What XLA reads from JAX's cache, it cannot save again."""
     rows = np.ones((2, 3), np.float32)
@@ -106,8 +114,9 @@ def test_notes_are_kept_until_they_are_damaged(folder):
     assert recall("a net") == {"shape": [3, 4]}
     assert recall("another") is None
     (path,) = kept(folder, "json")
-    path.write_text("{")
-    assert recall("a net") is None
+    for damaged in ("{", "[3]", "null"):
+        path.write_text(damaged)
+        assert recall("a net") is None
 
 
 def test_a_folder_that_cannot_be_written_only_costs_time(folder, make):
