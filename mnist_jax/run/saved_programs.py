@@ -26,7 +26,7 @@ import numpy as np
 import mnist_jax
 from mnist_jax.checkpoint.atomic import atomic_file
 from mnist_jax.parallel.devices import num_cores
-from mnist_jax.parallel.jax_options import compared_options
+from mnist_jax.parallel.jax_options import compared_options, read_option
 
 PyTree = Any
 
@@ -124,7 +124,7 @@ def keep(key: str | None, notes: dict[str, Any]) -> None:
 
 def _kept_file(key: str | None, what: str) -> Path | None:
     """Returns a file, which may not be there; None where nothing is kept."""
-    folder = jax.config.jax_compilation_cache_dir
+    folder = read_option("jax_compilation_cache_dir")
     if key is None or not folder:
         return None
     if jax.default_backend() != "cpu" or jax.process_count() > 1:

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mnist_jax.parallel.jax_options import read_option
 from mnist_jax.run import saved_programs
 from mnist_jax.run.saved_programs import SavedProgram, keep, recall
 
@@ -10,7 +11,7 @@ from mnist_jax.run.saved_programs import SavedProgram, keep, recall
 @pytest.fixture
 def folder(tmp_path):
     """JAX's cache folder, where programs are kept."""
-    before = jax.config.jax_compilation_cache_dir
+    before = read_option("jax_compilation_cache_dir")
     jax.config.update("jax_compilation_cache_dir", str(tmp_path))
     yield tmp_path
     jax.config.update("jax_compilation_cache_dir", before)
