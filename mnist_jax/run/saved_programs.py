@@ -11,7 +11,6 @@ import functools
 import hashlib
 import json
 import os
-import pickle
 import platform
 import uuid
 from collections.abc import Callable
@@ -60,7 +59,7 @@ class SavedProgram:
         path = _kept_file(self._key, f"{form}.program")
         if path is not None and _is_ours(path):
             with contextlib.suppress(Exception):  # damaged, or of another system
-                program = _read_program(path)
+                program = _read_program(path, (self._variables, array))
                 result = jax.block_until_ready(program(self._variables, array))
                 self._programs[form] = program
                 return result
@@ -89,19 +88,28 @@ def _is_ours(path: Path) -> bool:
     return not hasattr(os, "getuid") or path.stat().st_uid == os.getuid()
 
 
-def _read_program(path: Path) -> Any:
+def _read_program(path: Path, arguments: tuple[Any, ...]) -> Any:
     from jax.experimental import serialize_executable
 
-    saved = pickle.loads(path.read_bytes())
-    return serialize_executable.deserialize_and_load(*saved)
+    content = path.read_bytes()
+    # The last byte counts the results; 0 is one that is no tuple.
+    results = (0,) * content[-1] if content[-1] else 0
+    return serialize_executable.deserialize_and_load(
+        content[:-1], jax.tree.structure((arguments, {})), jax.tree.structure(results)
+    )
 
 
 def _write_program(path: Path, program: Any) -> None:
     from jax.experimental import serialize_executable
 
-    content = pickle.dumps(serialize_executable.serialize(program))
+    payload, _, results = serialize_executable.serialize(program)
+    count = results.num_leaves
+    if results == jax.tree.structure(0):
+        count = 0
+    elif results != jax.tree.structure((0,) * count):
+        return
     with atomic_file(path) as file:
-        file.write(content)
+        file.write(payload + bytes([count]))
 
 
 def recall(key: str | None) -> dict[str, Any] | None:
