@@ -254,12 +254,14 @@ def _at_scale(
       proposed: boxes [M, 4]; where it takes several tiles, it looks at these alone.
     """
     size = [max(1, round(side * scale)) for side in grey.shape[::-1]]
+    places = None if proposed is None else proposed[:, :2] * scale
+    shape, corners = choose_tiles(size, places)
+    if not corners:
+        return _nothing()
     image = Image.fromarray(grey)
     if image.size != tuple(size):
         # Box first: it is fast, and what follows still has twice the pixels.
         image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
-    places = None if proposed is None else proposed[:, :2] * scale
-    shape, corners = choose_tiles(size, places)
     if len(corners) > 1 or len(known):
         corners = with_writing(paint_over(image, known * scale), corners, shape)
     page = pad(standardised(np.asarray(image)), shape)

@@ -27,7 +27,7 @@ from mnist_jax.tasks import BestMetric, Task
 SHAPE = (128, 256)  # height and width of a page that is trained on
 PAGES_AN_EPOCH = 16_000
 HELD_OUT_PAGES = 512  # of validation, and as many of test
-_MOST_DIGITS = 256  # of a page
+_MOST_DIGITS, _MOST_REDUCED = 80, 256  # of a page, and of a reduced one
 _HELD_OUT_SEEDS = {"validation": 2**32, "test": 2**32 + 1}  # no run has these seeds
 
 
@@ -134,14 +134,15 @@ def _make_pages(
     from mnist_jax.simulation import page_reduced, pages  # reading does not need them
 
     make_page = page_reduced.make_reduced_page if reduced else pages.make_page
+    room = _MOST_REDUCED if reduced else _MOST_DIGITS
     images = np.empty((count, *SHAPE, 1), np.uint8)
-    labels = np.zeros((count, _MOST_DIGITS, 6), np.float32)
+    labels = np.zeros((count, room, 6), np.float32)
     conditions = []
     for i in range(count):
         page = make_page(seed, first + i, digits.images[..., 0], digits.labels, SHAPE)
         images[i, ..., 0] = page.picture
         # More digits than there is room for are to be ignored, and never wrong.
-        rows = page.digits[:_MOST_DIGITS]
+        rows = page.digits[:room]
         labels[i, : len(rows)] = rows
         conditions.append(page.condition)
     return MadePages(images, labels, tuple(conditions))

@@ -1,6 +1,7 @@
 """Covers a picture with tiles of few shapes, as a page net sees it."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,20 +39,42 @@ def choose_tiles(
       A shape, and the left and top of each tile of it, in pixels of the picture.
     """
 
-    def cover(shape: Shape) -> list[Corner]:
-        rows, columns = _starts(size[1], shape[0]), _starts(size[0], shape[1])
-        corners = [(left, top) for top in rows for left in columns]
-        if places is None or len(corners) < 2:
-            return corners
-        low = places[:, None] - np.array(corners)
-        inside = ((low >= 0) & (low < shape[::-1])).all(2).any(0)
-        return [corner for corner, shows in zip(corners, inside, strict=True) if shows]
+    def starts(shape: Shape) -> tuple[list[int], list[int]]:
+        return _starts(size[1], shape[0]), _starts(size[0], shape[1])
 
-    possible = [s for s in SHAPES if _starts(size[1], s[0]) and _starts(size[0], s[1])]
-    covers = {shape: cover(shape) for shape in possible}
-    return min(
-        covers.items(), key=lambda each: len(each[1]) * (math.prod(each[0]) + _PER_TILE)
-    )
+    def cost(shape: Shape) -> float:
+        rows, columns = starts(shape)
+        count = len(rows) * len(columns)
+        if count > 1 and places is not None:
+            count = len(_showing(places, rows, columns, shape))
+        elif not count:
+            return math.inf
+        return count * (math.prod(shape) + _PER_TILE)
+
+    shape = min(SHAPES, key=cost)
+    rows, columns = starts(shape)
+    if len(rows) * len(columns) > 1 and places is not None:
+        return shape, _showing(places, rows, columns, shape)
+    return shape, [(left, top) for top in rows for left in columns]
+
+
+def _showing(
+    places: np.ndarray, rows: list[int], columns: list[int], shape: Shape
+) -> list[Corner]:
+    """Returns the corners of tiles that show a place, of float [N, 2].
+
+    Each place is looked up: of a large picture, few of many tiles show any.
+    """
+    shown: set[tuple[int, int]] = set()
+    for x, y in places.tolist():
+        down, across = _around(y, rows, shape[0]), _around(x, columns, shape[1])
+        shown.update((top, left) for top in down for left in across)
+    return [(left, top) for top, left in sorted(shown)]
+
+
+def _around(place: float, starts: list[int], size: int) -> list[int]:
+    """Returns those starts of tiles, in rising order, between which a place lies."""
+    return starts[bisect_right(starts, place - size) : bisect_right(starts, place)]
 
 
 def _starts(length: int, size: int) -> list[int]:

@@ -102,22 +102,14 @@ class Reader:
     def classify(self, images: np.ndarray) -> np.ndarray:
         """As `predict`, and threads may call it."""
         with self._lock:  # one call at a time, as XLA uses all cores by itself
-            return _probabilities(as_images(images), self._loaded, self._logits)
-
-    def _logits(self, images: np.ndarray, batch_size: int) -> np.ndarray:
-        starts = range(0, len(images), batch_size)
-        parts = [self._program(images[i : i + batch_size]) for i in starts]
-        return np.concatenate([np.asarray(part, np.float32) for part in parts])
+            return _probabilities(as_images(images), self._loaded, self._program)
 
     @functools.cached_property
     def _program(self) -> "SavedProgram":
+        from mnist_jax.evaluate import apply_model
         from mnist_jax.run.saved_programs import SavedProgram
 
-        model, task = self._loaded.model, self._loaded.task
-
-        def logits(variables: Any, images: Any) -> Any:
-            return model.apply(variables, task.prepare(images), train=False)
-
+        logits = functools.partial(apply_model, self._loaded.task, self._loaded.model)
         key = self._loaded.program_key
         return SavedProgram(logits, self._loaded.variables, key and f"logits {key}")
 
@@ -376,24 +368,21 @@ def predict(loaded: "Loaded", images: np.ndarray) -> np.ndarray:
     """
     from mnist_jax.run.inference import predict_loaded
 
-    def logits(part: np.ndarray, size: int) -> np.ndarray:
-        return predict_loaded(loaded, part, batch_size=size)
+    def logits(batch: np.ndarray) -> np.ndarray:
+        return predict_loaded(loaded, batch, batch_size=len(batch))
 
     return _probabilities(as_images(images), loaded, logits)
 
 
 def _probabilities(
-    images: np.ndarray,
-    loaded: "Loaded",
-    logits_of: Callable[[np.ndarray, int], np.ndarray],
+    images: np.ndarray, loaded: "Loaded", logits_of: Callable[[np.ndarray], Any]
 ) -> np.ndarray:
     """Returns float64 [N, C] of images [N, 28, 28, 1], in batches of a few sizes."""
     count, logits = len(images), []
     images = images if count else np.zeros((1, 28, 28, 1), np.uint8)
-    for size in _BATCH_SIZES:
-        part = images[: len(images) // size * size]
-        images = images[len(part) :]
-        if len(part):
-            logits.append(logits_of(part, size))
+    while len(images):
+        size = next(size for size in _BATCH_SIZES if size <= len(images))
+        logits.append(np.asarray(logits_of(images[:size]), np.float32))
+        images = images[size:]
     logits_of_all = np.concatenate(logits)[:count]
     return np.exp(log_softmax(logits_of_all / loaded.temperature))

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mnist_jax.drawing.opencv import load_opencv
+from mnist_jax.reading.page_tiles import edge_level
 from mnist_jax.simulation.page_digits import Rng
 from mnist_jax.simulation.page_frames import make_guilloche
 
@@ -260,16 +261,10 @@ def pad_picture(
     Returns:
       The tile, and x and y of the picture's corner on it.
     """
-    tile = np.full(shape, border_level(picture), np.uint8)
+    tile = np.full(shape, edge_level(picture), np.uint8)
     rest = [
         max(0, room - side) for room, side in zip(shape, picture.shape, strict=True)
     ]
     top, left = (min(int(rng.integers(16, 33)), most) for most in rest)
     tile[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
     return tile, left, top
-
-
-def border_level(picture: np.ndarray) -> float:
-    """Returns the median grey of a picture's border."""
-    border = [picture[0], picture[-1], picture[:, 0], picture[:, -1]]
-    return float(np.median(np.concatenate(border)))

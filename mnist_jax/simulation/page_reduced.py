@@ -3,7 +3,7 @@
 import numpy as np
 
 from mnist_jax.drawing.opencv import load_opencv
-from mnist_jax.simulation.page_camera import border_level
+from mnist_jax.reading.page_tiles import edge_level
 from mnist_jax.simulation.pages import Page, make_page
 
 _LITTLE, _MOST = 1.5, 6.0  # factors; a third of pages is hardly reduced
@@ -32,7 +32,7 @@ def make_reduced_page(
     size = [max(1, round(side / factor)) for side in full]
     cv2 = load_opencv()
     small = cv2.resize(page.picture, size[::-1], interpolation=cv2.INTER_AREA)
-    picture = np.full(shape, border_level(small), np.uint8)
+    picture = np.full(shape, edge_level(small), np.uint8)
     top, left = (
         int(rng.integers(max(0, room - side) + 1))
         for room, side in zip(shape, size, strict=True)
