@@ -15,7 +15,7 @@ from mnist_jax.datasets.offline_digits import load_digits
 from mnist_jax.errors import ConfigError
 from mnist_jax.models.page_net import SIDE
 from mnist_jax.reading.page_points import are_peaks, decode_boxes
-from mnist_jax.reading.page_reader import READ
+from mnist_jax.reading.page_reader import READ, READ_SHARE
 from mnist_jax.reading.page_task import is_page_net
 
 INPUT = "images"
@@ -39,7 +39,8 @@ _PAGE = (
 _PAGE_OUTPUTS = {
     "score": "float32 [batch, rows, columns]: the probability that a digit's centre is "
     "at this place, 4 pixels down and 2 across from one to the next; 0 beside a place "
-    f"that is likelier. Above {READ:g} the reader of mnist_jax reads a digit.",
+    f"that is likelier. Above {READ:g}, and above {READ_SHARE:g} of the page's highest "
+    "score, the reader of mnist_jax reads a digit.",
     "box": "float32 [batch, rows, columns, 4]: left, top, right and bottom of the "
     "digit, in pixels.",
     "classes": "float32 [batch, rows, columns, classes]: the probability of each "

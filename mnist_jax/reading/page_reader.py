@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 # 1, where the rest is the probability that the image shows none of the classes.
 Classify = Callable[[np.ndarray], np.ndarray]
 
-READ = 0.36  # a place with a higher score is read as a digit
+# A place is read as a digit if its score is above `READ`, and above that share of the
+# picture's highest score. Where the net knows the kind of writing well, digits have
+# high scores, and what has half of these is rarely one. Elsewhere digits score low too.
+READ, READ_SHARE = 0.36, 0.5
 
 # A logistic regression of what is a digit and read right, on `_features`: fitted on
 # 6,350 places of 1,000 simulated pages, of images that no net was trained on. Places of
@@ -147,7 +150,7 @@ def _to_reading(
       page_weight: see `combine`.
     """
     probabilities = combine(found, seen, page_weight)
-    is_read = found.score > READ
+    is_read = found.score > max(READ, READ_SHARE * found.score.max(initial=0))
     left = ~is_read & ~_inside(found, is_read)
     order, lines = order_by_line(found.box[is_read])
     digits = []

@@ -10,6 +10,7 @@ from mnist_jax.reading.page_nets import load_page_net
 from mnist_jax.reading.page_passes import Found
 from mnist_jax.reading.page_reader import (
     READ,
+    READ_SHARE,
     PageReader,
     combine,
     shows_something,
@@ -150,23 +151,41 @@ def test_rows_are_probabilities_and_surer_nets_make_them_surer():
     assert (np.diff(rising.max(1)) > 0).all()
 
 
-def test_what_may_be_a_digit_and_is_not_read_costs_certainty(monkeypatch):
+@pytest.fixture
+def read_scores(monkeypatch):
+    """Reads a page with two strokes, where the page net gives them these scores."""
+
     class OnePass:
-        def __init__(self, score, load_proposals):
-            self.score = score
+        def __init__(self, scores, load_proposals):
+            self.scores = scores
 
         def find(self, greys):
-            found = found_with([0.95, self.score], np.full((2, 10), 0.1))
+            found = found_with(self.scores, np.full((2, 10), 0.1))
             found.box[1, 0] = 150
             return [found]
 
     monkeypatch.setattr(page_reader, "PagePasses", OnePass)
     grey = np.full((100, 200), 255, np.uint8)
     grey[40:60, 48:52] = grey[40:60, 148:152] = 0
-    certainties = []
-    for score in (0.11, 0.2, READ - 0.01):
-        pages = PageReader(score, lambda images: np.full((len(images), 10), 0.1))
-        (reading,) = pages.read([grey])
-        assert len(reading.digits) == 1
-        certainties.append(reading.certainty)
-    assert 1 > certainties[0] > certainties[1] > certainties[2] > 0
+
+    def read(*scores):
+        pages = PageReader(scores, lambda images: np.full((len(images), 10), 0.1))
+        return pages.read([grey])[0]
+
+    return read
+
+
+def test_what_may_be_a_digit_and_is_not_read_costs_certainty(read_scores):
+    readings = [read_scores(0.95, score) for score in (0.11, 0.2, READ - 0.01)]
+    assert [len(reading.digits) for reading in readings] == [1, 1, 1]
+    first, second, third = (reading.certainty for reading in readings)
+    assert 1 > first > second > third > 0
+
+
+def test_how_likely_a_digit_must_be_depends_on_the_likeliest_one(read_scores):
+    least = READ_SHARE * 0.95
+    assert len(read_scores(0.95, least + 0.01).digits) == 2
+    assert len(read_scores(0.95, least - 0.01).digits) == 1
+    # Where nothing is sure, both are read.
+    assert len(read_scores(0.5, least - 0.01).digits) == 2
+    assert len(read_scores(0.5, READ - 0.01).digits) == 1
