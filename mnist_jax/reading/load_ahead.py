@@ -84,7 +84,8 @@ def load_batches(
     loaded = in_threads(load, first_pages, _WORKERS, _AHEAD)
     batch: list[LoadedPage] = []
     pixels = 0
-    for page in itertools.chain.from_iterable(loaded):
+    errors: list[Exception] = []
+    for page in _until_error(itertools.chain.from_iterable(loaded), errors):
         size = page.picture.width * page.picture.height if page.picture else 0
         is_full = len(batch) == BATCH or pixels + size > _BATCH_PIXELS
         ends = batch and page.number > batch[-1].number and page.number % BATCH == 1
@@ -95,6 +96,8 @@ def load_batches(
         pixels += size
     if batch:
         yield batch
+    for error in errors:
+        raise error
 
 
 def in_threads(
@@ -104,21 +107,33 @@ def in_threads(
 
     Args:
       function: that threads may call.
-      items: taken one by one, as results are taken.
+      items: taken one by one, as results are taken. What they raise is raised after
+        the results of the items before.
       workers: how many threads.
       ahead: at most so many items are taken whose results are not.
     """
     pool = ThreadPoolExecutor(workers)
     waiting: collections.deque[Future[Result]] = collections.deque()
+    errors: list[Exception] = []
     try:
-        for item in items:
+        for item in _until_error(items, errors):
             waiting.append(pool.submit(function, item))
             if len(waiting) == ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+        for error in errors:
+            raise error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _until_error(items: Iterable[Item], errors: list[Exception]) -> Iterator[Item]:
+    """Yields items; appends what they raise to `errors`, and ends."""
+    try:
+        yield from items
+    except Exception as error:
+        errors.append(error)
 
 
 def _load(page: LoadedPage, for_page_net: bool) -> Iterator[LoadedPage]:

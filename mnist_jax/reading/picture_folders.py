@@ -116,8 +116,8 @@ def load_folders(
         )
     if not pictures or not 2 <= source.num_classes <= 1000:
         raise DataError(
-            f"config.data_folder: {shown} has {len(names)} folders with pictures: put "
-            "pictures into a folder for each class, such as DIR/7/one.png"
+            f"config.data_folder: folders with pictures in {shown}: {len(names)}; put "
+            "pictures into two or more, one for each class, such as DIR/7/one.png"
         )
     arrays = _split(pictures, source.class_names)
     if others is not None:
@@ -125,8 +125,9 @@ def load_folders(
     for name, part in arrays.items():
         if not len(part.labels):
             raise DataError(
-                f"config.data_folder: {shown} has {len(pictures)} pictures, and none "
-                f"is left for {name}: put five or more of a class into its folder"
+                f"config.data_folder: of the pictures in {shown}, {len(pictures)} in "
+                f"all, none is left for {name}: put five or more of a class into its "
+                "folder"
             )
     return dataclasses.replace(
         source,

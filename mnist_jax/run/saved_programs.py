@@ -91,7 +91,7 @@ def _is_ours(path: Path) -> bool:
 def _read_program(path: Path, arguments: tuple[Any, ...]) -> Any:
     from jax.experimental import serialize_executable
 
-    content = path.read_bytes()
+    content = _read_kept(path)
     # The last byte counts the results; 0 is one that is no tuple.
     results = (0,) * content[-1] if content[-1] else 0
     return serialize_executable.deserialize_and_load(
@@ -108,26 +108,38 @@ def _write_program(path: Path, program: Any) -> None:
         count = 0
     elif results != jax.tree.structure((0,) * count):
         return
-    with atomic_file(path) as file:
-        file.write(payload + bytes([count]))
+    _write_kept(path, payload + bytes([count]))
 
 
 def recall(key: str | None) -> dict[str, Any] | None:
     """Returns what `keep` has kept of a key; None if there is nothing."""
-    path = _kept_file(key, "notes.json")
+    path = _kept_file(key, "traced.notes")
     if path is not None:
         with contextlib.suppress(OSError, ValueError):  # none is there, or damaged
-            notes = json.loads(path.read_bytes())
-            return notes if isinstance(notes, dict) else None
+            notes: dict[str, Any] = json.loads(_read_kept(path))
+            return notes
     return None
 
 
 def keep(key: str | None, notes: dict[str, Any]) -> None:
     """Keeps what JSON can hold beside the programs of a key, if these are kept."""
-    path = _kept_file(key, "notes.json")
+    path = _kept_file(key, "traced.notes")
     if path is not None:
-        with contextlib.suppress(OSError), atomic_file(path) as file:
-            file.write(json.dumps(notes).encode())
+        with contextlib.suppress(OSError):
+            _write_kept(path, json.dumps(notes).encode())
+
+
+def _read_kept(path: Path) -> bytes:
+    """Returns what a file holds; raises ValueError if it is not what was written."""
+    whole = path.read_bytes()
+    if hashlib.sha256(whole[32:]).digest() != whole[:32]:
+        raise ValueError(f"{path} is damaged")
+    return whole[32:]
+
+
+def _write_kept(path: Path, content: bytes) -> None:
+    with atomic_file(path) as file:
+        file.write(hashlib.sha256(content).digest() + content)
 
 
 def _kept_file(key: str | None, what: str) -> Path | None:

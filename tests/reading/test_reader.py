@@ -1,5 +1,6 @@
 import csv
 import io
+import itertools
 import json
 import os
 import shutil
@@ -247,6 +248,19 @@ def test_a_source_may_be_content_or_an_error(loaded, picture):
     assert good.digits
     assert (missing.status, missing.error) == ("error", sources[1].error)
     assert empty.error == "is empty"
+
+
+def test_what_was_read_comes_before_an_error_of_the_sources(loaded, picture):
+    def sources():
+        for _ in range(3):
+            yield Source("<stdin>", picture.read_bytes())
+        raise OSError("the disk is gone")
+
+    predictions = Reader(loaded).read_files(sources())
+    read = list(itertools.islice(predictions, 3))
+    assert all(prediction.digits for prediction in read)
+    with pytest.raises(OSError, match="disk is gone"):
+        next(predictions)
 
 
 def test_rows_keep_their_order_and_few_pictures_are_held(loaded, picture, monkeypatch):

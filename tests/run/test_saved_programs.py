@@ -74,15 +74,25 @@ def test_other_code_and_no_folder_keep_nothing(folder, make):
     keep("a net", {"a": 1})
     assert recall("a net") is None
     assert not kept(folder)
-    assert not kept(folder, "json")
+    assert not kept(folder, "notes")
 
 
-@pytest.mark.parametrize("content", [b"", b"no pickle", None])
-def test_a_damaged_program_is_compiled_anew(folder, make, traced, content):
+def flip_a_bit(content):
+    middle = len(content) // 2
+    flipped = bytes([content[middle] ^ 1])
+    return content[:middle] + flipped + content[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda _: b"", lambda _: b"no pickle", lambda c: c[:-500], flip_a_bit],
+    ids=["empty", "text", "cut", "bit"],
+)
+def test_a_damaged_program_is_compiled_anew(folder, make, traced, damage):
     rows = np.ones((2, 3), np.float32)
     make()(rows)
     (path,) = kept(folder)
-    path.write_bytes(path.read_bytes()[:-500] if content is None else content)
+    path.write_bytes(damage(path.read_bytes()))
     np.testing.assert_allclose(make()(rows)[1], 6)
     assert len(traced) == 2
     make()(rows)  # it was mended
@@ -114,9 +124,10 @@ def test_notes_are_kept_until_they_are_damaged(folder):
     keep("a net", {"shape": [3, 4]})
     assert recall("a net") == {"shape": [3, 4]}
     assert recall("another") is None
-    (path,) = kept(folder, "json")
-    for damaged in ("{", "[3]", "null"):
-        path.write_text(damaged)
+    (path,) = kept(folder, "notes")
+    whole = path.read_bytes()
+    for damaged in (b"", b"{}", whole[:-1], whole.replace(b"3", b"5")):
+        path.write_bytes(damaged)
         assert recall("a net") is None
 
 
