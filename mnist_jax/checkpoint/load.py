@@ -23,7 +23,7 @@ from mnist_jax.checkpoint.read import (
 from mnist_jax.config import ConfigDict
 from mnist_jax.errors import ArgumentError, CheckpointError, ConfigError
 from mnist_jax.models.create import KNOWN_SHAPES, Model, init_shapes, network_name
-from mnist_jax.models.ensemble import Ensemble
+from mnist_jax.models.ensemble import Ensemble, MovedViews
 from mnist_jax.parallel.jax_options import check_options
 from mnist_jax.run import saved_programs
 from mnist_jax.run.stored_config import check_stored_config, config_from_dict
@@ -58,7 +58,13 @@ class Loaded(NamedTuple):
     @property
     def program_key(self) -> str | None:
         """What decides its programs, for `SavedProgram`; None if a user's code does."""
-        return _program_key(self.config, self.metadata["dataset"]["num_classes"])
+        key = _program_key(self.config, self.metadata["dataset"]["num_classes"])
+        if key is None or self.task is not find_task(self.config.get("task", "digits")):
+            return None
+        # A caller may have put another network here than the config names.
+        net = self.model.member if isinstance(self.model, Ensemble) else self.model
+        net = net.net if isinstance(net, MovedViews) else net
+        return f"{key} {self.model!r}" if _is_own(f"{type(net).__module__}:") else None
 
 
 def load_model(

@@ -135,7 +135,7 @@ def init_shapes(
 
 def network_name(model: nn.Module, image_shape: tuple[int, ...]) -> str:
     """Returns what tells a network from others of the same code."""
-    return f"{image_shape} {model!r}"
+    return f"{image_shape} {type(model).__module__} {model!r}"
 
 
 @functools.lru_cache(8)

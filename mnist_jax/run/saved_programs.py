@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import stat
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -57,7 +58,7 @@ class SavedProgram:
         if form in self._programs:
             return self._programs[form](self._variables, array)
         path = _kept_file(self._key, f"{form}.program")
-        if path is not None and _is_ours(path):
+        if path is not None and path.exists():
             with contextlib.suppress(Exception):  # damaged, or of another system
                 program = _read_program(path, (self._variables, array))
                 result = jax.block_until_ready(program(self._variables, array))
@@ -79,13 +80,6 @@ class SavedProgram:
         # name, so that it is compiled.
         function.__name__ = f"saved_{uuid.uuid4().hex}"
         return jax.jit(function).lower(self._variables, array).compile()
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether a file is there, and belongs to the user who runs this process."""
-    if not path.is_file():
-        return False
-    return not hasattr(os, "getuid") or path.stat().st_uid == os.getuid()
 
 
 def _read_program(path: Path, arguments: tuple[Any, ...]) -> Any:
@@ -130,26 +124,44 @@ def keep(key: str | None, notes: dict[str, Any]) -> None:
 
 
 def _read_kept(path: Path) -> bytes:
-    """Returns what a file holds; raises ValueError if it is not what was written."""
+    """Returns what a file holds; raises OSError or ValueError if it cannot be trusted.
+
+    A bit that differs could end the process, or change an answer.
+    """
+    if not _is_ours(path):
+        raise ValueError(f"{path} is a link, or belongs to another user")
     whole = path.read_bytes()
-    if hashlib.sha256(whole[32:]).digest() != whole[:32]:
+    if _digest(path, whole[32:]) != whole[:32]:
         raise ValueError(f"{path} is damaged")
     return whole[32:]
 
 
 def _write_kept(path: Path, content: bytes) -> None:
-    with atomic_file(path) as file:
-        file.write(hashlib.sha256(content).digest() + content)
+    if not os.path.lexists(path) or _is_ours(path):
+        with atomic_file(path) as file:
+            file.write(_digest(path, content) + content)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether it is a file, and no link, of the user who runs this process."""
+    about = path.lstat()
+    is_owner = not hasattr(os, "getuid") or about.st_uid == os.getuid()
+    return stat.S_ISREG(about.st_mode) and is_owner
+
+
+def _digest(path: Path, content: bytes) -> bytes:
+    return hashlib.sha256(path.name.encode() + content).digest()
 
 
 def _kept_file(key: str | None, what: str) -> Path | None:
     """Returns a file, which may not be there; None where nothing is kept."""
     folder = read_option("jax_compilation_cache_dir")
-    if key is None or not folder:
+    if key is None or not folder or not read_option("jax_enable_compilation_cache"):
         return None
     if jax.default_backend() != "cpu" or jax.process_count() > 1:
         return None
-    name = hashlib.sha256(f"{_circumstances()} {what} {key}".encode()).hexdigest()
+    about = f"{_circumstances()} {sorted(compared_options().items())} {what} {key}"
+    name = hashlib.sha256(about.encode()).hexdigest()
     return Path(folder) / f"mnist_jax-{name[:40]}{Path(what).suffix}"
 
 
@@ -161,8 +173,7 @@ def _circumstances() -> str:
         code.update(path.read_bytes())
     versions = (jax.__version__, jaxlib.__version__, flax.__version__)
     devices = (len(jax.devices()), num_cores(), _processor())
-    about = [code.hexdigest(), versions, devices, compared_options()]
-    return json.dumps(about, sort_keys=True)
+    return json.dumps([code.hexdigest(), versions, devices])
 
 
 def _processor() -> str:

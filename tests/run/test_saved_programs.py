@@ -1,10 +1,18 @@
+import dataclasses
+import os
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mnist_jax.checkpoint.load import load_model
+from mnist_jax.models import mlp
+from mnist_jax.models.create import network_name
 from mnist_jax.parallel.jax_options import read_option
 from mnist_jax.run import saved_programs
+from mnist_jax.run.config_files import PRETRAINED
 from mnist_jax.run.saved_programs import SavedProgram, keep, recall
 
 
@@ -102,7 +110,7 @@ def test_a_damaged_program_is_compiled_anew(folder, make, traced, damage):
 def test_a_program_of_another_user_is_not_loaded(folder, make, traced, monkeypatch):
     rows = np.ones((2, 3), np.float32)
     make()(rows)
-    monkeypatch.setattr(saved_programs.os, "getuid", lambda: 12345)
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
     np.testing.assert_allclose(make()(rows)[1], 6)
     assert len(traced) == 2
 
@@ -117,6 +125,87 @@ def test_a_program_that_jax_has_cached_is_kept_whole(folder, make, traced):
     make()(rows)
     np.testing.assert_allclose(make()(rows)[1], 6)
     assert len(traced) == 2
+
+
+def test_a_program_under_the_name_of_another_is_not_loaded(folder, make, traced):
+    rows = np.ones((2, 3), np.float32)
+    make()(rows)
+    make("another net")(rows)
+    first, second = kept(folder)
+    second.write_bytes(first.read_bytes())
+    make()(rows)
+    make("another net")(rows)
+    assert len(traced) == 3
+
+
+def test_links_are_neither_read_nor_followed(folder, make, traced):
+    rows = np.ones((2, 3), np.float32)
+    make()(rows)
+    keep("a net", {"a": 1})
+    paths = kept(folder) + kept(folder, "notes")
+    for path in paths:
+        path.rename(folder / f"own{path.suffix}")
+        path.symlink_to(folder / f"own{path.suffix}")
+    before = [path.read_bytes() for path in paths]
+    make()(rows)
+    assert len(traced) == 2
+    assert recall("a net") is None
+    keep("a net", {"a": 2})
+    assert [path.read_bytes() for path in paths] == before
+
+
+def test_a_pipe_does_not_stop_it(folder, make):
+    keep("a net", {"a": 1})
+    (path,) = kept(folder, "notes")
+    path.unlink()
+    os.mkfifo(path)
+    assert recall("a net") is None
+    keep("a net", {"a": 1})
+
+
+def test_nothing_is_kept_where_jax_is_to_keep_nothing(folder, make):
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        make()(np.ones((2, 3), np.float32))
+        keep("a net", {"a": 1})
+    finally:
+        jax.config.update("jax_enable_compilation_cache", True)
+    assert not kept(folder)
+    assert not kept(folder, "notes")
+
+
+def test_options_of_jax_count_when_a_program_is_looked_for(folder, make, traced):
+    rows = np.ones((2, 3), np.float32)
+    make()(rows)
+    jax.config.update("jax_default_matmul_precision", "highest")
+    try:
+        make()(rows)
+    finally:
+        jax.config.update("jax_default_matmul_precision", None)
+    assert len(kept(folder)) == len(traced) == 2
+
+
+def test_a_network_that_the_caller_replaced_has_no_key():
+    loaded = load_model(PRETRAINED)
+    assert loaded.program_key
+
+    class Mine(nn.Module):
+        num_classes: int = 10
+
+    assert loaded._replace(model=Mine()).program_key is None
+    fewer = loaded._replace(model=loaded.model.member)
+    assert fewer.program_key != loaded.program_key
+    other_task = dataclasses.replace(loaded.task)
+    assert loaded._replace(task=other_task).program_key is None
+
+
+def test_classes_of_one_name_are_told_apart():
+    class MLP(mlp.MLP):
+        pass
+
+    ours, other = mlp.MLP(10, (8,), 0.0), MLP(10, (8,), 0.0)
+    assert repr(ours) == repr(other)
+    assert network_name(ours, (28, 28, 1)) != network_name(other, (28, 28, 1))
 
 
 def test_notes_are_kept_until_they_are_damaged(folder):
