@@ -29,10 +29,10 @@ from mnist_jax.reading.page_tiles import (
     Shape,
     box_around,
     choose_tiles,
+    explained,
     pad,
     paint_over,
     standardised,
-    with_margin,
     with_writing,
 )
 from mnist_jax.run.saved_programs import SavedProgram
@@ -49,11 +49,13 @@ _NEAR = 1.3  # heights within this factor of `_HEIGHT` need no second pass
 _FIRST = 48  # pixels that the shorter side has in the first pass
 _LARGEST = 4.0  # most that a picture is enlarged
 _ENLARGED_AREA = 432 * 464  # pixels; larger pictures are not enlarged
-_PROPOSED = 0.25  # a place that the proposal net finds likelier is looked at
+# A place is looked at that the proposal net finds likelier than this, and than that
+# share of the likeliest one: where ink is faint, all of it is unlikely there.
+_PROPOSED, _PROPOSED_SHARE = 0.1, 0.25
 _REDUCED = 0.25  # of a picture's size, where the proposal net looks
 _LOWEST = 8  # pixels; nothing can be read on a lower strip
 _SPREAD = 0.45  # of the logarithm of heights that fit
-_EXPLAINED = 0.9  # share of all contrast that is in digits, where nothing else is
+_EXPLAINED = 0.97  # share of all contrast that is in digits, where nothing else is
 _POSSIBLE = 0.1  # a centre that is likelier is kept
 _SURE = 0.5  # a centre that is likelier ends the search for scales
 _SAME = 0.6  # share of the smaller of two boxes that both have, if of one digit
@@ -184,7 +186,8 @@ def _takes_several(shape: tuple[int, ...]) -> bool:
 def _propose(grey: np.ndarray) -> Search:
     """Looks for what may be digits, of 10 to 400 pixels."""
     found = yield from _at_scale(grey, _REDUCED, np.zeros((0, 4)))
-    return found.pick(found.score > _PROPOSED)
+    least = max(_PROPOSED, _PROPOSED_SHARE * found.score.max(initial=0))
+    return found.pick(found.score > least)
 
 
 def _search(grey: np.ndarray, proposed: Found | Exception | None) -> Search:
@@ -202,7 +205,7 @@ def _search(grey: np.ndarray, proposed: Found | Exception | None) -> Search:
     for scale in _scales(grey.shape):
         sure = found.score > _SURE
         # An enlarged picture shows no more than its own pixels did.
-        if sure.any() and (is_fine or _explained(grey, found.box[sure]) > _EXPLAINED):
+        if sure.any() and (is_fine or explained(grey, found.box[sure]) > _EXPLAINED):
             break
         is_fine = scale >= 1
         # A digit that is seen at several scales counts where it fits best. What would
@@ -212,8 +215,8 @@ def _search(grey: np.ndarray, proposed: Found | Exception | None) -> Search:
         fit = seen.score * np.exp(-0.5 * (_misfit(seen, scale) / _SPREAD) ** 2)
         seen = seen._replace(fit=fit)
         found = without_doubles(_join([found.pick(stays), seen]))
-        is_new = (found.scale == scale) & (found.score > _SURE)
-        if sure.any() and not is_new.any():
+        sure = found.score > _SURE
+        if sure.any() and not (found.scale[sure] == scale).any():
             break
     return (yield from _look_again(grey, found))
 
@@ -356,20 +359,6 @@ def _scales(shape: tuple[int, ...]) -> list[float]:
         # The picture's own pixels are not passed over.
         scales.append(1.0 if 0.5**0.5 < scale < 2**0.5 else scale)
     return [scale for scale in scales if scale * side >= _LOWEST]
-
-
-def _explained(grey: np.ndarray, boxes: np.ndarray) -> float:
-    """Returns the share of a picture's contrast that lies in or near some boxes."""
-    image = Image.fromarray(grey)
-    image.thumbnail((256, 256), Image.Resampling.BOX, reducing_gap=2.0)
-    levels = np.asarray(image, np.float32)
-    contrast = np.abs(levels - np.median(levels))
-    contrast[contrast < 0.25 * contrast.max()] = 0  # paper and noise
-    inside = np.zeros(levels.shape, bool)
-    boxes = boxes * (image.width / grey.shape[1])
-    for left, top, right, bottom in with_margin(boxes, levels.shape):
-        inside[top:bottom, left:right] = True
-    return float(contrast[inside].sum() / max(float(contrast.sum()), 1e-6))
 
 
 def _by_height(found: Found) -> list[Found]:

@@ -202,6 +202,57 @@ def test_of_a_large_picture_only_proposed_places_are_looked_at(passes, calls):
     assert sum(map(math.prod, calls)) < 0.5 * page.size
 
 
+def marks(*scores, height=40.0):
+    """What a net may mark: boxes beside each other, of one height."""
+    boxes = [(100.0 * k, 100.0, height / 2, height) for k in range(1, len(scores) + 1)]
+    likely = np.array(scores)
+    classes = np.full((len(scores), 10), 0.1)
+    return Found(np.array(boxes).reshape(-1, 4), likely, classes, likely, np.ones(len(scores)))
+
+
+def finish(search):
+    """Runs a search that asks for no tile."""
+    with pytest.raises(StopIteration) as end:
+        next(search)
+    return end.value.value
+
+
+def at_scales(monkeypatch, found):
+    """Makes searches find, at each scale, what the function `found` says of it."""
+
+    def look(grey, scale, known, proposed=None):
+        yield from ()
+        seen = found(scale)
+        return seen._replace(scale=np.full(len(seen.score), scale))
+
+    monkeypatch.setattr(page_passes, "_at_scale", look)
+
+
+@pytest.mark.parametrize(
+    ("scores", "count"),
+    [((0.9, 0.3, 0.2), 2), ((0.2, 0.12, 0.05), 2), ((0.04,), 0)],
+)
+def test_where_all_is_faint_fainter_places_are_looked_at(monkeypatch, scores, count):
+    at_scales(monkeypatch, lambda scale: marks(*scores))
+    proposed = finish(page_passes._propose(np.zeros((800, 1280), np.uint8)))
+    assert len(proposed.score) == count
+
+
+def test_a_mark_that_proves_to_be_none_does_not_end_the_search(monkeypatch):
+    """A picture of small digits may look like a large one from far away."""
+
+    def found(scale):
+        if scale < 0.1:
+            return marks(0.6, height=200.0)
+        return marks(0.9, 0.9, height=36.0) if scale == 1 else marks()
+
+    at_scales(monkeypatch, found)
+    grey = np.full((620, 620), 255, np.uint8)
+    grey[80:600, 90:600] = 0
+    read = finish(page_passes._search(grey, None))
+    np.testing.assert_array_equal(read.score, [0.9, 0.9])
+
+
 def test_small_pictures_are_read_without_proposals():
     def load():
         raise AssertionError

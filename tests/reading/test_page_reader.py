@@ -57,6 +57,18 @@ def test_a_single_digit_is_a_number_of_one(read_page):
     assert right >= 18
 
 
+def test_a_large_digit_does_not_hide_small_ones(read_page):
+    images, labels = load_digits()
+    seven = images[np.flatnonzero(labels == 7)[0], :, :, 0]
+    page = Image.new("L", (600, 900), 255)
+    page.paste(Image.fromarray(255 - seven).resize((400, 400)), (100, 150))
+    small = Image.fromarray(255 - seven).resize((50, 50))
+    for place in range(6):
+        page.paste(small, (100 + 70 * place, 750))
+    lines = as_lines(read_page(page.convert("RGB")))
+    assert [len(line) for line in lines] == [1, 6]
+
+
 def test_boxes_are_where_the_digits_are(read_page):
     images, _ = load_digits()
     page = np.full((300, 500), 255, np.uint8)
@@ -160,8 +172,8 @@ def read_scores(monkeypatch):
             self.scores = scores
 
         def find(self, greys):
-            found = found_with(self.scores, np.full((2, 10), 0.1))
-            found.box[1, 0] = 150
+            found = found_with(self.scores, np.full((len(self.scores), 10), 0.1))
+            found.box[1:, 0] = 150
             return [found]
 
     monkeypatch.setattr(page_reader, "PagePasses", OnePass)
@@ -180,6 +192,11 @@ def test_what_may_be_a_digit_and_is_not_read_costs_certainty(read_scores):
     assert [len(reading.digits) for reading in readings] == [1, 1, 1]
     first, second, third = (reading.certainty for reading in readings)
     assert 1 > first > second > third > 0
+
+
+def test_more_digits_are_more_that_may_be_overlooked(read_scores):
+    one, two = read_scores(0.95).certainty, read_scores(0.95, 0.94).certainty
+    assert 1 > one > two == pytest.approx(one**2)
 
 
 def test_how_likely_a_digit_must_be_depends_on_the_likeliest_one(read_scores):
