@@ -207,7 +207,9 @@ def marks(*scores, height=40.0):
     boxes = [(100.0 * k, 100.0, height / 2, height) for k in range(1, len(scores) + 1)]
     likely = np.array(scores)
     classes = np.full((len(scores), 10), 0.1)
-    return Found(np.array(boxes).reshape(-1, 4), likely, classes, likely, np.ones(len(scores)))
+    return Found(
+        np.array(boxes).reshape(-1, 4), likely, classes, likely, np.ones(len(scores))
+    )
 
 
 def finish(search):
