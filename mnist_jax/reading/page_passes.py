@@ -49,8 +49,8 @@ _NEAR = 1.3  # heights within this factor of `_HEIGHT` need no second pass
 _FIRST = 48  # pixels that the shorter side has in the first pass
 _LARGEST = 4.0  # most that a picture is enlarged
 _ENLARGED_AREA = 432 * 464  # pixels; larger pictures are not enlarged
-# A place is looked at that the proposal net finds likelier than this, and than that
-# share of the likeliest one: where ink is faint, all of it is unlikely there.
+# The page net looks at a place whose score from the proposal net is above `_PROPOSED`,
+# and above `_PROPOSED_SHARE` of the highest one. On faint pages all scores are low.
 _PROPOSED, _PROPOSED_SHARE = 0.1, 0.25
 _REDUCED = 0.25  # of a picture's size, where the proposal net looks
 _LOWEST = 8  # pixels; nothing can be read on a lower strip

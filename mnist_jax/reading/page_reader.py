@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 # 1, where the rest is the probability that the image shows none of the classes.
 Classify = Callable[[np.ndarray], np.ndarray]
 
-# A place is read as a digit if its score is above `READ`, and above that share of the
-# picture's highest score. Where the net knows the kind of writing well, digits have
-# high scores, and what has half of these is rarely one. Elsewhere digits score low too.
+# A mark is read as a digit if its score is above `READ`, and above `READ_SHARE` of the
+# picture's highest score. Where the net knows the kind of writing well, digits score
+# high, and a mark with half of their score is rarely one. Elsewhere digits score low.
 READ, READ_SHARE = 0.36, 0.5
 
 # Two logistic regressions on `_features`, fitted on 22,000 marks of 2,600 simulated
