@@ -101,7 +101,8 @@ def load_folders(
     names = sorted(counts, key=natural_key)
     if set(names) <= set(_DIGITS):
         names = list(_DIGITS)
-    about = f"{len(pictures):,} pictures from {shown}"
+    plural = "s" * (len(pictures) != 1)
+    about = f"{len(pictures):,} picture{plural} from {shown}"
     source = DatasetSource("folder", about, tuple(names), "arrays", {}, {})
     others = resolve_dataset(base, **where) if base else None
     if others is not None:
@@ -125,9 +126,8 @@ def load_folders(
     for name, part in arrays.items():
         if not len(part.labels):
             raise DataError(
-                f"config.data_folder: of the pictures in {shown}, {len(pictures)} in "
-                f"all, none is left for {name}: put five or more of a class into its "
-                "folder"
+                f"config.data_folder: of {about}, none is left for {name}: put five or "
+                "more of a class into its folder"
             )
     return dataclasses.replace(
         source,

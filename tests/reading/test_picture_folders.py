@@ -336,7 +336,7 @@ def test_a_folder_with_too_little_is_one_line(tmp_path):
         load(tmp_path / "my")
     draw(tmp_path / "my" / "0" / "a.png", 0, 1)
     draw(tmp_path / "my" / "1" / "a.png", 0, 2)
-    with pytest.raises(DataError, match=r"2 in all, none is left for valid"):
+    with pytest.raises(DataError, match=r"of 2 pictures .*, none is left for valid"):
         load(tmp_path / "my")
     (tmp_path / "my" / "1").rename(tmp_path / "my" / "a")
     (tmp_path / "my" / "0").rename(tmp_path / "my" / "a" / "0")
