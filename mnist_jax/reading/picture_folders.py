@@ -101,8 +101,7 @@ def load_folders(
     names = sorted(counts, key=natural_key)
     if set(names) <= set(_DIGITS):
         names = list(_DIGITS)
-    plural = "s" * (len(pictures) != 1)
-    about = f"{len(pictures):,} picture{plural} from {shown}"
+    about = f"{len(pictures):,} picture{'s' * (len(pictures) != 1)} from {shown}"
     source = DatasetSource("folder", about, tuple(names), "arrays", {}, {})
     others = resolve_dataset(base, **where) if base else None
     if others is not None:
