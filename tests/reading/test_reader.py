@@ -354,9 +354,9 @@ def test_several_digits(loaded, tmp_path, image):
     assert len(row.text) == len(row.digits) == 4
     lefts = [digit.box[0] for digit in row.digits]
     assert np.abs(np.diff(lefts) - 210).max() < 12
-    assert row.confidence == pytest.approx(
-        np.prod([digit.confidence for digit in row.digits])
-    )
+    # What may be overlooked beside them costs a little.
+    together = np.prod([digit.confidence for digit in row.digits])
+    assert 0.97 * together < row.confidence < together
     (row,) = read(loaded, tmp_path / "number.png", read="digit")
     assert len(row.digits) == 1
 
