@@ -76,6 +76,11 @@ class Found(NamedTuple):
         """Returns those that a mask or an array of indices selects."""
         return Found(*(values[which] for values in self))
 
+    def above(self, least: float, share: float) -> np.ndarray:
+        """Tells whose score is above `least`, and above a share of the highest one."""
+        above: np.ndarray = self.score > max(least, share * self.score.max(initial=0))
+        return above
+
 
 # What looks for digits in a picture: it yields tiles, float32 [h, w] of `SHAPES`, and
 # is sent what the net marks on each of them.
@@ -186,8 +191,7 @@ def _takes_several(shape: tuple[int, ...]) -> bool:
 def _propose(grey: np.ndarray) -> Search:
     """Looks for what may be digits, of 10 to 400 pixels."""
     found = yield from _at_scale(grey, _REDUCED, np.zeros((0, 4)))
-    least = max(_PROPOSED, _PROPOSED_SHARE * found.score.max(initial=0))
-    return found.pick(found.score > least)
+    return found.pick(found.above(_PROPOSED, _PROPOSED_SHARE))
 
 
 def _search(grey: np.ndarray, proposed: Found | Exception | None) -> Search:

@@ -153,7 +153,7 @@ def _to_reading(
       page_weight: see `combine`.
     """
     probabilities = combine(found, seen, page_weight)
-    is_read = found.score > max(READ, READ_SHARE * found.score.max(initial=0))
+    is_read = found.above(READ, READ_SHARE)
     left = ~is_read & ~_inside(found, is_read)
     order, lines = order_by_line(found.box[is_read])
     digits = []

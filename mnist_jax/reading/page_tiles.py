@@ -39,23 +39,21 @@ def choose_tiles(
       A shape, and the left and top of each tile of it, in pixels of the picture.
     """
 
-    def starts(shape: Shape) -> tuple[list[int], list[int]]:
-        return _starts(size[1], shape[0]), _starts(size[0], shape[1])
+    def corners(shape: Shape) -> list[Corner] | None:
+        """Returns those of the tiles to use; None if such tiles cannot overlap."""
+        rows, columns = _starts(size[1], shape[0]), _starts(size[0], shape[1])
+        if len(rows) * len(columns) > 1 and places is not None:
+            return _showing(places, rows, columns, shape)
+        return [(left, top) for top in rows for left in columns] or None
 
     def cost(shape: Shape) -> float:
-        rows, columns = starts(shape)
-        count = len(rows) * len(columns)
-        if count > 1 and places is not None:
-            count = len(_showing(places, rows, columns, shape))
-        elif not count:
-            return math.inf
-        return count * (math.prod(shape) + _PER_TILE)
+        chosen = covers[shape]
+        each = math.prod(shape) + _PER_TILE
+        return math.inf if chosen is None else len(chosen) * each
 
-    shape = min(SHAPES, key=cost)
-    rows, columns = starts(shape)
-    if len(rows) * len(columns) > 1 and places is not None:
-        return shape, _showing(places, rows, columns, shape)
-    return shape, [(left, top) for top in rows for left in columns]
+    covers = {shape: corners(shape) for shape in SHAPES}
+    best = min(SHAPES, key=cost)
+    return best, covers[best] or []
 
 
 def _showing(

@@ -58,8 +58,9 @@ class SavedProgram:
         if form in self._programs:
             return self._programs[form](self._variables, array)
         path = _kept_file(self._key, f"{form}.program")
-        if path is not None and path.exists():
-            with contextlib.suppress(Exception):  # damaged, or of another system
+        if path is not None:
+            # It may be missing, damaged, or of another system.
+            with contextlib.suppress(Exception):
                 program = _read_program(path, (self._variables, array))
                 result = jax.block_until_ready(program(self._variables, array))
                 self._programs[form] = program
