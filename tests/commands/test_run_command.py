@@ -56,6 +56,33 @@ def test_the_flags_of_absl_are_understood(tmp_path):
     assert done.stderr.startswith("error: no folder 'none'")
 
 
+def test_garbage_is_collected_for_the_first_time_after_the_imports():
+    done = run_python(
+        "-c",
+        "import gc\n"
+        "from absl import flags\n"
+        "from mnist_jax.commands.run_command import run_command\n"
+        "def collections():\n"
+        "    return sum(each['collections'] for each in gc.get_stats())\n"
+        "def main(arguments):\n"
+        "    count = collections()\n"
+        "    import jax, flax, optax\n"
+        "    assert collections() == count\n"
+        "before = gc.get_threshold()\n"
+        "for _ in range(2):\n"
+        "    try:\n"
+        "        run_command(main, flags.FlagValues())\n"
+        "    except SystemExit as end:\n"
+        "        print(end.code)\n"
+        "count = collections()\n"
+        "kept = [[] for _ in range(500_000)]\n"
+        "assert collections() > count\n"
+        "assert gc.get_freeze_count() > 100_000\n"
+        "assert gc.get_threshold() == before\n",
+    )
+    assert (done.stdout, done.stderr) == ("0\n0\n", "")
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="it is a device of Linux")
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_full_disk_under_stdout_is_named(unbuffered):
