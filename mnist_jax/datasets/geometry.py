@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mnist_jax.datasets.binary_images import distance_to_zero
 from mnist_jax.errors import ArgumentError
 
 INK_SIDE, IMAGE_SIDE, CENTRE = 20, 28, 14  # pixels, as in MNIST
@@ -65,9 +66,7 @@ def _stroke_width(mask: np.ndarray) -> float:
 
     The mean distance of a stroke's pixels from its edge is a quarter of its width.
     """
-    from scipy import ndimage
-
-    distance = ndimage.distance_transform_edt(np.pad(mask, 1))
+    distance = distance_to_zero(np.pad(mask, 1))
     return 4 * (float(distance[distance > 0].mean()) - 0.5)
 
 
@@ -77,8 +76,6 @@ def _adjust_strokes(ink: np.ndarray) -> np.ndarray:
     Edges move in or out by `step` on each side. That changes the size of the whole as
     well, which the formula for `step` takes into account.
     """
-    from scipy import ndimage
-
     ink = np.pad(ink / ink.max(), _BITMAP_SIDE // 8)
     mask = ink > 0.5
     whole = crop_to_ink(mask)
@@ -88,7 +85,8 @@ def _adjust_strokes(ink: np.ndarray) -> np.ndarray:
     step = (wanted - share) * length / (2 * (1 - wanted))
     if abs(step) < 0.5:
         return ink
-    edge = ndimage.distance_transform_edt(mask) - ndimage.distance_transform_edt(~mask)
+    most = abs(step) + 2  # pixels further from the edge stay what they are
+    edge = distance_to_zero(mask, most) - distance_to_zero(~mask, most)
     moved = np.clip((edge + step) / 2 + 0.5, 0, 1)
     return moved if moved.max() > 0.5 else ink
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 from PIL import Image
 
+from mnist_jax.datasets.binary_images import label_pieces
 from mnist_jax.datasets.geometry import IMAGE_SIDE, to_mnist
 
 _MARGIN = 0.15  # heights around a box
@@ -80,9 +81,7 @@ def _ink(pixels: np.ndarray) -> np.ndarray:
 
 def _own(ink: np.ndarray, inner: np.ndarray) -> np.ndarray:
     """Drops strokes that are mostly outside of a box: of neighbours, lines, frames."""
-    from scipy import ndimage
-
-    pieces, count = ndimage.label(ink > 0.1, np.ones((3, 3)))
+    pieces, count = label_pieces(ink > 0.1)
     if count < 2:
         return ink
     mass = np.bincount(pieces.ravel(), ink.ravel(), count + 1)

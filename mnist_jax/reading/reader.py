@@ -258,13 +258,15 @@ class Reader:
     ) -> Prediction:
         from mnist_jax.reading.digit_cuts import side_by_side
         from mnist_jax.reading.page_reader import shows_something
-        from mnist_jax.reading.pictures import save_stages
 
         assert page.picture is not None
         assert page.grey is not None
         if isinstance(read, Exception):
             return self._failed(page, "error", unforeseen(read))
         if self._stages_dir:
+            # It imports SciPy, which takes longer than to read a picture.
+            from mnist_jax.reading.pictures import save_stages
+
             cut = side_by_side([digit.image for digit in read.digits])
             shown = np.asarray(page.picture)
             strip = [("picture", shown), ("grey", page.grey), ("28x28", cut)]

@@ -632,10 +632,11 @@ def test_script_imports_only_what_it_needs(workdir, picture):
     done = run(SCRIPT, f"--workdir={workdir}", picture, code=_LIST_MODULES)
     assert done.returncode == 0, done.stderr
     modules = set(done.stderr.split())
-    assert "mnist_jax.reading.pictures" in modules
+    assert "mnist_jax.reading.page_passes" in modules
     unwanted = {"matplotlib", "tensorflow", "tensorflow_datasets", "tensorboardX"}
     unwanted |= {
         "sklearn",
+        "scipy.ndimage",
         "pandas",
         "tqdm",
         "mnist_jax.train",
