@@ -90,7 +90,7 @@ def write_items(
       x of its end.
     """
     rng, height = sheet.rng, sheet.height
-    start, slope = x, float(rng.normal(0, 0.02))
+    start, slope, end = x, float(rng.normal(0, 0.02)), x
     if rng.random() < 0.03:  # a row that climbs or sinks
         slope = float(rng.uniform(-0.5, 0.5))
     for before, item in zip((" ", *items), items, strict=False):
@@ -101,33 +101,43 @@ def write_items(
             x += _write_mark(sheet, item, x, own)
             space = max(0.08, gap * float(rng.uniform(0.4, 1)))
         else:
-            right = write_one(sheet, item, x, own, line, touch)
-            if before in _ROUND and item in _ROUND and rng.random() < joined:
-                _join_digits(sheet, x, right, own)
+            count = len(sheet.digits)
+            left, right = write_one(sheet, item, x, own, line, touch)
+            is_pair = before in _ROUND and item in _ROUND
+            if is_pair and rng.random() < joined and len(sheet.digits) > count:
+                _join_digits(sheet, end, left, right, own)
             x, space = right, gap * (1 + 0.3 * float(rng.normal()))
+        end = x
         x += space * height
     return x
 
 
-def _join_digits(sheet: Sheet, x: float, right: float, y: float) -> None:
-    """Draws the stroke by which a hand goes on to the digit from x to `right`."""
+def _join_digits(sheet: Sheet, end: float, left: float, right: float, y: float) -> None:
+    """Draws the stroke by which a hand goes on from one digit to the next.
+
+    Args:
+      sheet: where.
+      end: x of the first digit's right side.
+      left: x of the next one's left side.
+      right: x of its right side.
+      y: its middle.
+    """
     rng, height = sheet.rng, sheet.height
-    reach = 0.25 * (right - x)
     level = height * float(rng.choice([-0.38, 0.38], p=[0.75, 0.25]))
-    start, middle, end = level + height * rng.normal(0, 0.06, 3)
-    left = x - 0.2 * height
-    points = [(left, y + start), ((left + x) / 2, y + middle), (x + reach, y + end)]
+    heights = y + level + height * rng.normal(0, 0.06, 3)
+    first, last = end - 0.25 * height, left + 0.3 * (right - left)
+    points = list(zip((first, (end + left) / 2, last), heights, strict=True))
     pen = max(1.0, 0.8 * sheet.hand.width * height)
     sheet.line(points, pen, on=sheet.ink)
 
 
 def write_one(
     sheet: Sheet, label: int, x: float, y: float, line: int, touch: float = 0.0
-) -> float:
+) -> tuple[float, float]:
     """Writes a digit with its left side at x, or further right if ink is there.
 
     Returns:
-      x of its right side.
+      x of its left and of its right side.
     """
     rng, height = sheet.rng, sheet.height
     turn = sheet.turn_at(x, y)
@@ -140,13 +150,13 @@ def write_one(
             break
         middle += max(1.0, 0.04 * height)
     if covered > max(touch, _COVERED):
-        return middle + width / 2
+        return middle - width / 2, middle + width / 2
     if rng.random() < 0.004:  # crossed out
         label = UNREADABLE
     sheet.put_digit(mask, middle, y, label, line)
     if label == UNREADABLE:
         sheet.put(page_marks.draw_scribble(sheet, height * 0.8), middle, y)
-    return middle + max(width / 2, 0.12 * height)
+    return middle - width / 2, middle + max(width / 2, 0.12 * height)
 
 
 def _write_mark(sheet: Sheet, item: str, x: float, y: float) -> float:

@@ -7,12 +7,14 @@ import sys
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from mnist_jax.drawing import opencv
 from mnist_jax.drawing.masks import INK
 from mnist_jax.errors import UserError
 from mnist_jax.simulation.page_digits import Pool, draw_hand
 from mnist_jax.simulation.page_layouts import write_display, write_plain
+from mnist_jax.simulation.page_rows import write_items
 from mnist_jax.simulation.page_sheet import UNREADABLE, Sheet
 from mnist_jax.simulation.pages import CONDITIONS, make_page
 
@@ -147,6 +149,21 @@ def test_boxes_fit_the_ink(seed):
         outside[y0 : y0 + round(height), x0 : x0 + round(width)] = False
     # What is left of digits that are almost wholly beyond the edge.
     assert outside.sum() < 0.01 * (sheet.ink > INK).sum()
+
+
+@pytest.mark.parametrize("gap", [0.1, 0.2])
+@pytest.mark.parametrize("joined", [0.0, 1.0])
+def test_a_stroke_joins_round_digits_from_one_to_the_next(gap, joined):
+    parts = []
+    for seed in range(30):
+        sheet = make_sheet(seed, np.eye(3))
+        sheet.hand = sheet.hand._replace(sources=(1.0, 0.0), width=0.08)
+        write_items(sheet, [0, 0], 60, 100, 0, gap, joined=joined)
+        if len(sheet.digits) == 1:  # there was no room for the second
+            continue
+        parts.append(ndimage.label(sheet.ink > INK, np.ones((3, 3)))[1])
+    assert len(parts) > 20
+    assert parts.count(1 if joined else 2) > 0.85 * len(parts)
 
 
 def test_a_page_is_not_stretched_without_end_far_beside_the_picture():
