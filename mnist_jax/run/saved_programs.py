@@ -30,6 +30,9 @@ from mnist_jax.parallel.jax_options import compared_options, read_option
 
 PyTree = Any
 
+# So many files are kept, those written last. An edit of any code asks for new ones.
+_MOST_FILES = 200
+
 
 class SavedProgram:
     """A jitted function whose compiled programs are kept in JAX's cache folder.
@@ -65,7 +68,7 @@ class SavedProgram:
                 result = jax.block_until_ready(program(self._variables, array))
                 self._programs[form] = program
                 return result
-        program = self._compile(array) if path else jax.jit(self.function)
+        program = self._compile(array, path) if path else jax.jit(self.function)
         result = program(self._variables, array)
         if path is not None:
             with contextlib.suppress(Exception):  # XLA cannot save each; a full disk
@@ -73,14 +76,18 @@ class SavedProgram:
         self._programs[form] = program
         return result
 
-    def _compile(self, array: np.ndarray) -> Any:
+    def _compile(self, array: np.ndarray, path: Path) -> Any:
         def function(variables: PyTree, array: Any) -> Any:
             return self.function(variables, array)
 
         # What JAX's cache has given cannot be saved again. No other program has this
         # name, so that it is compiled.
         function.__name__ = f"saved_{uuid.uuid4().hex}"
-        return jax.jit(function).lower(self._variables, array).compile()
+        compiled = jax.jit(function).lower(self._variables, array).compile()
+        with contextlib.suppress(OSError):
+            for copy in path.parent.glob(f"*{function.__name__}*"):
+                copy.unlink()  # of JAX's cache, which will not be asked for this name
+        return compiled
 
 
 def _read_program(path: Path, arguments: tuple[Any, ...]) -> Any:
@@ -141,6 +148,9 @@ def _write_kept(path: Path, content: bytes) -> None:
     if not os.path.lexists(path) or _is_ours(path):
         with atomic_file(path) as file:
             file.write(_digest(path, content) + content)
+        written = sorted(path.parent.glob("mnist_jax-*"), key=os.path.getmtime)
+        for old in filter(_is_ours, written[:-_MOST_FILES]):
+            old.unlink()
 
 
 def _is_ours(path: Path) -> bool:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import run_python
 
 from mnist_jax.checkpoint.load import load_model
 from mnist_jax.models import mlp
@@ -152,6 +153,37 @@ def test_links_are_neither_read_nor_followed(folder, make, traced):
     assert recall("a net") is None
     keep("a net", {"a": 2})
     assert [path.read_bytes() for path in paths] == before
+
+
+def test_jaxs_cache_keeps_no_copy(tmp_path):
+    done = run_python(
+        "import numpy as np\n"
+        "from mnist_jax.parallel import devices\n"
+        "from mnist_jax.run.saved_programs import SavedProgram\n"
+        "devices.set_up('cpu')\n"
+        "program = SavedProgram(lambda one, array: one + array, np.ones(2), 'a net')\n"
+        "print(program(np.ones(2)))\n",
+        60,
+        JAX_COMPILATION_CACHE_DIR=str(tmp_path),
+    )
+    assert (done.stdout, done.returncode) == ("[2. 2.]\n", 0), done.stderr
+    (path,) = kept(tmp_path)
+    assert [path] == list(tmp_path.iterdir())
+
+
+def test_the_files_that_were_written_last_stay(folder, make, traced, monkeypatch):
+    monkeypatch.setattr(saved_programs, "_MOST_FILES", 3)
+    rows = np.ones((2, 3), np.float32)
+    for number in range(5):
+        make(f"net {number}")(rows)
+        for path in kept(folder):  # as if it were long ago
+            os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 100))
+    assert len(kept(folder)) == 3
+    for number in (4, 3, 2):
+        make(f"net {number}")(rows)
+    assert len(traced) == 5
+    make("net 1")(rows)
+    assert len(traced) == 6
 
 
 def test_a_pipe_does_not_stop_it(folder, make):
