@@ -6,7 +6,7 @@ import gc
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
 from absl import flags
@@ -46,8 +46,11 @@ def run_command(
         stdout.
     """
     names = list(command_flags)
-    _collect_late()
-    with _ctrl_c_ends_at_once(), standard_streams.open_streams() as streams:
+    with (
+        _collect_late(),
+        _ctrl_c_ends_at_once(),
+        standard_streams.open_streams() as streams,
+    ):
         try:
             code = _call(main, command_flags, streams, needs_stdout)
         finally:
@@ -125,7 +128,8 @@ def _ctrl_c_ends_at_once() -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
-def _collect_late() -> None:
+@contextlib.contextmanager
+def _collect_late() -> Iterator[None]:
     """Lets Python's collector of cyclic garbage run late for the first time.
 
     JAX, Flax and Optax make 200,000 objects while they are imported. By default the
@@ -133,17 +137,25 @@ def _collect_late() -> None:
     of the time of the imports.
     """
     before = gc.get_threshold()
-    if before[0] == _FIRST_COLLECTION:  # by an earlier command, under IPython
+    if before[0] in (0, _FIRST_COLLECTION):  # it is off, or late already
+        yield
         return
+    lives_on = hasattr(sys, "ps1")  # as IPython does
 
-    def begin(phase: str, _: dict[str, int]) -> None:
-        if phase == "stop":
-            gc.callbacks.remove(begin)
+    def restore(phase: str = "stop", _: Mapping[str, int] | None = None) -> None:
+        if phase == "stop" and restore in gc.callbacks:
+            gc.callbacks.remove(restore)
             gc.set_threshold(*before)
-            gc.freeze()  # what was imported stays
+            if not lives_on:
+                gc.freeze()  # what was imported stays
 
-    gc.callbacks.append(begin)
+    gc.callbacks.append(restore)
     gc.set_threshold(_FIRST_COLLECTION, *before[1:])
+    try:
+        yield
+    finally:
+        if lives_on:
+            restore()
 
 
 def _of_stdout(error: OSError | None) -> int:

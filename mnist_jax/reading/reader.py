@@ -264,7 +264,7 @@ class Reader:
         if isinstance(read, Exception):
             return self._failed(page, "error", unforeseen(read))
         if self._stages_dir:
-            # It imports SciPy, which takes longer than to read a picture.
+            # It imports SciPy, for which reading alone need not wait.
             from mnist_jax.reading.pictures import save_stages
 
             cut = side_by_side([digit.image for digit in read.digits])

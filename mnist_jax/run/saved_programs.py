@@ -32,6 +32,7 @@ PyTree = Any
 
 # So many files are kept, those written last. An edit of any code asks for new ones.
 _MOST_FILES = 200
+_PREFIX = "mnist_jax-"  # of their names
 
 
 class SavedProgram:
@@ -148,9 +149,18 @@ def _write_kept(path: Path, content: bytes) -> None:
     if not os.path.lexists(path) or _is_ours(path):
         with atomic_file(path) as file:
             file.write(_digest(path, content) + content)
-        written = sorted(path.parent.glob("mnist_jax-*"), key=os.path.getmtime)
-        for old in filter(_is_ours, written[:-_MOST_FILES]):
-            old.unlink()
+        _drop_old(path)
+
+
+def _drop_old(path: Path) -> None:
+    """Deletes the user's oldest files beside one that was just written."""
+    written = []
+    for other in set(path.parent.glob(f"{_PREFIX}*")) - {path}:
+        with contextlib.suppress(OSError):  # another process has deleted it
+            if _is_ours(other):
+                written.append((other.stat().st_mtime, other))
+    for _, old in sorted(written, reverse=True)[_MOST_FILES - 1 :]:
+        old.unlink(missing_ok=True)
 
 
 def _is_ours(path: Path) -> bool:
@@ -173,7 +183,7 @@ def _kept_file(key: str | None, what: str) -> Path | None:
         return None
     about = f"{_circumstances()} {sorted(compared_options().items())} {what} {key}"
     name = hashlib.sha256(about.encode()).hexdigest()
-    return Path(folder) / f"mnist_jax-{name[:40]}{Path(what).suffix}"
+    return Path(folder) / f"{_PREFIX}{name[:40]}{Path(what).suffix}"
 
 
 @functools.cache

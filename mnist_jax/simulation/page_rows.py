@@ -93,19 +93,22 @@ def write_items(
     start, slope, end = x, float(rng.normal(0, 0.02)), x
     if rng.random() < 0.03:  # a row that climbs or sinks
         slope = float(rng.uniform(-0.5, 0.5))
-    for before, item in zip((" ", *items), items, strict=False):
+    before: Item = " "
+    for item in items:
         if x > sheet.shape[1] + height:
             break
         own = y + slope * (x - start) + height * float(rng.normal(0, 0.03))
         if isinstance(item, str):
             x += _write_mark(sheet, item, x, own)
-            space = max(0.08, gap * float(rng.uniform(0.4, 1)))
+            before, space = item, max(0.08, gap * float(rng.uniform(0.4, 1)))
         else:
             count = len(sheet.digits)
             left, right = write_one(sheet, item, x, own, line, touch)
             is_pair = before in _ROUND and item in _ROUND
-            if is_pair and rng.random() < joined and len(sheet.digits) > count:
+            is_written = len(sheet.digits) > count
+            if is_pair and rng.random() < joined and is_written:
                 _join_digits(sheet, end, left, right, own)
+            before = item if is_written else " "
             x, space = right, gap * (1 + 0.3 * float(rng.normal()))
         end = x
         x += space * height

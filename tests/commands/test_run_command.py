@@ -56,31 +56,63 @@ def test_the_flags_of_absl_are_understood(tmp_path):
     assert done.stderr.startswith("error: no folder 'none'")
 
 
+RUN_AND_COLLECT = """
+import gc, sys
+from absl import flags
+from mnist_jax.commands.run_command import run_command
+
+def collections():
+    return sum(each["collections"] for each in gc.get_stats())
+
+def main(arguments):
+    count = collections()
+    import jax, flax, optax
+    assert collections() == count
+    kept.extend([] for _ in range(number))
+    assert (collections() > count) == (number > 0)
+
+def run():
+    try:
+        run_command(main, flags.FlagValues())
+    except SystemExit as end:
+        print(end.code)
+
+kept, number = [], 0
+before, frozen = gc.get_threshold(), gc.get_freeze_count()
+"""
+
+
 def test_garbage_is_collected_for_the_first_time_after_the_imports():
     done = run_python(
         "-c",
-        "import gc\n"
-        "from absl import flags\n"
-        "from mnist_jax.commands.run_command import run_command\n"
-        "def collections():\n"
-        "    return sum(each['collections'] for each in gc.get_stats())\n"
-        "def main(arguments):\n"
-        "    count = collections()\n"
-        "    import jax, flax, optax\n"
-        "    assert collections() == count\n"
-        "before = gc.get_threshold()\n"
-        "for _ in range(2):\n"
-        "    try:\n"
-        "        run_command(main, flags.FlagValues())\n"
-        "    except SystemExit as end:\n"
-        "        print(end.code)\n"
-        "count = collections()\n"
-        "kept = [[] for _ in range(500_000)]\n"
-        "assert collections() > count\n"
-        "assert gc.get_freeze_count() > 100_000\n"
+        f"{RUN_AND_COLLECT}run()\n"
+        "number = 500_000\n"
+        "run()\n"
+        "assert gc.get_freeze_count() > frozen + 100_000\n"
         "assert gc.get_threshold() == before\n",
     )
     assert (done.stdout, done.stderr) == ("0\n0\n", "")
+
+
+@pytest.mark.parametrize("number", [0, 500_000])
+def test_a_host_that_lives_on_collects_its_garbage_as_before(number):
+    done = run_python(
+        "-c",
+        f"{RUN_AND_COLLECT}sys.ps1 = 'In '\n"
+        f"number = {number}\n"
+        "run()\n"
+        "assert gc.get_threshold() == before\n"
+        "assert not [each for each in gc.callbacks if 'mnist' in each.__module__]\n"
+        "assert gc.get_freeze_count() == frozen\n",
+    )
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+def test_a_collector_that_is_off_stays_off():
+    done = run_python(
+        "-c", f"{RUN_AND_COLLECT}gc.set_threshold(0)\nrun()\nprint(gc.get_threshold())"
+    )
+    assert done.stdout.startswith("0\n(0, "), done.stderr
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="it is a device of Linux")

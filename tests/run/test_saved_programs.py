@@ -186,6 +186,21 @@ def test_the_files_that_were_written_last_stay(folder, make, traced, monkeypatch
     assert len(traced) == 6
 
 
+def test_a_new_file_stays_whatever_the_clock_says(folder, make, traced, monkeypatch):
+    monkeypatch.setattr(saved_programs, "_MOST_FILES", 3)
+    rows = np.ones((2, 3), np.float32)
+    for number in range(5):
+        make(f"net {number}")(rows)
+        for path in kept(folder):  # as if it were of the future
+            os.utime(path, (path.stat().st_atime, path.stat().st_mtime + 100))
+    (folder / "mnist_jax-a.program").symlink_to(folder / "gone")
+    make("net 5")(rows)
+    make("net 5")(rows)
+    assert len(traced) == 6
+    assert len(kept(folder)) == 3 + 1
+    assert (folder / "mnist_jax-a.program").is_symlink()
+
+
 def test_a_pipe_does_not_stop_it(folder, make):
     keep("a net", {"a": 1})
     (path,) = kept(folder, "notes")

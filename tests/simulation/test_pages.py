@@ -166,6 +166,19 @@ def test_a_stroke_joins_round_digits_from_one_to_the_next(gap, joined):
     assert parts.count(1 if joined else 2) > 0.85 * len(parts)
 
 
+def test_nothing_is_joined_to_a_digit_that_was_left_out():
+    for seed in range(10):
+        sheet = make_sheet(seed, np.eye(3))
+        sheet.ink[:, 55:100] = 255  # there is no room for the first
+        ink = sheet.ink.copy()
+        write_items(sheet, [0, 0], 60, 100, 0, 0.1, joined=1.0)
+        for digit in sheet.digits:
+            down, across = digit.mask.shape
+            place = ink[digit.top :, digit.left :][:down, :across]
+            np.maximum(place, digit.mask, out=place)
+        np.testing.assert_array_equal(sheet.ink, ink)
+
+
 def test_a_page_is_not_stretched_without_end_far_beside_the_picture():
     view = np.eye(3)
     view[2, 0] = -1 / 500  # at x = 500 it ends in the horizon
